@@ -1,0 +1,152 @@
+"""Configurations: YAML files that overlay one another (`base:`), `a.b=c` overrides, dataclasses that refuse what they do not know.
+
+OmegaConf does the merging and the types; this file adds the `base:` chain and errors that name the key, the file and the valid names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Sequence, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every problem found, each naming its option."""
+
+
+def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> DictConfig:
+    """Read a YAML file, its `base:` chain (paths relative to the file that names them; a list overlays left to right) and overrides.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a base chain runs in a circle, an override has no `=`.
+    """
+    return merge(_read(Path(path), ()), overrides)
+
+
+def merge(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Lay `a.b=c` overrides over a configuration; values are read as YAML (`null`, `[1, 2]`, `true`)."""
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"override {override!r}: write it as key=value, for example train.lr=1e-4")
+    return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
+
+
+def structure(cls: type[T], node: Any, where: str = "config") -> T:
+    """A (nested) dataclass from a plain mapping, types checked, unknown keys refused, `problems()` of every level gathered.
+
+    Args:
+        cls: the dataclass.
+        node: mapping or DictConfig; None means all defaults.
+        where: how the mapping is called in messages.
+
+    Raises:
+        ConfigError: with all problems together.
+    """
+    node = OmegaConf.create({}) if node is None else node
+    plain = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else dict(node)
+    problems = _unknown(cls, plain, where)
+    if problems:
+        raise ConfigError(_listing(problems))
+    try:
+        instance = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"{where}.{key}: {str(error).splitlines()[0]}" if key else f"{where}: {error}") from error
+    problems = _problems(instance, where)
+    if problems:
+        raise ConfigError(_listing(problems))
+    return instance  # type: ignore[return-value]
+
+
+def save(config: Any, path: str | os.PathLike) -> None:
+    """Write a DictConfig, mapping or dataclass as YAML, atomically."""
+    node = OmegaConf.structured(config) if dataclasses.is_dataclass(config) else OmegaConf.create(config)
+    write_text(path, OmegaConf.to_yaml(node, resolve=True))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file under a temporary name, then rename: a reader sees the old file or the new one, never half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
+    path = path.resolve()
+    if path in seen:
+        raise ConfigError(f"{path}: its `base:` chain comes back to itself: {' → '.join(p.name for p in (*seen, path))}")
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        named = f", named as base by {seen[-1]}" if seen else ""
+        raise ConfigError(f"no configuration {path}{named}" + (f"; there are: {', '.join(beside)}" if beside else ""))
+    try:
+        own = OmegaConf.load(path)
+    except Exception as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(own, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping of options at the top, found {type(own).__name__}")
+    bases = own.pop("base", None) or []
+    bases = [bases] if isinstance(bases, str) else list(bases)
+    layers = [_read(path.parent / base, (*seen, path)) for base in bases]
+    return OmegaConf.merge(*layers, own)  # type: ignore[return-value]
+
+
+def _unknown(cls: type, plain: Any, where: str) -> list[str]:
+    """Unknown keys at every level, with the nearest valid name."""
+    if not isinstance(plain, dict):
+        return [f"{where}: expected a mapping of options, found {plain!r}"]
+    import typing
+
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    problems = []
+    for key, value in plain.items():
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, n=1)
+            problems.append(f"{where}.{key}: no such option" + (f"; did you mean {close[0]!r}?" if close else "")
+                            + f" Valid: {', '.join(names)}")
+            continue
+        inner = _dataclass_of(hints[key])
+        if inner is not None and value is not None:
+            problems += _unknown(inner, value, f"{where}.{key}")
+    return problems
+
+
+def _dataclass_of(hint: Any) -> type | None:
+    import typing
+
+    for candidate in (hint, *typing.get_args(hint)):
+        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate) and typing.get_origin(hint) not in (list, dict):
+            return candidate
+    return None
+
+
+def _problems(instance: Any, where: str) -> list[str]:
+    found = [f"{where}.{p}" for p in instance.problems()] if hasattr(instance, "problems") else []
+    for f in dataclasses.fields(instance):
+        value = getattr(instance, f.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found += _problems(value, f"{where}.{f.name}")
+    return found
+
+
+def _listing(problems: list[str]) -> str:
+    return problems[0] if len(problems) == 1 else f"{len(problems)} problems:\n  " + "\n  ".join(problems)
