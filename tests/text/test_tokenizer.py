@@ -1,0 +1,92 @@
+import pickle
+import re
+
+import pytest
+import sentencepiece
+
+from voxkit.text.normalise import NORMALISATIONS, normalise
+from voxkit.text.tokenizer import BLANK, BOS, EOS, UNK, Tokenizer, train_bpe, train_characters
+
+TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "DON'T PUSH THE RIGHT LANE", "ENEMY MISSING TOP"]
+
+
+def test_special_ids_and_round_trip(tmp_path):
+    for tokenizer in (train_bpe(TEXTS, 60, tmp_path / "bpe"), train_characters(TEXTS, tmp_path / "char")):
+        assert (BLANK, BOS, EOS, UNK) == (0, 1, 2, 3) and tokenizer.pieces[:4] == ["<blk>", "<s>", "</s>", "<unk>"]
+        assert len(tokenizer.pieces) == len(tokenizer.word_starts) == tokenizer.vocab_size
+        for text in TEXTS:
+            ids = tokenizer.encode(text)
+            assert min(ids) > UNK and tokenizer.decode(ids) == text
+            assert tokenizer.decode([BOS, BLANK, *ids, EOS, BLANK]) == text
+            assert sum(tokenizer.word_starts[i] for i in ids) == len(text.split())
+        assert tokenizer.encode("") == [] and tokenizer.decode([]) == ""
+        assert tokenizer.encode("  HEAL\tME ") == tokenizer.encode("HEAL ME")
+
+
+def test_unknown_characters_are_unk(tmp_path):
+    tokenizer = train_characters(TEXTS, tmp_path)
+    assert UNK in tokenizer.encode("HEAL ZOË")
+    with pytest.raises(ValueError, match="outside this tokenizer's vocabulary"):
+        tokenizer.decode([10_000])
+
+
+def test_same_texts_give_the_same_file(tmp_path):
+    first = train_bpe(TEXTS, 60, tmp_path / "a" / "tokenizer.model")
+    second = train_bpe(TEXTS, 60, tmp_path / "b")
+    assert (tmp_path / "a/tokenizer.model").read_bytes() == (tmp_path / "b/tokenizer.model").read_bytes()
+    assert first.fingerprint() == second.fingerprint() != train_bpe(TEXTS, 59, tmp_path / "c").fingerprint()
+
+
+def test_load_save_and_pickle(tmp_path):
+    made = train_bpe(TEXTS, 60, tmp_path)
+    copy = made.save(tmp_path / "copy.model")
+    for other in (Tokenizer.load(tmp_path), Tokenizer.load(copy), pickle.loads(pickle.dumps(made))):
+        assert other.fingerprint() == made.fingerprint() and other.encode(TEXTS[0]) == made.encode(TEXTS[0])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.model", "tokenizer.model"]
+
+
+def test_a_size_out_of_reach_names_one_that_works(tmp_path):
+    with pytest.raises(ValueError, match="largest that works is") as error:
+        train_bpe(TEXTS, 5000, tmp_path)
+    largest = int(re.search(r"works is (\d+)", str(error.value))[1])
+    assert train_bpe(TEXTS, largest, tmp_path).vocab_size == largest
+    with pytest.raises(ValueError, match="smallest that works is") as error:
+        train_bpe(TEXTS, 6, tmp_path)
+    smallest = int(re.search(r"works is (\d+)", str(error.value))[1])
+    assert train_bpe(TEXTS, smallest, tmp_path).vocab_size == smallest
+
+
+def test_bad_inputs_are_named(tmp_path):
+    with pytest.raises(ValueError, match="every transcript is empty"):
+        train_bpe(["", "  "], 50, tmp_path)
+    with pytest.raises(ValueError, match="list of transcripts"):
+        train_characters("HEAL ME", tmp_path)
+    with pytest.raises(ValueError, match="no tokenizer at"):
+        Tokenizer.load(tmp_path / "nothing")
+    (tmp_path / "bad.model").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match="not a SentencePiece model"):
+        Tokenizer.load(tmp_path / "bad.model")
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXTS), model_prefix=str(tmp_path / "other"),
+                                             vocab_size=40, model_type="bpe", minloglevel=2)
+    with pytest.raises(ValueError, match="pad, bos, eos, unk"):
+        Tokenizer.load(tmp_path / "other.model")
+
+
+@pytest.mark.parametrize("written, said", [
+    ("Heal me, now!", "HEAL ME NOW"),
+    ("Don\u2019t push - it\u2019s 'over'.", "DON'T PUSH IT'S 'OVER'"),
+    ("Low-health caf\u00e9 & bar", "LOW HEALTH CAFE AND BAR"),
+    ("...", ""),
+    ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
+])
+def test_librispeech_normalisation(written, said):
+    assert normalise("librispeech", written) == said
+
+
+def test_normalisations_settle_at_once_and_unknown_ones_are_named():
+    for name in NORMALISATIONS:
+        for text in (*TEXTS, "  a\u0301 B-c \u2018d\u2019  e' ", "Stra\u00dfe \u0130"):
+            assert normalise(name, normalise(name, text)) == normalise(name, text)
+    assert normalise("lower", " Heal  ME!") == "heal me!" and normalise("none", " Heal  ME!") == "Heal ME!"
+    with pytest.raises(ValueError, match="none, librispeech, lower"):
+        normalise("upper", "x")
