@@ -1,0 +1,72 @@
+"""Installation: a small core; everything else is an extra that `voxkit doctor` names when it is wanted.
+
+torchaudio's metadata names no torch, so the two are held under one upper bound here: the newest pair that exists.
+k2 and kaldifeat are not extras, because their wheels fit one torch each: tools/install_k2.sh, tools/install_kaldifeat.sh.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"', (HERE / "voxkit/__init__.py").read_text(encoding="utf-8"), re.M).group(1)
+
+CORE = [
+    "torch>=2.6,<2.12",
+    "torchaudio>=2.6,<2.12",
+    "lhotse>=1.31",
+    "urllib3",  # lhotse imports it without asking for it
+    "sentencepiece>=0.2",
+    "soundfile>=0.12",
+    "numpy>=1.24",
+    "omegaconf>=2.3",
+    "safetensors>=0.4",
+    "jiwer>=3",
+    "rich>=13",
+    "tensorboard>=2.14",
+    "fsspec>=2024.2",
+    "psutil>=5.9",
+]
+
+EXTRAS = {
+    "pretrained": ["transformers>=4.50,<6"],
+    "toy": ["espeakng-loader>=0.2.4"],
+    "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
+    "dask": ["dask", "distributed"],
+    "s3": ["s3fs"],
+    "plot": ["matplotlib>=3.7"],
+    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "serve": ["fastapi", "uvicorn", "websockets", "python-multipart", "grpcio"],
+}
+EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["plot"]
+EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
+EXTRAS["test"] = sorted({
+    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3",
+    *(package for extra in ("pretrained", "toy", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
+})
+EXTRAS["peers"] = EXTRAS["lm"] + ["pyctcdecode"]  # what some tests compare with, where it can be built
+
+setup(
+    name="voxkit",
+    version=VERSION,
+    description="A recipe-based speech toolkit: five speech systems, one set of parts, one way to run them",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8") if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    author="voxkit contributors",
+    packages=find_packages(include=["voxkit", "voxkit.*"]),
+    package_data={"voxkit": ["py.typed", "**/*.html", "**/*.proto"]},
+    python_requires=">=3.10,<3.13",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+    ],
+)

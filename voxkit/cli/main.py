@@ -1,0 +1,110 @@
+"""The `voxkit` command: a table of sub-commands; only the one that is asked for is imported.
+
+A sub-command is a module `voxkit/cli/<name>.py` with `add_parser(subparsers)` and `run(args) -> int | None`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from voxkit import __version__
+
+# command → (module in voxkit/cli, what `voxkit --help` says of it)
+COMMANDS = {
+    "prepare": ("prepare", "corpus → validated lhotse cuts"),
+    "tokenize": ("tokenize", "train a SentencePiece or character tokenizer"),
+    "train": ("train", "train a model from a configuration"),
+    "average": ("average", "average checkpoints into one"),
+    "decode": ("decode", "transcribe test sets with a checkpoint"),
+    "score": ("score", "word and character error rates with intervals"),
+    "transcribe": ("transcribe", "transcribe audio files"),
+    "align": ("align", "word times for audio and its text"),
+    "lm": ("lm", "train or convert an n-gram language model"),
+    "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
+    "serve": ("serve", "serve a checkpoint over gRPC, HTTP and WebSocket"),
+    "plot": ("plot", "curves of a training run as PNG"),
+    "info": ("info", "the parts and parameters of a configuration"),
+    "doctor": ("doctor", "what is installed, what is missing, and the command that mends it"),
+    "new-recipe": ("new_recipe", "a recipe for your own data from one that is there"),
+}
+
+# What the user can mend: one line, no traceback. Everything else is ours and shows where it came from.
+USER_ERRORS = (ValueError, OSError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Returns:
+        The exit status: 0, what the sub-command returned, 2 for a mistake of the user's, 130 for Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("VOXKIT_DEBUG", "0") not in ("", "0")
+    while argv and argv[0] == "--debug":
+        debug, argv = True, argv[1:]
+    commands = available_commands()
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help(commands))
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"voxkit {__version__}")
+        return 0
+    name = argv[0]
+    if name not in commands:
+        print(f"voxkit: no command {name!r}; there are: {', '.join(commands)}", file=sys.stderr)
+        return 2
+    try:
+        return _run(commands[name][0], argv)
+    except KeyboardInterrupt:
+        print(f"voxkit {name}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug or not _is_users(error):
+            raise
+        print(f"voxkit {name}: error: {_message(error)}", file=sys.stderr)
+        print("  (VOXKIT_DEBUG=1 shows where)", file=sys.stderr)
+        return 2
+
+
+def available_commands() -> dict[str, tuple[str, str]]:
+    """The commands of `COMMANDS` whose module is in the tree, in its order."""
+    here = Path(__file__).parent
+    return {name: entry for name, entry in COMMANDS.items() if (here / f"{entry[0]}.py").is_file()}
+
+
+def _run(module_name: str, argv: list[str]) -> int:
+    module = importlib.import_module(f"voxkit.cli.{module_name}")
+    parser = argparse.ArgumentParser(prog="voxkit")
+    module.add_parser(parser.add_subparsers(dest="command", required=True))
+    status = module.run(parser.parse_args(argv))
+    return 0 if status is None else int(status)
+
+
+def _is_users(error: BaseException) -> bool:
+    from voxkit.optional import MissingPackage
+
+    return isinstance(error, (*USER_ERRORS, MissingPackage)) and not isinstance(error, UnicodeError)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename is not None and error.strerror:
+        return f"no such file or folder: {error.filename}"
+    return str(error) or type(error).__name__
+
+
+def _help(commands: dict[str, tuple[str, str]]) -> str:
+    width = max(len(name) for name in COMMANDS) + 2
+    lines = [f"  {name:<{width}}{entry[1]}" for name, entry in commands.items()]
+    return "\n".join([
+        "usage: voxkit [--debug] <command> [options]", "", "A recipe-based speech toolkit. The commands:", "", *lines, "",
+        "voxkit <command> --help shows its options; voxkit --version the version.",
+    ])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
