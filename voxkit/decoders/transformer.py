@@ -1,0 +1,162 @@
+"""Transformer decoder: tokens so far + encoder states → log-probabilities of the next token (Vaswani et al. 2017; pre-norm).
+
+Three ways in, one set of weights: `forward` (teacher forcing, training), `score` (whole hypotheses, rescoring) and
+`init_state` / `step` (one token at a time with a key-value cache, beam search).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxkit.masks import causal_mask, lengths_to_mask
+from voxkit.nn.attention import MultiHeadAttention
+from voxkit.nn.positions import sinusoids
+
+
+@dataclass
+class TransformerDecoderConfig:
+    """Attributes: dim: width; heads; ffn: inner width of the feed-forward; layers; dropout; tie: output shares the embedding."""
+
+    dim: int = 512
+    heads: int = 8
+    ffn: int = 2048
+    layers: int = 4
+    dropout: float = 0.1
+    tie: bool = False
+
+    def problems(self) -> list[str]:
+        return [f"heads: {self.heads} does not divide dim {self.dim}"] if self.dim % self.heads else []
+
+
+@dataclass
+class DecoderState:
+    """What a step needs of the past, for N hypotheses; reordered by `select` when a beam moves.
+
+    Attributes:
+        memory_mask: [N, 1, 1, T].
+        cross: per layer, keys and values over the encoder states [N, H, T, d].
+        past: per layer, keys and values over the tokens so far [N, H, u, d].
+    """
+
+    memory_mask: Tensor
+    cross: list[tuple[Tensor, Tensor]]
+    past: list[tuple[Tensor, Tensor]]
+
+    @property
+    def position(self) -> int:
+        """Tokens already consumed."""
+        return self.past[0][0].shape[2]
+
+    def select(self, index: Tensor) -> DecoderState:
+        """The states of hypotheses `index` [M] (repeats allowed), in that order."""
+        return DecoderState(self.memory_mask[index], [(k[index], v[index]) for k, v in self.cross],
+                            [(k[index], v[index]) for k, v in self.past])
+
+
+class DecoderLayer(nn.Module):
+    """x + self-attention, + attention over the encoder states, + feed-forward; a LayerNorm before each."""
+
+    def __init__(self, config: TransformerDecoderConfig, memory_dim: int) -> None:
+        super().__init__()
+        d = config.dim
+        self.self_norm, self.cross_norm, self.ffn_norm = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
+        self.self_attention = MultiHeadAttention(d, config.heads, dropout=config.dropout)
+        self.cross_attention = MultiHeadAttention(d, config.heads, memory_dim, dropout=config.dropout)
+        self.ffn = nn.Sequential(nn.Linear(d, config.ffn), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.ffn, d))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, self_mask: Tensor | None, cross: tuple[Tensor, Tensor],
+                cross_mask: Tensor, need_weights: bool = False) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
+        """x [N, U, D] → x, this layer's keys and values over all tokens so far, cross-attention weights [N, H, U, T] or None."""
+        y = self.self_norm(x)
+        keys, values = self.self_attention.keys_values(y)
+        if past is not None:
+            keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
+        x = x + self.dropout(self.self_attention(y, keys, values, self_mask)[0])
+        y, weights = self.cross_attention(self.cross_norm(x), *cross, cross_mask, need_weights=need_weights)
+        x = x + self.dropout(y)
+        return x + self.dropout(self.ffn(self.ffn_norm(x))), (keys, values), weights
+
+
+class TransformerDecoder(nn.Module):
+    """The decoder of the hybrid CTC/attention model.
+
+    Args:
+        config: sizes.
+        vocab_size: V, bos and eos among them.
+        memory_dim: width of the encoder states.
+        bos, eos: token ids.
+    """
+
+    def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, bos: int = 1, eos: int = 2) -> None:
+        super().__init__()
+        self.dim, self.bos, self.eos, self.vocab_size = config.dim, bos, eos, vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config, memory_dim) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.output = nn.Linear(config.dim, vocab_size)
+        nn.init.normal_(self.embedding.weight, std=config.dim**-0.5)
+        if config.tie:
+            self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor) -> Tensor:
+        """Teacher forcing: tokens [B, U] that begin with bos, memory [B, T, D] → logits [B, U, V] of the token after each."""
+        return self._forward(tokens, memory, memory_lengths, need_weights=False)[0]
+
+    def attention_weights(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor) -> Tensor:
+        """Cross-attention of every layer: [layers, B, H, U, T]."""
+        return torch.stack(self._forward(tokens, memory, memory_lengths, need_weights=True)[1])
+
+    def teacher_forcing(self, tokens: Tensor, token_lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tokens [B, U] without bos / eos → inputs [B, U+1] (bos first), targets [B, U+1] (eos last, padding -100), lengths [B]."""
+        inputs = F.pad(tokens, (1, 0), value=self.bos)
+        targets = F.pad(tokens, (0, 1)).scatter(1, token_lengths[:, None], self.eos)
+        lengths = token_lengths + 1
+        return inputs, targets.masked_fill(~lengths_to_mask(lengths, targets.shape[1]), -100), lengths
+
+    @torch.no_grad()
+    def score(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+        """Log-probability of whole hypotheses, eos included: memory [B, T, D], tokens [B, N, U], token_lengths [B, N] → [B, N]."""
+        size, n = tokens.shape[:2]
+        inputs, targets, _ = self.teacher_forcing(tokens.flatten(0, 1), token_lengths.flatten())
+        cross = [tuple(x.repeat_interleave(n, 0) for x in layer.cross_attention.keys_values(memory)) for layer in self.layers]
+        logits = self._forward(inputs, memory, memory_lengths.repeat_interleave(n), need_weights=False, cross=cross)[0]
+        losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+        return -losses.sum(-1).unflatten(0, (size, n))
+
+    def init_state(self, memory: Tensor, memory_lengths: Tensor) -> DecoderState:
+        """State before bos for each of the B utterances; `select` spreads it over a beam."""
+        cross = [layer.cross_attention.keys_values(memory) for layer in self.layers]
+        empty = cross[0][0].new_zeros(memory.shape[0], *cross[0][0].shape[1:2], 0, cross[0][0].shape[3])
+        mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
+        return DecoderState(mask, cross, [(empty, empty)] * len(self.layers))
+
+    def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
+        """The last token of each hypothesis [N] → log-probabilities of the next [N, V] (float32) and the state after it."""
+        place = sinusoids(state.position + 1, self.dim, tokens.device)[-1:]
+        x = self.embedding(tokens[:, None]) * math.sqrt(self.dim) + place
+        past = []
+        for layer, own, cross in zip(self.layers, state.past, state.cross):
+            x, kept, _ = layer(x, own, None, cross, state.memory_mask)
+            past.append(kept)
+        log_probs = self.output(self.norm(x[:, 0])).float().log_softmax(-1)
+        return log_probs, DecoderState(state.memory_mask, state.cross, past)
+
+    def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool,
+                 cross: list | None = None) -> tuple[Tensor, list[Tensor]]:
+        length = tokens.shape[1]
+        x = self.dropout(self.embedding(tokens) * math.sqrt(self.dim) + sinusoids(length, self.dim, tokens.device))
+        self_mask = causal_mask(length, tokens.device)
+        cross_mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
+        weights = []
+        for i, layer in enumerate(self.layers):
+            kv = cross[i] if cross is not None else layer.cross_attention.keys_values(memory)
+            x, _, w = layer(x, None, self_mask, kv, cross_mask, need_weights)
+            weights.append(w)
+        return self.output(self.norm(x)), weights

@@ -1,0 +1,69 @@
+"""Hybrid CTC/attention loss (Watanabe et al. 2017): λ·CTC + (1-λ)·cross-entropy, with λ moving over a warm-up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class HybridLossConfig:
+    """Weights of the hybrid loss.
+
+    Attributes:
+        ctc, attention: weights after the warm-up; attention 0 trains CTC alone.
+        start_ctc, start_attention: weights at step 0; the two sets are mixed linearly over `warmup_steps`.
+        warmup_steps: optimiser steps.
+        label_smoothing: share of the target spread over the vocabulary, in the cross-entropy.
+    """
+
+    ctc: float = 0.3
+    attention: float = 0.7
+    start_ctc: float = 0.4
+    start_attention: float = 0.6
+    warmup_steps: int = 5000
+    label_smoothing: float = 0.1
+
+    def problems(self) -> list[str]:
+        found = [f"{name}: {getattr(self, name)} is negative" for name in ("ctc", "attention", "start_ctc", "start_attention")
+                 if getattr(self, name) < 0]
+        if self.ctc + self.attention == 0:
+            found.append("ctc: with attention 0 too, nothing would be trained")
+        if not 0 <= self.label_smoothing < 1:
+            found.append(f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
+        return found
+
+    def weights(self, step: int) -> tuple[float, float]:
+        """(ctc, attention) at an optimiser step."""
+        done = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return (self.start_ctc + (self.ctc - self.start_ctc) * done,
+                self.start_attention + (self.attention - self.start_attention) * done)
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+    """CTC (Graves et al. 2006), blank 0, per utterance.
+
+    Args:
+        log_probs: [B, T, V], computed in float32; lengths: [B].
+        tokens: [B, U] padded with anything; token_lengths: [B].
+
+    Returns:
+        [B] negative log-likelihoods in nats; infinite where the text cannot fit into the frames (the loader drops those).
+    """
+    return F.ctc_loss(log_probs.float().transpose(0, 1), tokens, lengths, token_lengths, blank=0, reduction="none")
+
+
+def label_smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    """logits [B, U, V], targets [B, U] (-100 = padding) → [B], summed over the tokens of each utterance, in nats."""
+    losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none", label_smoothing=smoothing)
+    return losses.sum(-1)
+
+
+@torch.no_grad()
+def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Share of non-padding targets that are the argmax."""
+    valid = targets != -100
+    return ((logits.argmax(-1) == targets) & valid).sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,101 @@
+"""A recipe's configuration: one YAML for model, data, training and decoding, and the building of what it names."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Sequence
+
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from voxkit import config as configuration
+from voxkit.data.config import DataConfig
+from voxkit.models import system_classes
+from voxkit.train.config import TrainConfig
+
+
+@dataclass
+class DecodeConfig:
+    """Defaults of `voxkit decode` and of the WER on dev during training.
+
+    Attributes:
+        method: of `voxkit decode`, greedy, prefix_beam, attention, joint or rescoring.
+        beam: hypotheses kept.
+        ctc_weight: of the CTC score in joint decoding and rescoring.
+        lm_weight, length_bonus: of a language model and of each token, where there is one.
+        validation_method: what measures the WER on dev while training.
+        validation_limit: utterances of dev used for it; 0 = all.
+    """
+
+    method: str = "greedy"
+    beam: int = 10
+    ctc_weight: float = 0.3
+    lm_weight: float = 0.3
+    length_bonus: float = 0.0
+    validation_method: str = "greedy"
+    validation_limit: int = 0
+
+
+@dataclass
+class RecipeConfig:
+    """The whole of a run.
+
+    Attributes:
+        name: of the run, ends up in its directory's name.
+        system: which of the systems (voxkit.models.SYSTEMS).
+        seed: of everything random.
+        tokenizer: file or directory made by `voxkit tokenize`.
+        init: checkpoint or run directory whose weights training starts from (the stage before); empty = from scratch.
+        model: options of the system; data, train, decode: of the rest.
+    """
+
+    name: str = "run"
+    system: str = "voxformer"
+    seed: int = 42
+    tokenizer: str = ""
+    init: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+@dataclass
+class Recipe:
+    """A checked configuration, its model part in the system's own dataclass."""
+
+    config: RecipeConfig
+    model: Any
+
+    def build_model(self, vocab_size: int = 0) -> nn.Module:
+        """A fresh model; the vocabulary's size comes from the tokenizer and must agree with the configuration where that names one."""
+        if vocab_size and self.model.vocab_size not in (0, vocab_size):
+            raise configuration.ConfigError(f"model.vocab_size is {self.model.vocab_size} but the tokenizer has {vocab_size} pieces: "
+                                            "they do not belong together")
+        self.model.vocab_size = vocab_size or self.model.vocab_size
+        return system_classes(self.config.system)[0](self.model)
+
+    def as_mapping(self) -> DictConfig:
+        """Everything, defaults included, as it goes into a run's and a checkpoint's config.yaml."""
+        node = OmegaConf.structured(self.config)
+        OmegaConf.set_struct(node, False)
+        node.model = OmegaConf.to_container(OmegaConf.structured(self.model))
+        return node
+
+
+def load_recipe(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, overlay and check a configuration.
+
+    Raises:
+        ConfigError: every problem found, each naming its option.
+    """
+    return structure_recipe(configuration.load(path, overrides), Path(path).name)
+
+
+def structure_recipe(node: DictConfig, where: str = "config") -> Recipe:
+    """The same from a configuration already read."""
+    config = configuration.structure(RecipeConfig, node, where)
+    model = configuration.structure(system_classes(config.system)[1], config.model, f"{where}.model")
+    return Recipe(config, model)
