@@ -1,0 +1,172 @@
+# What every run.sh shares. Source it below the knobs, then read the command line:
+#
+#   #!/usr/bin/env bash
+#   # VoxFormer on LibriSpeech: what this recipe does, in a line or two (shown by --help).
+#   set -euo pipefail
+#   cd "$(dirname "$0")"
+#
+#   stage=0                # first stage to run
+#   stop_stage=7           # last stage to run
+#   ngpu=auto              # auto, 0 (CPU), 1, or more (torchrun)
+#   max_duration=200       # a knob: `--max-duration 400` sets it
+#
+#   . ../../../tools/recipe.sh
+#   parse_options "$@"
+#
+#   if stage 0 "Get the corpus"; then
+#     run voxkit prepare ...
+#   fi
+#   if stage 3 "Train"; then
+#     run $launch train ...
+#   fi
+#
+# A knob is a `name=value` at the start of a line above the line that sources this file. Works with bash 3.2 (macOS).
+
+RECIPE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+RECIPE_STAGE=
+RECIPE_TITLE=
+RECIPE_BEGAN=0
+RECIPE_RAN=0
+launch=voxkit
+
+log() {  # log MESSAGE...: a line with the time
+  printf '%s  %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$*"
+}
+
+die() {  # die MESSAGE...: say why and stop
+  printf '%s: %s\n' "$0" "$*" >&2
+  exit 2
+}
+
+knobs() {  # the names of this recipe's knobs, in the order of run.sh
+  sed -n -e '/recipe\.sh/q' -e 's/^\([a-z][a-z0-9_]*\)=.*/\1/p' "$0"
+}
+
+usage() {  # the comment on top of run.sh, then every knob as run.sh has it
+  sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+  echo
+  echo "usage: $0 [--name value ...]"
+  echo
+  sed -n -e '/recipe\.sh/q' -e '/^[a-z][a-z0-9_]*=/p' "$0" | while IFS= read -r line; do
+    name=${line%%=*}
+    value=${line#*=}
+    comment=
+    case $value in *" #"*) comment=${value#*" #"}; value=${value%%" #"*} ;; esac
+    value=$(printf '%s' "$value" | sed -e 's/[[:space:]]*$//')
+    printf '  --%-18s %-24s%s\n' "$(printf '%s' "$name" | tr _ -)" "$value" "$comment"
+  done
+}
+
+parse_options() {  # parse_options "$@": `--some-name value` or `--some-name=value` sets the knob some_name
+  local known name value
+  known=" $(knobs | tr '\n' ' ')"
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --help | -h)
+        usage
+        exit 0
+        ;;
+      --*=*)
+        name=${1%%=*}
+        value=${1#*=}
+        shift
+        ;;
+      --*)
+        name=$1
+        [ $# -ge 2 ] || die "$name needs a value: $name VALUE"
+        value=$2
+        case $value in --*) die "$name needs a value, found the next option $value (if that is the value: $name=$value)" ;; esac
+        shift 2
+        ;;
+      *)
+        die "what is '$1'? Options are written --name value; $0 --help lists them"
+        ;;
+    esac
+    name=$(printf '%s' "${name#--}" | tr - _)
+    case $known in
+      *" $name "*) printf -v "$name" '%s' "$value" ;;
+      *) die "no option --$(printf '%s' "$name" | tr _ -); there are:$(printf '%s' "$known" | tr _ - | sed 's/ \([^ ]\)/ --\1/g')" ;;
+    esac
+  done
+  _recipe_check_number stage
+  _recipe_check_number stop_stage
+  _recipe_find_voxkit
+  _recipe_choose_launch
+  trap _recipe_end EXIT
+}
+
+stage() {  # stage N TITLE: true where N is within --stage ... --stop-stage
+  _recipe_close
+  if [ "$1" -lt "${stage:-0}" ] || [ "$1" -gt "${stop_stage:-99}" ]; then
+    return 1
+  fi
+  RECIPE_STAGE=$1
+  RECIPE_TITLE=$2
+  RECIPE_BEGAN=$SECONDS
+  RECIPE_RAN=$((RECIPE_RAN + 1))
+  echo
+  log "stage $1: $2"
+}
+
+run() {  # run COMMAND...: show it, then run it; where it fails, the recipe stops and names the stage
+  local status=0
+  { printf '+'; printf ' %q' "$@"; printf '\n'; } >&2
+  "$@" || status=$?
+  [ $status -eq 0 ] || exit $status
+}
+
+_recipe_check_number() {
+  local value=${!1:-0}
+  case $value in
+    *[!0-9]*) die "--$(printf '%s' "$1" | tr _ -) $value: a stage is a number" ;;
+  esac
+}
+
+_recipe_find_voxkit() {  # on PATH, or in the .venv that `make` has made
+  if ! command -v voxkit >/dev/null 2>&1; then
+    if [ -x "$RECIPE_ROOT/.venv/bin/voxkit" ]; then
+      PATH="$RECIPE_ROOT/.venv/bin:$PATH"
+      export PATH
+    else
+      die "no voxkit command: activate its environment, or run 'make venv' and 'pip install -e .' in the root of the repository"
+    fi
+  fi
+}
+
+_recipe_choose_launch() {  # --ngpu → how training is started, in $launch (used unquoted)
+  case ${ngpu:-auto} in
+    auto | 1) launch="voxkit" ;;
+    0)
+      launch="voxkit"
+      export CUDA_VISIBLE_DEVICES=
+      ;;
+    *[!0-9]*) die "--ngpu $ngpu: auto, 0 (CPU), 1 or a number of GPUs" ;;
+    *)
+      if [ "${nnodes:-1}" -gt 1 ]; then  # one run.sh per machine, the same but for --node-rank
+        launch="torchrun --nnodes=$nnodes --nproc-per-node=$ngpu --node-rank=${node_rank:?--node-rank: 0 on the first machine}"
+        launch="$launch --master-addr=${master_addr:?--master-addr: name of the first machine} --master-port=${master_port:-29500}"
+      else
+        launch="torchrun --standalone --nproc-per-node=$ngpu"
+      fi
+      launch="$launch -m voxkit.cli.main"
+      ;;
+  esac
+}
+
+_recipe_close() {
+  [ -n "$RECIPE_STAGE" ] || return 0
+  log "stage $RECIPE_STAGE took $((SECONDS - RECIPE_BEGAN)) s"
+  RECIPE_STAGE=
+}
+
+_recipe_end() {
+  local status=$?
+  if [ $status -eq 0 ]; then
+    _recipe_close
+    [ "$RECIPE_RAN" -gt 0 ] || log "no stage between --stage ${stage:-0} and --stop-stage ${stop_stage:-99}: nothing was run"
+  elif [ -n "$RECIPE_STAGE" ]; then
+    echo >&2
+    echo "$0: stage $RECIPE_STAGE ($RECIPE_TITLE) failed with status $status after $((SECONDS - RECIPE_BEGAN)) s." >&2
+    echo "When it is mended, go on from there: $0 --stage $RECIPE_STAGE (with your other options)" >&2
+  fi
+}
