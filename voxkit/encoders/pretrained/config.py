@@ -1,0 +1,77 @@
+"""Options of a pretrained encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass
+class PretrainedConfig:
+    """Which encoder, which of its layers learn, and how they are regularised while they do.
+
+    Attributes:
+        name: Hugging Face name ("microsoft/wavlm-base-plus") or a folder with config.json and the weights.
+        unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
+            after the last layer is opened with the last layer.
+        states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
+        dtype: precision of the frozen part: float32, or autocast to bfloat16 / float16. Open layers follow the trainer's.
+        normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
+            says. Whisper has a normalisation of its own and takes no such option.
+        gradient_checkpointing: recompute the open layers in the backward pass: less memory, a third more time.
+        dropout: residual dropout in the open layers while training; null = as the checkpoint's configuration says.
+        attention_dropout: the same for attention weights.
+        activation_dropout: the same inside the feed-forward.
+        layerdrop: probability that an open layer is skipped in a training step. With DDP a skipped layer needs
+            find_unused_parameters, hence 0.
+        mask_time_prob: share of the frames entering the lowest open layer that is zeroed in training, in spans.
+        mask_time_length: frames of one span (50 frames are a second).
+    """
+
+    name: str = ""
+    unfreeze: list[int] = field(default_factory=list)
+    states: list[int] = field(default_factory=list)
+    dtype: str = "float32"
+    normalize: Optional[bool] = None
+    gradient_checkpointing: bool = False
+    dropout: Optional[float] = None
+    attention_dropout: Optional[float] = None
+    activation_dropout: Optional[float] = None
+    layerdrop: float = 0.0
+    mask_time_prob: float = 0.0
+    mask_time_length: int = 10
+
+    def problems(self) -> list[str]:
+        """What is wrong before any weight is read; the layer numbers are checked again once the encoder is known."""
+        found = []
+        if not self.name:
+            found.append("name: empty; give a Hugging Face name such as microsoft/wavlm-base-plus, or a folder")
+        if self.dtype not in DTYPES:
+            found.append(f"dtype: {self.dtype!r} is none of {', '.join(DTYPES)}")
+        for option in ("dropout", "attention_dropout", "activation_dropout", "layerdrop", "mask_time_prob"):
+            value = getattr(self, option)
+            if value is not None and not 0.0 <= value < 1.0:
+                found.append(f"{option}: {value} is not in [0, 1)")
+        if self.mask_time_length < 1:
+            found.append(f"mask_time_length: {self.mask_time_length}; at least 1 frame")
+        if any(layer < 1 for layer in self.unfreeze):
+            found.append(f"unfreeze: {self.unfreeze}; layers are counted from 1")
+        if any(state < 0 for state in self.states):
+            found.append(f"states: {self.states}; states are counted from 0")
+        for option in ("unfreeze", "states"):
+            if len(set(getattr(self, option))) != len(getattr(self, option)):
+                found.append(f"{option}: {getattr(self, option)} names one twice")
+        return found
+
+    def problems_with(self, num_layers: int) -> list[str]:
+        """What is wrong for an encoder with this many layers."""
+        found = []
+        layers = [layer for layer in self.unfreeze if not 1 <= layer <= num_layers]
+        if layers:
+            found.append(f"unfreeze: no layer {', '.join(map(str, layers))} in {self.name}; valid: 1 to {num_layers}")
+        states = [state for state in self.states if not 0 <= state <= num_layers]
+        if states:
+            found.append(f"states: no state {', '.join(map(str, states))} in {self.name}; valid: 0 to {num_layers}")
+        return found

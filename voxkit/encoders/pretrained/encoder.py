@@ -1,0 +1,214 @@
+"""A pretrained encoder as a module: all its states out, a frozen part below, an open part above."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from voxkit.encoders.pretrained.backbone import zero_padding
+from voxkit.encoders.pretrained.config import PretrainedConfig
+from voxkit.encoders.pretrained.loading import load_backbone
+
+
+class PretrainedEncoder(nn.Module):
+    """WavLM, HuBERT, wav2vec 2.0 / MMS or Whisper's encoder, by Hugging Face name or folder.
+
+    Everything below the lowest open layer is frozen: always in eval mode, without gradient, left out of checkpoints, and its
+    states can be cached (`encode`, then `forward_from_states`). Layers that `unfreeze` names learn. A frozen layer above an
+    open one lets the gradient through.
+
+    B batch · S samples at 16 kHz · T frames at `frame_rate` · L states · C cached states · D width of a state
+
+    Attributes:
+        num_layers: Transformer layers, N.
+        num_states: states that `forward` gives, N + 1 unless the configuration chooses some.
+        num_frozen: layers below the lowest open one; equal to num_layers where nothing is open.
+        state_ids: the states `forward` gives, counted from 0 (what enters layer 1).
+        cached_ids: the states `encode` gives and `forward_from_states` takes.
+        dim, frame_rate: width of a state, states per second.
+    """
+
+    def __init__(self, config: PretrainedConfig):
+        """Reads the weights.
+
+        Raises:
+            ValueError: with every problem of the configuration, or what is wrong with the checkpoint.
+        """
+        super().__init__()
+        problems = config.problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.config = config
+        self.backbone = load_backbone(config.name, config.normalize)
+        self.num_layers = len(self.backbone.layers)
+        problems = config.problems_with(self.num_layers)
+        if problems:
+            raise ValueError("; ".join(problems))
+        self.open_layers = sorted(layer - 1 for layer in config.unfreeze)
+        self.num_frozen = self.open_layers[0] if self.open_layers else self.num_layers
+        self.state_ids = sorted(config.states) or list(range(self.num_layers + 1))
+        self.cached_ids = [state for state in self.state_ids if state <= self.num_frozen]
+        if self.num_frozen < self.num_layers and self.num_frozen not in self.cached_ids:
+            self.cached_ids.append(self.num_frozen)
+        self.num_states, self.dim, self.frame_rate = len(self.state_ids), self.backbone.dim, self.backbone.frame_rate
+        self._replaced: set[str] = set()
+        self._open()
+        self.register_load_state_dict_pre_hook(_remember_replaced)
+        self.train()
+
+    def forward(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
+        """All states.
+
+        Args:
+            audio: [B, S] float, 16 kHz, in [-1, 1].
+            lengths: [B] samples.
+            ids: names of the utterances, for messages.
+
+        Returns:
+            states [B, L, T, D], zero past each utterance's end, and lengths [B] in frames.
+
+        Raises:
+            ValueError: an utterance is too short for one frame, or too long for the encoder (Whisper: 30 s).
+        """
+        states, lengths = self._lower(audio, lengths, ids)
+        return self._join(states, lengths), lengths
+
+    def encode(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
+        """The frozen part alone, for the cache: states [B, C, T, D] without gradient, lengths [B] in frames."""
+        states, lengths = self._lower(audio, lengths, ids)
+        return torch.stack([states[i] for i in self.cached_ids], dim=1), lengths
+
+    def forward_from_states(self, cached: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The rest of `forward` after `encode`: cached [B, C, T, D] (any float type) → states [B, L, T, D], lengths [B]."""
+        if cached.dim() != 4 or cached.shape[1] != len(self.cached_ids):
+            raise ValueError(f"expected the states {self.cached_ids} as [B, {len(self.cached_ids)}, T, D]; got "
+                             f"{tuple(cached.shape)}. Was the cache built with other layers open?")
+        if self.num_frozen == self.num_layers:
+            return cached, lengths
+        states = dict(zip(self.cached_ids, cached.unbind(1)))
+        return self._join(states, lengths), lengths
+
+    @torch.no_grad()
+    def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:
+        """States 0 to num_frozen that are wanted, and frames."""
+        precise = self.config.dtype == "float32"
+        dtype = torch.bfloat16 if precise else getattr(torch, self.config.dtype)
+        states: dict[int, Tensor] = {}
+        with torch.autocast(audio.device.type, dtype=dtype, enabled=not precise):
+            x, lengths = self.backbone.embed(audio, lengths, ids)
+            context = self.backbone.context(lengths, x.shape[1])
+            for index in range(self.num_frozen + 1):
+                if index in self.cached_ids:
+                    top = self.backbone.final(x) if index == self.num_layers else x
+                    states[index] = zero_padding(top, lengths)
+                if index < self.num_frozen:
+                    x = self.backbone.layer(index, x, context)
+        return states, lengths
+
+    def _upper(self, x: Tensor, lengths: Tensor) -> dict[int, Tensor]:
+        """State num_frozen [B, T, D] → the states above it."""
+        states: dict[int, Tensor] = {}
+        if self.training and self.config.mask_time_prob > 0:
+            x = mask_spans(x, lengths, self.config.mask_time_prob, self.config.mask_time_length)
+        context = self.backbone.context(lengths, x.shape[1])
+        for index in range(self.num_frozen, self.num_layers):
+            if not self._dropped(index):
+                if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                    x = checkpoint(self.backbone.layer, index, x, context, use_reentrant=False)
+                else:
+                    x = self.backbone.layer(index, x, context)
+            if index + 1 in self.state_ids:
+                top = self.backbone.final(x) if index + 1 == self.num_layers else x
+                states[index + 1] = zero_padding(top, lengths)
+        return states
+
+    def _join(self, states: dict[int, Tensor], lengths: Tensor) -> Tensor:
+        if self.num_frozen < self.num_layers:
+            x = states[self.num_frozen]
+            states |= self._upper(x.to(next(self.backbone.layers[self.num_frozen].parameters()).dtype), lengths)
+        return torch.stack([states[i] for i in self.state_ids], dim=1)
+
+    def _dropped(self, index: int) -> bool:
+        if not self.training or self.config.layerdrop == 0 or index not in self.open_layers:
+            return False
+        return bool(torch.rand(()) < self.config.layerdrop)
+
+    def _open(self) -> None:
+        self.requires_grad_(False)
+        for index in self.open_layers:
+            self.backbone.layers[index].requires_grad_(True)
+            self.backbone.set_dropout(index, self.config.dropout, self.config.attention_dropout, self.config.activation_dropout)
+        if self.num_layers - 1 in self.open_layers and self.backbone.last_norm is not None:
+            self.backbone.last_norm.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        """Switches the open layers only; what is frozen stays in eval mode."""
+        super().train(False)
+        self.training = mode
+        for index in self.open_layers:
+            self.backbone.layers[index].train(mode)
+        return self
+
+    def frozen_parameter_names(self) -> list[str]:
+        """Entries of `state_dict()` that a checkpoint leaves out: frozen, and still as the pretrained checkpoint has them.
+
+        A layer that an earlier stage trained and this one keeps frozen was loaded from a checkpoint; it stays in the next.
+        """
+        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return [name for name in self.state_dict() if name not in learning and name not in self._replaced]
+
+    def fingerprint(self) -> str:
+        """Hash of what decides the cached states: weights (by content), family, preprocessing, precision, which states."""
+        return _digest(json.dumps([self.cached_ids, self.fingerprints()]).encode())
+
+    def fingerprints(self) -> list[str]:
+        """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
+        everything frozen serves later stages that open top layers."""
+        options = {"family": self.backbone.family, "dtype": self.config.dtype, "version": 1, **self.backbone.options()}
+        chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
+        found = []
+        for index in range(self.num_frozen + 1):
+            if index in self.cached_ids:
+                last = self.backbone.last_norm if index == self.num_layers else None
+                found.append(chain if last is None else _digest(chain.encode(), *_weights([last])))
+            if index < self.num_frozen:
+                chain = _digest(chain.encode(), *_weights([self.backbone.layers[index]]))
+        return found
+
+    def reference(self) -> dict[str, Any]:
+        """What a checkpoint notes in place of the frozen weights."""
+        return {"name": self.config.name, "fingerprint": self.fingerprint(), "unfreeze": list(self.config.unfreeze)}
+
+
+def mask_spans(x: Tensor, lengths: Tensor, probability: float, span: int) -> Tensor:
+    """x [B, T, D] with about `probability` of each utterance's frames zeroed, in spans of `span` frames (torch's RNG)."""
+    frames = x.shape[1]
+    starts = torch.rand(x.shape[0], frames) < probability / span
+    covered = torch.nn.functional.max_pool1d(torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, 1)[:, 0]
+    return x.masked_fill(covered.bool().to(x.device)[..., None], 0.0)
+
+
+def _remember_replaced(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    own = set(module.state_dict())
+    module._replaced |= own & {key[len(prefix):] for key in state_dict if key.startswith(prefix)}
+
+
+def _weights(modules: list[nn.Module]) -> list[Any]:
+    found: list[Any] = []
+    for module in modules:
+        for name, value in module.state_dict().items():
+            found.append(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+            found.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found
+
+
+def _digest(*parts: Any) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,124 @@
+"""Weights by Hugging Face name or folder → Backbone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+
+from voxkit.encoders.pretrained.backbone import Backbone
+from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
+from voxkit.encoders.pretrained.whisper import WhisperBackbone
+from voxkit.optional import require
+
+FAMILIES = {
+    "wavlm": ("WavLMModel", Wav2VecBackbone),
+    "hubert": ("HubertModel", Wav2VecBackbone),
+    "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
+    "whisper": ("WhisperEncoder", WhisperBackbone),
+}
+_UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
+
+
+def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
+    """Read a pretrained encoder in float32.
+
+    Args:
+        name: Hugging Face name or a folder; a folder is never looked for on the hub.
+        normalize: overrides do_normalize of preprocessor_config.json (not for Whisper).
+
+    Raises:
+        ValueError: no such folder or name, the hub cannot be reached, an unknown family, weights that do not fit.
+        MissingPackage: transformers is not installed.
+    """
+    transformers = require("transformers", "pretrained", why="pretrained encoders")
+    local = _is_folder(name)
+    with _plain_errors(name, local):
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
+    family = config.model_type
+    if family not in FAMILIES:
+        raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
+    preprocessor = _preprocessor(name, local)
+    class_name, backbone = FAMILIES[family]
+    if family == "whisper":
+        if normalize is not None:
+            raise ValueError("encoder.normalize: Whisper's log-mel has a normalisation of its own; leave the option out")
+        model = _read(_whisper_encoder(), name, local, key_mapping={r"^(model\.)?encoder\.": ""})
+        return backbone(model, preprocessor)
+    model = _read(getattr(transformers, class_name), name, local)
+    return backbone(model, preprocessor, normalize)
+
+
+def _whisper_encoder() -> type:
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+    return WhisperEncoder
+
+
+def _read(cls: type, name: str, local: bool, **options: Any) -> torch.nn.Module:
+    """from_pretrained without its progress bar and its list of unused weights, but strict about missing ones."""
+    if cls.__name__ != "WavLMModel":  # WavLM's gated position bias has one implementation only
+        options["attn_implementation"] = "sdpa"
+    with _plain_errors(name, local), _quiet():
+        model, info = cls.from_pretrained(name, local_files_only=local, dtype=torch.float32, output_loading_info=True, **options)
+    missing = [key for key in info["missing_keys"] if not key.endswith(_UNUSED)]
+    mismatched = [str(key) for key in info.get("mismatched_keys", [])]
+    if missing or mismatched:
+        raise ValueError(f"{name}: {len(missing)} weights missing and {len(mismatched)} of another shape, for example "
+                         f"{', '.join(sorted(missing + mismatched)[:3])}; the folder is not a whole {cls.__name__} checkpoint")
+    return model.eval()
+
+
+def _is_folder(name: str) -> bool:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(f"{name}: a folder without config.json; a Hugging Face folder holds config.json and the weights")
+        return True
+    if name.startswith((".", "~", os.sep)) or name.count("/") > 1:
+        raise ValueError(f"{name}: no such folder (a Hugging Face name has the form owner/model)")
+    return False
+
+
+def _preprocessor(name: str, local: bool) -> dict[str, Any]:
+    """preprocessor_config.json, or {} where there is none."""
+    if local:
+        path: Path | None = Path(name).expanduser() / "preprocessor_config.json"
+    else:
+        from transformers.utils import cached_file
+
+        found = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+        path = Path(found) if found else None
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+
+
+@contextlib.contextmanager
+def _plain_errors(name: str, local: bool) -> Iterator[None]:
+    """Turn what the hub client raises into what to do next."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        advice = ("the folder must hold config.json and model.safetensors or pytorch_model.bin" if local else
+                  "check the spelling and the network; without a network, download it elsewhere "
+                  f"(`hf download {name} --local-dir FOLDER`) and give the folder as the name")
+        raise ValueError(f"cannot load the pretrained encoder {name}: {first}; {advice}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
