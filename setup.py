@@ -23,6 +23,7 @@ CORE = [
     "omegaconf>=2.3",
     "safetensors>=0.4",
     "jiwer>=3",
+    "rapidfuzz>=3",
     "rich>=13",
     "tensorboard>=2.14",
     "fsspec>=2024.2",

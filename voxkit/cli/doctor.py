@@ -16,7 +16,7 @@ _SIGNS = {packages.OK: "ok", packages.MISSING: "--", packages.BROKEN: "XX", pack
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add `doctor` to the commands."""
-    parser = subparsers.add_parser("doctor", help="what is installed, what is missing, and the command that mends it", description=__doc__)
+    parser = subparsers.add_parser("doctor", help="what is installed, what is missing, what mends it", description=__doc__)
     parser.add_argument("--json", action="store_true", help="the whole report as JSON")
 
 
@@ -55,7 +55,8 @@ def report_lines(found: list[packages.Found], machine: machines.Machine) -> list
         lines.append("")
     lines += [
         "Machine",
-        f"  CPU       {machine.cpu}, {machine.usable_cores} of {machine.cores} cores usable" + (f" ({' '.join(machine.flags)})" if machine.flags else ""),
+        f"  CPU       {machine.cpu}, {machine.usable_cores} of {machine.cores} cores usable",
+        f"            {' '.join(machine.flags) or 'no instruction set that voxkit looks for'}",
         f"  memory    {machine.available_gb:.1f} GB available of {machine.memory_gb:.1f} GB",
         f"  disk      {machine.disk_free_gb:.1f} GB free here",
     ]
@@ -65,8 +66,8 @@ def report_lines(found: list[packages.Found], machine: machines.Machine) -> list
     if not accelerators:
         lines.append("  GPU       none that torch can use; the toy and mini recipes are made for that")
     lines += [
-        "", f"Begin with data.max_duration={machine.max_duration:.0f} (seconds of audio per batch on {machine.devices[0].name}; an estimate: "
-        "`data.max_duration=auto` measures)",
+        "", f"Begin with data.max_duration={machine.max_duration:.0f} (seconds of audio per batch on {machine.devices[0].name}).",
+        "That is a rule of thumb; `data.max_duration=auto` measures.",
     ]
     warnings = machines.warnings(machine)
     bad = [f.name for f in found if f.needed and f.status != packages.OK]

@@ -77,9 +77,9 @@ def warnings(machine: Machine) -> list[str]:
     """What will bite later: little disk, little memory, little shared memory."""
     found = []
     if machine.disk_free_gb < 10:
-        found.append(f"{machine.disk_free_gb:.1f} GB of disk left: LibriSpeech takes 60 GB, its 5-hour part 1 GB, a run's checkpoints about 2 GB")
+        found.append(f"{machine.disk_free_gb:.1f} GB of disk left: LibriSpeech takes 60 GB, its 5-hour part 1 GB, a run's checkpoints 2 GB")
     if machine.memory_gb < 4:
-        found.append(f"{machine.memory_gb:.1f} GB of memory: training wants 4 GB or more; set data.num_workers=0 and a small data.max_duration")
+        found.append(f"{machine.memory_gb:.1f} GB of memory: training wants 4 GB; try data.num_workers=0 and a small data.max_duration")
     if machine.shm_free_gb is not None and machine.shm_free_gb < 0.5:
         found.append(f"{machine.shm_free_gb:.2f} GB in /dev/shm: loader workers will die with a bus error; "
                      "in Docker use --shm-size=2g, or set data.num_workers=0")

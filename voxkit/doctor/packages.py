@@ -53,7 +53,7 @@ PACKAGES = (
     Known("tensorboard", "tensorboard", None, "no TensorBoard logs"),
     Known("fsspec", "fsspec", None, "no mirrored checkpoints"),
     Known("psutil", "psutil", None, "no memory figures"),
-    Known("k2", "k2", "k2", "no graph decoding (H, HL, HLG), lattice rescoring or pruned transducer loss; CTC and attention work", probe=True),
+    Known("k2", "k2", "k2", "no graph decoding (H, HL, HLG), lattice rescoring, pruned transducer loss; the rest works", probe=True),
     Known("kaldifeat", "kaldifeat", "kaldifeat", "fbank is computed by torchaudio: the same values, not batched on the GPU", probe=True),
     Known("transformers", "transformers", "pretrained", "no pretrained encoders (WavLM, HuBERT, wav2vec 2.0, Whisper)"),
     Known("espeakng-loader", "espeakng_loader", "toy", "no toy corpus"),
@@ -70,10 +70,10 @@ PACKAGES = (
 _CAUSES = (
     ("undefined symbol", "it was built for another torch than the one installed"),
     ("symbol not found", "it was built for another torch than the one installed"),
-    (r"lib(cuda|cublas|cudnn|cufft|nvrtc|torch_cuda|c10_cuda)\w*.*(cannot open|no such file)", "a CUDA build beside a torch without that CUDA"),
+    (r"lib(cuda|cublas|cudnn|cufft|nvrtc|torch_cuda|c10_cuda)\w*.*(cannot open|no such file)",
+     "it is a CUDA build, and torch here does not bring that CUDA"),
     ("GLIBC", "the wheel is for a newer Linux than this one"),
     (r"_ARRAY_API|numpy\.core\.multiarray|compiled using NumPy 1", "it was built for NumPy 1, and NumPy 2 is installed"),
-    ("compiled without CUDA", "a CPU build beside a CUDA torch"),
     (r"died with signal", "its compiled part crashed; mostly it was built for another torch or CPU"),
     (r"sndfile", "its C library libsndfile is missing (apt-get install libsndfile1, or reinstall soundfile)"),
     ("No module named", "a package that it needs is missing"),
@@ -96,6 +96,7 @@ def look(known: Iterable[Known] = PACKAGES) -> list[Found]:
             item.mend = mend(p, versions, reinstall=status == BROKEN)
         found.append(item)
     _check_pair(found, versions)
+    _check_builds(found, versions)
     return found
 
 
@@ -184,6 +185,33 @@ def _check_pair(found: list[Found], versions: dict[str, str | None]) -> None:
     item.status = MISMATCH
     item.cause = f"torchaudio {torchaudio} was built for torch {'.'.join(torchaudio.split('.')[:2])}, and torch is {torch}"
     item.mend = "pip install " + _pair(versions)
+
+
+def _check_builds(found: list[Found], versions: dict[str, str | None]) -> None:
+    """The official wheels of k2 and kaldifeat carry in their version what they were built for."""
+    torch = versions.get("torch")
+    for item in found:
+        build = re.search(r"\+(?P<kind>cpu|cuda[\d.]+?|rocm[\d.]+?)\.torch(?P<torch>[\d.]+)$", item.version or "")
+        if item.name not in wheels.PAGES or build is None or torch is None:
+            continue
+        plain, _, local = torch.partition("+")
+        if build["torch"] != plain and item.status != BROKEN:
+            item.status = MISMATCH
+            item.cause = f"it was built for torch {build['torch']}, and torch is {plain}: it may crash or compute nonsense"
+        elif build["kind"] == "cpu" and item.status == OK and not local.startswith("cpu") and _cuda():
+            item.status = MISMATCH
+            item.cause = "a CPU build beside a CUDA torch: it fails on GPU tensors (\"compiled without CUDA\")"
+        else:
+            continue
+        item.mend = mend(next(p for p in PACKAGES if p.name == item.name), versions)
+
+
+def _cuda() -> bool:
+    try:
+        import torch
+    except Exception:
+        return False
+    return torch.cuda.is_available()
 
 
 def _pair(versions: dict[str, str | None]) -> str:

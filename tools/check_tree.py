@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Holds the tree to DESIGN's arrows: which room of voxkit may import which, where torch and optional packages may be imported.
+
+    python tools/check_tree.py     lists what breaks a rule; status 1 if anything does. Files over 400 lines are only warned of.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CROWDED = 400
+
+# Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) is a room of its own.
+SHARED = {"batch", "masks", "config", "optional", "hypothesis"}
+
+_NETWORKS = {"nn", "ops"}
+_PARTS = _NETWORKS | {"encoders", "predictors", "decoders", "losses"}
+_MODELS = _PARTS | {"models", "audio", "text"}
+_RUN = _MODELS | {"search", "align", "recipe", "train", "data", "eval"}
+
+# room → the rooms it may import, itself and SHARED apart
+ARROWS: dict[str, set[str]] = {
+    "audio": set(),
+    "text": set(),
+    "ops": set(),
+    "nn": {"ops"},
+    "encoders": _NETWORKS | {"audio"},
+    "predictors": _NETWORKS,
+    "decoders": _NETWORKS,
+    "losses": _NETWORKS,
+    "models": _PARTS | {"audio", "text"},
+    "search": {"ops", "text"},
+    "align": {"ops", "text"},
+    "data": {"audio", "text"},
+    "train": set(),
+    "eval": {"text"},
+    "runtime": {"audio", "text"},
+    "doctor": set(),
+    "recipe": _MODELS | {"data", "train", "search"},
+    "infer": _RUN,
+    "export": _RUN | {"infer", "runtime"},
+    "serve": _RUN | {"infer", "export", "runtime"},
+    "cli": _RUN | {"infer", "export", "runtime", "serve", "doctor"},
+}
+
+WITHOUT_TORCH = {"eval", "runtime"}
+TORCH = {"torch", "torchaudio", "lhotse", "transformers", "k2", "kaldifeat"}  # torch itself, and what imports it
+
+# Import names of what setup.py's core installs; these may be imported at the top of a module.
+CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", "omegaconf", "safetensors", "jiwer", "rapidfuzz", "rich",
+        "tensorboard", "fsspec", "psutil", "yaml", "tqdm"}
+# Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
+OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "tokenizers", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
+            "uvicorn", "starlette", "pydantic", "triton", "kenlm", "pyctcdecode", "espeakng_loader", "dask", "distributed", "matplotlib",
+            "s3fs", "boto3", "pytest"}
+
+_MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/(?!user\b|you\b|me\b))/?\w*/")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import: the module's full name, the line, and whether it runs when the file is imported."""
+
+    module: str
+    line: int
+    at_import: bool
+
+
+def problems(root: Path = ROOT) -> list[str]:
+    """Everything that breaks a rule, as `path:line: what`."""
+    return [*check_imports(root), *check_recipes(root), *check_paths(root)]
+
+
+def check_imports(root: Path = ROOT) -> list[str]:
+    """The arrows, torch where it must not be, optional or undeclared packages at import time."""
+    files = {path: list(imports(path, root)) for path in sorted((root / "voxkit").rglob("*.py"))}
+    found: list[str] = []
+    for path, every in files.items():
+        where, room = path.relative_to(root), room_of(path, root)
+        if room is not None and room not in ARROWS:
+            found.append(f"{where}: a new room {room!r}: say in tools/check_tree.py what it may import")
+            continue
+        for i in every:
+            found += [f"{where}:{i.line}: {p}" for p in _import_problems(i, room)]
+    return found + _hidden_torch(files, root)
+
+
+def check_recipes(root: Path = ROOT) -> list[str]:
+    """No symlinks in egs, no Python outside local/."""
+    found = []
+    for path in sorted((root / "egs").rglob("*")):
+        parts = path.relative_to(root).parts
+        if {"data", "exp"} & set(parts[3:]):
+            continue
+        if path.is_symlink():
+            found.append(f"{path.relative_to(root)}: a symlink; recipes share tools/recipe.sh and the voxkit command instead")
+        elif path.suffix == ".py" and "local" not in parts:
+            found.append(f"{path.relative_to(root)}: Python in a recipe belongs into voxkit, or into local/ where only it needs it")
+    return found
+
+
+def check_paths(root: Path = ROOT) -> list[str]:
+    """No paths of one machine in code, configurations or scripts."""
+    found = []
+    for folder in ("voxkit", "egs", "tools", "tests"):
+        for path in sorted((root / folder).rglob("*")):
+            parts = path.relative_to(root).parts
+            if path.suffix not in (".py", ".sh", ".yaml", ".md") or {"data", "exp"} & set(parts[3:]) or path == Path(__file__).resolve():
+                continue
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                match = _MACHINE_PATH.search(line)
+                if match:
+                    found.append(f"{path.relative_to(root)}:{number}: a path of one machine: {match.group()}")
+    return found
+
+
+def crowded(root: Path = ROOT) -> list[str]:
+    """Files that have grown too long to read in a sitting."""
+    counted = ((path, len(path.read_text(encoding="utf-8").splitlines()))
+               for folder in ("voxkit", "tests", "tools") for path in sorted((root / folder).rglob("*.py")))
+    return [f"{path.relative_to(root)}: {lines} lines, {CROWDED} is crowded" for path, lines in counted if lines > CROWDED]
+
+
+def room_of(path: Path, root: Path = ROOT) -> str | None:
+    """The room of a file of voxkit: its folder, "recipe", or None for the shared modules of the root."""
+    parts = path.relative_to(root / "voxkit").parts
+    if len(parts) > 1:
+        return parts[0]
+    return None if path.stem in SHARED | {"__init__"} else path.stem
+
+
+def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
+    """Every import of a file, those under `if TYPE_CHECKING` left out, relative ones made absolute."""
+    package = list(path.relative_to(root).with_suffix("").parts)
+    package = package[:-1]
+    yield from _walk(ast.parse(path.read_text(encoding="utf-8")), package, at_import=True)
+
+
+def _walk(node: ast.AST, package: list[str], at_import: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, child.lineno, at_import)
+        elif isinstance(child, ast.ImportFrom):
+            base = package[:len(package) - child.level + 1] if child.level else []
+            module = ".".join([*base, *([child.module] if child.module else [])])
+            if module in ("voxkit", "") or child.module is None:  # from voxkit import config: the names are modules
+                for alias in child.names:
+                    yield Import(f"{module}.{alias.name}", child.lineno, at_import)
+            else:
+                yield Import(module, child.lineno, at_import)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            for other in child.orelse:
+                yield from _walk(other, package, at_import)
+        else:
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from _walk(child, package, at_import and not inside)
+
+
+def _import_problems(i: Import, room: str | None) -> Iterator[str]:
+    top, _, rest = i.module.partition(".")
+    if top == "voxkit":
+        target = rest.split(".")[0]
+        if target.startswith("__") or target in SHARED or target == room or target == "":
+            return
+        if room is None:
+            yield f"the root imports {i.module}: shared modules import no room"
+        elif target not in ARROWS[room]:
+            allowed = ", ".join(sorted(ARROWS[room])) or "no other room"
+            yield f"{room} imports {i.module}: it may import {allowed}"
+        return
+    if top in sys.stdlib_module_names or top == "__future__":
+        return
+    if room in WITHOUT_TORCH and top in TORCH:
+        yield f"{room} imports no torch, and {top} is or brings it"
+    if top in CORE:
+        return
+    if top not in OPTIONAL:
+        yield f"imports {top}, which neither CORE nor OPTIONAL of tools/check_tree.py names (and setup.py?)"
+    elif i.at_import:
+        yield f"imports the optional package {top} at import time: import it in the function that needs it, by voxkit.optional.require"
+
+
+def _hidden_torch(files: dict[Path, list[Import]], root: Path) -> list[str]:
+    """Rooms without torch must not get it through a module of voxkit that they import."""
+    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+    def reached(path: Path, seen: set[Path]) -> Iterator[Path]:
+        if path in seen:
+            return
+        seen.add(path)
+        yield path
+        for i in files[path]:
+            target = modules.get(i.module) or modules.get(i.module.rpartition(".")[0])
+            if i.at_import and target is not None:
+                yield from reached(target, seen)
+
+    found = []
+    for path in files:
+        if room_of(path, root) not in WITHOUT_TORCH:
+            continue
+        for other in reached(path, set()):
+            if other != path and any(i.at_import and i.module.split(".")[0] in TORCH for i in files[other]):
+                found.append(f"{path.relative_to(root)}: gets torch through {other.relative_to(root)}")
+    return found
+
+
+def main() -> int:
+    """Print and count."""
+    found = problems()
+    for line in crowded():
+        print(f"warning: {line}")
+    for line in found:
+        print(line)
+    print(f"{len(found)} broken rules of the tree" if found else "The tree keeps its rules.")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

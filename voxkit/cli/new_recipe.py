@@ -1,0 +1,179 @@
+"""`voxkit new-recipe`: a recipe for your own data out of one that is there.
+
+    voxkit new-recipe mycorpus --from librispeech/voxformer --data folder:/data/mycorpus
+
+copies run.sh and conf/ to egs/mycorpus/voxformer and points the knobs on top of run.sh at your data. Model, training and
+stages stay as they are: edit them in the copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+# What a run.sh calls its data; every recipe begins with these knobs (egs/README.md).
+DATA_KNOBS = ("recipe", "corpus_dir", "parts", "train_sets", "dev_sets", "test_sets")
+
+AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph", ".aiff"}
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*$")
+_SOURCE_LINE = re.compile(r"^(\.|source) .*tools/recipe\.sh\s*$", re.M)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add `new-recipe` to the commands."""
+    parser = subparsers.add_parser("new-recipe", help="a recipe for your own data from one that is there", description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="name of your corpus: the new folder under egs/")
+    parser.add_argument("--from", dest="template", default="librispeech/voxformer", metavar="DATASET/MODEL", help="recipe to copy")
+    parser.add_argument("--data", required=True, metavar="KIND:PATH",
+                        help="folder:PATH for audio with a TSV or CSV, a Kaldi directory or lhotse manifests; "
+                             "or another corpus recipe by its name")
+    parser.add_argument("--egs", type=Path, help="the egs folder (default: ./egs, else that of the checkout voxkit is installed from)")
+    parser.add_argument("--force", action="store_true", help="overwrite run.sh and conf/ of a recipe that is there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the recipe and say how to run it."""
+    where = make(args.name, args.template, args.data, egs=args.egs, force=args.force)
+    shown = where.relative_to(Path.cwd()) if where.is_relative_to(Path.cwd()) else where
+    print(f"Made {shown}. Next:\n\n  cd {shown}\n"
+          "  ./run.sh --stop-stage 1     # prepare: what is wrong with the data is named and counted\n"
+          "  ./run.sh                    # everything\n"
+          "  ./run.sh --help             # the knobs")
+    return 0
+
+
+def make(name: str, template: str, data: str, egs: Path | None = None, force: bool = False) -> Path:
+    """Copy a recipe and point its knobs at other data.
+
+    Args:
+        name: folder of the new recipe under egs, also the corpus's name.
+        template: "dataset/model" of the recipe to copy.
+        data: "kind:path", kind being a module of voxkit/data/recipes.
+        egs: where recipes are; None finds it.
+        force: overwrite.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        ValueError: a bad name, an unknown template or kind, a template whose run.sh lacks the data knobs, data that cannot be used.
+        FileNotFoundError: no egs folder, or no data.
+        FileExistsError: the recipe is there already.
+    """
+    if not _NAME.match(name):
+        raise ValueError(f"recipe name {name!r}: use lower-case letters, digits, - and _")
+    home = find_egs()
+    egs = (egs or home).resolve()
+    source = _template(template, [egs, home])
+    kind, path = _data(data)
+    target = egs / name / source.name
+    if target.resolve() == source.resolve():
+        raise ValueError(f"{name}/{source.name} is the template itself: choose another name")
+    if (target / "run.sh").exists() and not force:
+        raise FileExistsError(f"{target}/run.sh is there already: choose another name, or --force to overwrite run.sh and conf/")
+
+    values = {"recipe": kind, "corpus_dir": str(path)}
+    if kind != source.parent.name:
+        values |= {"parts": "", "train_sets": "train", "dev_sets": "dev", "test_sets": "test"}
+    text = set_knobs((source / "run.sh").read_text(encoding="utf-8"), values, f"{template}/run.sh")
+    text = _at_home(text, target, source)
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "run.sh").write_text(text, encoding="utf-8")
+    (target / "run.sh").chmod(0o755)
+    for folder in ("conf", "local"):
+        if (source / folder).is_dir():
+            shutil.copytree(source / folder, target / folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def set_knobs(text: str, values: dict[str, str], where: str) -> str:
+    """Give knobs of a run.sh other defaults; the comment behind a knob stays.
+
+    Raises:
+        ValueError: run.sh has no such knobs.
+    """
+    end = _SOURCE_LINE.search(text)
+    head, tail = (text[:end.start()], text[end.start():]) if end else (text, "")
+    missing = [name for name in values if not re.search(rf"^{name}=", head, re.M)]
+    if missing:
+        raise ValueError(f"{where} has no knob {', '.join(missing)}: it cannot be copied for other data (egs/README.md lists the knobs)")
+    for name, value in values.items():
+        line = re.compile(rf"""^{name}=(?:"[^"]*"|'[^']*'|[^\s#]*)(?P<rest>.*)$""", re.M)
+        found = line.search(head)
+        assert found is not None  # checked above
+        head = f"{head[:found.start()]}{name}={_quote(value)}{found['rest']}{head[found.end():]}"
+    return head + tail
+
+
+def find_egs() -> Path:
+    """./egs, or a parent's, else egs beside the installed package.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "egs").is_dir() and any((folder / "egs").glob("*/*/run.sh")):
+            return folder / "egs"
+    beside = Path(__file__).resolve().parents[2] / "egs"
+    if beside.is_dir():
+        return beside
+    raise FileNotFoundError("no egs folder here, and voxkit is not installed from a checkout: run this in a clone of voxkit, or give --egs")
+
+
+def _template(template: str, places: list[Path]) -> Path:
+    for egs in places:
+        if (egs / template / "run.sh").is_file():
+            return egs / template
+    there = sorted({str(p.parent.relative_to(egs)) for egs in places for p in egs.glob("*/*/run.sh")})
+    raise ValueError(f"no recipe {template!r} to copy; there are: {', '.join(there) or 'none'}")
+
+
+def _data(data: str) -> tuple[str, Path]:
+    kind, colon, path = data.partition(":")
+    kinds = recipe_kinds()
+    if not colon or not path:
+        raise ValueError(f"--data {data}: write KIND:PATH, for example folder:{data}; kinds: {', '.join(kinds)}")
+    if kind not in kinds:
+        raise ValueError(f"--data {data}: no corpus recipe {kind!r}; there are: {', '.join(kinds)}")
+    folder = Path(path).expanduser().resolve()
+    if not folder.exists():
+        raise FileNotFoundError(f"--data {data}: there is no {folder}")
+    if kind == "folder":
+        _check_folder(folder)
+    return kind, folder
+
+
+def recipe_kinds() -> list[str]:
+    """Corpora that `voxkit prepare` knows, from the files of voxkit/data/recipes."""
+    folder = Path(__file__).resolve().parents[1] / "data" / "recipes"
+    return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse at once what preparation could never use; preparation itself looks at every file."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    names = {p.name for p in files}
+    if "wav.scp" in names or any(n.endswith((".jsonl", ".jsonl.gz")) for n in names):
+        return
+    if not any(p.suffix.lower() in AUDIO for p in files):
+        raise ValueError(f"{folder}: no audio ({', '.join(sorted(AUDIO))}), no wav.scp, no lhotse manifests (*.jsonl.gz)")
+    if not any(p.suffix.lower() in (".tsv", ".csv", ".txt") for p in files):
+        raise ValueError(f"{folder}: audio, but no transcripts: put a text.tsv beside it, one line per file: name <tab> text")
+
+
+def _at_home(text: str, target: Path, source: Path) -> str:
+    """Where the new recipe lies outside the checkout, its run.sh names the checkout's recipe.sh by its full path."""
+    if (target / "../../../tools/recipe.sh").resolve().is_file() or (target.parents[2] / "tools" / "recipe.sh").is_file():
+        return text
+    shared = (source.parents[2] / "tools" / "recipe.sh").resolve()
+    return _SOURCE_LINE.sub(lambda m: f". {_quote(str(shared))}", text)
+
+
+def _quote(value: str) -> str:
+    import shlex
+
+    return shlex.quote(value) if value else ""
