@@ -1,0 +1,64 @@
+import argparse
+import csv
+import gzip
+import json
+
+import pytest
+
+from voxkit.cli import score as command
+from voxkit.eval.table import append_csv, format_table, per_duration
+from voxkit.eval.texts import read_texts, write_texts
+from voxkit.eval.wer import score
+
+
+def call(*argv):
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["score", *map(str, argv)])
+    return args.run(args)
+
+
+@pytest.fixture
+def files(tmp_path):
+    cuts = [{"id": f"c{i}", "start": 0.0, "duration": 1.0 + i, "type": "MonoCut",
+             "supervisions": [{"id": f"s{i}", "text": "HEAL ME NOW", "speaker": f"spk{i % 3}"}]} for i in range(9)]
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as stream:
+        stream.writelines(json.dumps(c) + "\n" for c in cuts)
+    write_texts(tmp_path / "hyp.tsv", {f"c{i}": "HEAL NOW" if i % 2 else "HEAL ME NOW" for i in range(9)})
+    write_texts(tmp_path / "other.tsv", {f"c{i}": "HEAL" for i in range(9)})
+    return tmp_path
+
+
+def test_command(files, capsys):
+    call("--ref", files / "cuts.jsonl.gz", "--hyp", files / "hyp.tsv", "--per", "speaker", "duration", "--errors", 2,
+         "--against", files / "other.tsv", "--csv", files / "results.csv", "--samples", 200)
+    out = capsys.readouterr().out
+    for piece in ("14.81", "spk2", "0-2 s", "MAPSSWE", "speakers", "ME -> (nothing)"):
+        assert piece in out
+    call("--ref", files / "cuts.jsonl.gz", "--hyp", files / "other.tsv", "--csv", files / "results.csv", "--samples", 200)
+    rows = list(csv.DictReader((files / "results.csv").open()))
+    assert [r["WER"] for r in rows] == ["14.81", "66.67"] and rows[1]["name"] == "other"
+
+
+def test_reading(tmp_path):
+    (tmp_path / "kaldi").write_text("a HEAL ME\nb\n")
+    assert read_texts(tmp_path / "kaldi").texts == {"a": "HEAL ME", "b": ""}
+    (tmp_path / "h.jsonl").write_text('{"id": "a", "text": "x", "audio_duration": 2.5}\n')
+    assert read_texts(tmp_path / "h.jsonl").durations == {"a": 2.5}
+    for name, content, message in [("twice", "a x\na y\n", "line 2.*before"), ("none", "\n", "empty"), ("bad.jsonl", "{", "not JSON")]:
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_texts(tmp_path / name)
+    with pytest.raises(ValueError, match="no such file"):
+        read_texts(tmp_path / "nowhere")
+
+
+def test_tables(tmp_path):
+    text = format_table([{"name": "a", "WER": 1.5}, {"name": "bb", "more": 3}])
+    assert text.splitlines()[0].split() == ["name", "WER", "more"]
+    assert "----:|" in format_table([{"name": "a", "WER": 1.5}], style="markdown")
+    rows = per_duration(score({"a": "x", "b": "y"}, {"a": "x", "b": "z"}), {"a": 1.0, "b": 30.0})
+    assert [(r["duration"], r["WER"]) for r in rows] == [("0-2 s", "0.00"), ("over 20 s", "100.00")]
+    append_csv(tmp_path / "r.csv", {"a": 1})
+    append_csv(tmp_path / "r.csv", {"a": 2, "b": "x,y"})
+    assert list(csv.DictReader((tmp_path / "r.csv").open())) == [{"a": "1", "b": ""}, {"a": "2", "b": "x,y"}]
