@@ -50,7 +50,8 @@ def test_help_of_every_command(name, capsys):
 
 def test_help_lists_commands_and_imports_nothing_heavy():
     script = ("import sys; from voxkit.cli.main import main; status = main(['--help'])\n"
-              "heavy = {'torch', 'numpy', 'lhotse', 'omegaconf', 'transformers'} & set(sys.modules); sys.exit(f'imported {heavy}' if heavy else status)")
+              "heavy = {'torch', 'numpy', 'lhotse', 'omegaconf', 'transformers'} & set(sys.modules)\n"
+              "sys.exit(f'imported {heavy}' if heavy else status)")
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "doctor" in result.stdout and "new-recipe" in result.stdout
@@ -87,7 +88,8 @@ def test_arguments_and_status_pass_through(command):
 
 
 @pytest.mark.parametrize("error", [
-    ValueError("lr must be above 0"), ConfigError("train.lrr: no such option"), MissingPackage("k2 is needed"), FileNotFoundError("no cuts.jsonl.gz"),
+    ValueError("lr must be above 0"), ConfigError("train.lrr: no such option"), MissingPackage("k2 is needed"),
+    FileNotFoundError("no cuts.jsonl.gz"),
 ])
 def test_user_errors_are_one_line_without_a_traceback(command, capsys, error):
     command(fail(error))

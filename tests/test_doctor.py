@@ -117,7 +117,8 @@ class TestPackages:
 
     def test_broken_k2_is_shown_with_cause_and_installer(self, monkeypatch):
         k2 = [p for p in packages.PACKAGES if p.name in ("torch", "k2")]
-        monkeypatch.setattr(packages, "_version", lambda name: {"torch": "2.8.0+cu128", "k2": "1.24.4.dev20250807+cuda12.6.torch2.7.1"}[name])
+        versions = {"torch": "2.8.0+cu128", "k2": "1.24.4.dev20250807+cuda12.6.torch2.7.1"}
+        monkeypatch.setattr(packages, "_version", versions.get)
         monkeypatch.setattr(packages, "probe", lambda modules: {"k2": "/x/_k2.so: undefined symbol: _ZN3c10"})
         torch, found = packages.look(k2)
         assert torch.status == packages.OK

@@ -65,11 +65,12 @@ _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/(?!user\b|you\b|me\b))
 
 @dataclass(frozen=True)
 class Import:
-    """One import: the module's full name, the line, and whether it runs when the file is imported."""
+    """One import: the module's full name, the line, whether it runs when the file is imported, names taken out of the module."""
 
     module: str
     line: int
     at_import: bool
+    names: tuple[str, ...] = ()
 
 
 def problems(root: Path = ROOT) -> list[str]:
@@ -154,7 +155,7 @@ def _walk(node: ast.AST, package: list[str], at_import: bool) -> Iterator[Import
                 for alias in child.names:
                     yield Import(f"{module}.{alias.name}", child.lineno, at_import)
             else:
-                yield Import(module, child.lineno, at_import)
+                yield Import(module, child.lineno, at_import, tuple(alias.name for alias in child.names))
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             for other in child.orelse:
                 yield from _walk(other, package, at_import)
@@ -197,8 +198,8 @@ def _hidden_torch(files: dict[Path, list[Import]], root: Path) -> list[str]:
         seen.add(path)
         yield path
         for i in files[path]:
-            target = modules.get(i.module) or modules.get(i.module.rpartition(".")[0])
-            if i.at_import and target is not None:
+            named = [i.module, i.module.rpartition(".")[0], *(f"{i.module}.{name}" for name in i.names)]
+            for target in (modules[name] for name in named if i.at_import and name in modules):
                 yield from reached(target, seen)
 
     found = []

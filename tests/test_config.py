@@ -1,0 +1,153 @@
+"""Configurations: bases, overrides, and errors that name the key and what is valid."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from voxkit import config
+from voxkit.config import ConfigError
+
+
+@dataclass
+class Adapter:
+    dim: int = 512
+    dropout: float = 0.1
+
+    def problems(self):
+        return [] if 0 <= self.dropout < 1 else [f"dropout: {self.dropout} is not in [0, 1)"]
+
+
+@dataclass
+class Model:
+    name: str = "wavlm"
+    layers: list[int] = field(default_factory=lambda: [1, 2])
+    adapter: Adapter = field(default_factory=Adapter)
+    extra: Adapter | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    limit: int | None = None
+
+    def problems(self):
+        return [] if self.layers else ["layers: none named"]
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+class TestLoad:
+    def test_a_chain_of_bases_overlays(self, tmp_path):
+        write(tmp_path, a="x: 1\ny: {u: 1, v: 1}\n", b="base: a.yaml\ny: {v: 2}\n", c="base: b.yaml\nx: 3\n")
+        assert config.load(tmp_path / "c.yaml") == {"x": 3, "y": {"u": 1, "v": 2}}
+
+    def test_several_bases_lay_left_to_right(self, tmp_path):
+        write(tmp_path, a="x: 1\ny: 1\n", b="y: 2\nz: 2\n", c="base: [a.yaml, b.yaml]\nz: 3\n")
+        assert config.load(tmp_path / "c.yaml") == {"x": 1, "y": 2, "z": 3}
+
+    def test_bases_are_relative_to_the_file_that_names_them(self, tmp_path, monkeypatch):
+        (tmp_path / "deep").mkdir()
+        write(tmp_path, a="x: 1\n")
+        write(tmp_path / "deep", b="base: ../a.yaml\ny: 2\n")
+        monkeypatch.chdir(tmp_path.parent)
+        assert config.load(tmp_path / "deep/b.yaml") == {"x": 1, "y": 2}
+
+    def test_overrides_come_last_and_are_yaml(self, tmp_path):
+        write(tmp_path, a="x: {y: 1}\n")
+        found = config.load(tmp_path / "a.yaml", ["x.y=2.5", "x.z=[1, 2]", "on=true", "none=null", "word=a b", "rate=1e-4", "eq=a=b"])
+        assert found == {"x": {"y": 2.5, "z": [1, 2]}, "on": True, "none": None, "word": "a b", "rate": 1e-4, "eq": "a=b"}
+
+    def test_circle(self, tmp_path):
+        write(tmp_path, a="base: b.yaml\n", b="base: a.yaml\n")
+        with pytest.raises(ConfigError, match="a.yaml → b.yaml"):
+            config.load(tmp_path / "a.yaml")
+
+    def test_missing_file_names_what_is_there(self, tmp_path):
+        write(tmp_path, stage1="x: 1\n", b="base: stage7.yaml\n")
+        with pytest.raises(ConfigError, match=r"stage7\.yaml, named as base by .*b\.yaml; there are: b\.yaml, stage1\.yaml"):
+            config.load(tmp_path / "b.yaml")
+
+    @pytest.mark.parametrize("text, what", [("- 1\n- 2\n", "expected a mapping"), ("x: [1\n", "not readable as YAML")])
+    def test_what_is_no_configuration(self, tmp_path, text, what):
+        write(tmp_path, a=text)
+        with pytest.raises(ConfigError, match=what):
+            config.load(tmp_path / "a.yaml")
+
+    def test_an_override_without_a_value(self, tmp_path):
+        write(tmp_path, a="x: 1\n")
+        with pytest.raises(ConfigError, match="'train.lr'.*key=value"):
+            config.load(tmp_path / "a.yaml", ["train.lr"])
+
+
+class TestStructure:
+    def test_defaults(self):
+        assert config.structure(Model, None) == Model()
+
+    def test_values_are_converted_to_the_types_declared(self):
+        found = config.structure(Model, {"layers": ["3"], "adapter": {"dropout": "0.5"}, "extra": {"dim": 8}, "options": {"a": [1]}, "limit": 4})
+        assert found == Model(layers=[3], adapter=Adapter(dropout=0.5), extra=Adapter(dim=8), options={"a": [1]}, limit=4)
+        assert isinstance(found.extra, Adapter)
+
+    def test_from_a_loaded_file_with_interpolation(self, tmp_path):
+        write(tmp_path, a="limit: 7\nadapter: {dim: '${limit}'}\n")
+        assert config.structure(Model, config.load(tmp_path / "a.yaml")).adapter.dim == 7
+
+    @pytest.mark.parametrize("node, where, near", [
+        ({"adaptor": {}}, "model.adaptor", "adapter"), ({"adapter": {"drop_out": 0}}, "model.adapter.drop_out", "dropout"),
+        ({"extra": {"dims": 0}}, "model.extra.dims", "dim"),
+    ])
+    def test_an_unknown_key_names_the_nearest_and_all(self, node, where, near):
+        with pytest.raises(ConfigError) as error:
+            config.structure(Model, node, "model")
+        assert str(error.value).startswith(f"{where}: no such option; did you mean '{near}'?")
+        assert "Valid: " in str(error.value)
+
+    def test_all_unknown_keys_together(self):
+        with pytest.raises(ConfigError) as error:
+            config.structure(Model, {"a": 1, "adapter": {"b": 2}})
+        assert "2 problems" in str(error.value) and "config.a:" in str(error.value) and "config.adapter.b:" in str(error.value)
+
+    def test_all_problems_together(self):
+        with pytest.raises(ConfigError) as error:
+            config.structure(Model, {"layers": [], "adapter": {"dropout": 2}, "extra": {"dropout": -1}}, "model")
+        text = str(error.value)
+        assert "3 problems" in text
+        assert "model.layers: none named" in text and "model.adapter.dropout: 2" in text and "model.extra.dropout: -1" in text
+
+    @pytest.mark.parametrize("node, key", [
+        ({"adapter": {"dim": "wide"}}, "model.adapter.dim"), ({"layers": 3}, "model"), ({"name": [1]}, "model.name"),
+    ])
+    def test_a_wrong_type_names_the_key(self, node, key):
+        with pytest.raises(ConfigError, match=key):
+            config.structure(Model, node, "model")
+
+    def test_a_value_where_options_belong(self):
+        with pytest.raises(ConfigError, match="model.adapter: expected a mapping"):
+            config.structure(Model, {"adapter": 3}, "model")
+
+
+class TestSave:
+    def test_round_trip_of_a_dataclass(self, tmp_path):
+        model = Model(layers=[4], extra=Adapter(dim=9), options={"a": {"b": 1}})
+        config.save(model, tmp_path / "new/config.yaml")
+        assert config.structure(Model, config.load(tmp_path / "new/config.yaml")) == model
+
+    def test_a_failed_write_leaves_the_old_file_and_no_part(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.yaml"
+        config.write_text(path, "old")
+
+        def fail(*arguments):
+            raise OSError("disk full")
+
+        monkeypatch.setattr(config.os, "replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            config.write_text(path, "new")
+        assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.yaml"]
+
+    def test_every_default_survives(self, tmp_path):
+        config.save(Model(), tmp_path / "a.yaml")
+        assert dataclasses.asdict(config.structure(Model, config.load(tmp_path / "a.yaml"))) == dataclasses.asdict(Model())
