@@ -35,7 +35,7 @@ EXTRAS = {
     "toy": ["espeakng-loader>=0.2.4"],
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "dask": ["dask", "distributed"],
-    "s3": ["s3fs"],
+    "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "serve": ["fastapi", "uvicorn", "websockets", "python-multipart", "grpcio"],
@@ -46,7 +46,6 @@ EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3",
     *(package for extra in ("pretrained", "toy", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
 })
-EXTRAS["peers"] = EXTRAS["lm"] + ["pyctcdecode"]  # what some tests compare with, where it can be built
 
 setup(
     name="voxkit",

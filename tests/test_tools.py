@@ -122,9 +122,9 @@ class TestRecipe:
 
 
 class TestMakeVenv:
-    def make(self, repository, *arguments, path=None):
-        environment = {**os.environ, **({"PATH": path} if path else {})}
-        return subprocess.run([shutil.which("bash"), str(repository / "tools/make_venv.sh"), *map(str, arguments)],
+    def make(self, repository, folder, python="", path=None):
+        environment = {**os.environ, "PYTHON": str(python), **({"PATH": path} if path else {})}
+        return subprocess.run([shutil.which("bash"), str(repository / "tools/make_venv.sh"), str(folder)],
                               capture_output=True, text=True, env=environment)
 
     def interpreter(self, folder, version):
@@ -152,6 +152,12 @@ class TestMakeVenv:
             (programs / name).symlink_to(shutil.which(name))
         result = self.make(repository, tmp_path / "venv", path=str(programs))
         assert result.returncode == 1 and "none was found" in result.stderr
+
+    def test_another_folder_is_not_removed(self, repository, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/thesis.tex").write_text("x")
+        result = self.make(repository, tmp_path / "mine")
+        assert result.returncode == 1 and "no virtual environment" in result.stderr and (tmp_path / "mine/thesis.tex").exists()
 
     @pytest.mark.slow
     def test_made_kept_and_mended(self, repository, tmp_path):

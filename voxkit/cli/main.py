@@ -63,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"voxkit {name}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `voxkit doctor | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if debug or not _is_users(error):
             raise
