@@ -17,8 +17,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 DEMO ?= egs/toy/voxformer
 
-export PYTHON TORCH TORCHAUDIO TORCH_INDEX
-ENVIRONMENT = @tools/make_venv.sh "$(VENV)"
+ENVIRONMENT = @PYTHON="$(PYTHON)" TORCH="$(TORCH)" TORCHAUDIO="$(TORCHAUDIO)" TORCH_INDEX="$(TORCH_INDEX)" tools/make_venv.sh "$(VENV)"
 # One thread per process: two processes with two threads each on two cores are far slower than one.
 PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} OMP_WAIT_POLICY=passive TOKENIZERS_PARALLELISM=false \
 	$(VENV)/bin/python -m pytest $(if $(filter-out 0,$(JOBS)),-n $(JOBS) --dist loadfile)

@@ -88,7 +88,8 @@ class TestStructure:
         assert config.structure(Model, None) == Model()
 
     def test_values_are_converted_to_the_types_declared(self):
-        found = config.structure(Model, {"layers": ["3"], "adapter": {"dropout": "0.5"}, "extra": {"dim": 8}, "options": {"a": [1]}, "limit": 4})
+        node = {"layers": ["3"], "adapter": {"dropout": "0.5"}, "extra": {"dim": 8}, "options": {"a": [1]}, "limit": 4}
+        found = config.structure(Model, node)
         assert found == Model(layers=[3], adapter=Adapter(dropout=0.5), extra=Adapter(dim=8), options={"a": [1]}, limit=4)
         assert isinstance(found.extra, Adapter)
 

@@ -4,6 +4,11 @@ set -euo pipefail
 
 package=$1
 how=${2:-wheel}
+case $package$how in
+  *wheel | *--dry-run | kaldifeat--from-source) ;;
+  k2--from-source) echo "k2 from source: https://k2-fsa.github.io/k2/installation/from_source.html" >&2; exit 2 ;;
+  *) echo "install_$package.sh: what is '$how'? [--dry-run | --from-source]" >&2; exit 2 ;;
+esac
 root=$(cd "$(dirname "$0")/.." && pwd)
 if [ -z "${PYTHON:-}" ] && [ -z "${VIRTUAL_ENV:-}" ] && [ -x "$root/.venv/bin/python" ]; then
   PYTHON=$root/.venv/bin/python
@@ -46,16 +51,11 @@ STUB
   "$python" -m pip install --no-deps --force-reinstall "$work"/wheel/kaldifeat-*.whl
 }
 
-case $how in
-  wheel | --dry-run) ;;
-  --from-source)
-    [ "$package" = kaldifeat ] || { echo "k2 from source: https://k2-fsa.github.io/k2/installation/from_source.html" >&2; exit 2; }
-    build_kaldifeat
-    verify
-    exit 0
-    ;;
-  *) echo "$0: what is '$how'? [--dry-run | --from-source]" >&2; exit 2 ;;
-esac
+if [ "$how" = --from-source ]; then
+  build_kaldifeat
+  verify
+  exit 0
+fi
 
 status=0
 url=$("$python" -m voxkit.doctor.wheels "$package" --url) || status=$?

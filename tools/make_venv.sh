@@ -72,7 +72,8 @@ fi
 
 if [ ! -e "$folder/.extra-$extra" ] || [ setup.py -nt "$folder/.extra-$extra" ]; then
   echo "Installing voxkit with its extra '$extra'"
-  install -q -e ".[$extra]"
+  # Quietly: setuptools warns at length about every editable installation.
+  install -e ".[$extra]" > "$folder/install.log" 2>&1 || { tail -n 40 "$folder/install.log" >&2; exit 1; }
   if [ "$extra" = test ]; then
     # What some tests compare with. kenlm needs a compiler; pyctcdecode asks for NumPy 1 and works with 2, so its needs are named here.
     { install -q -e '.[lm]' && install -q --no-deps pyctcdecode && install -q pygtrie hypothesis; } > "$folder/peers.log" 2>&1 ||
