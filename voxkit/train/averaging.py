@@ -1,0 +1,136 @@
+"""Averages of weights: a running one kept while training, and averages over checkpoints afterwards.
+
+Izmailov et al. 2018 (averaging), Polyak & Juditsky 1992 (the running mean); the mean between two checkpoints from their running
+means is icefall's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from voxkit.train.checkpoint import best_checkpoints, checkpoint_state, list_checkpoints, read_meta, read_weights
+from voxkit.train.config import AverageConfig
+
+
+class RunningAverage:
+    """Mean or exponential average, in float32, of what `checkpoint_state` gives; integers are copied.
+
+    Args:
+        model: its weights are the start.
+        config: kind, every, decay, start.
+    """
+
+    def __init__(self, model: nn.Module, config: AverageConfig) -> None:
+        self.config = config
+        self.count = 0
+        self.state = {name: _start(value) for name, value in checkpoint_state(model).items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take the weights in after optimiser step `step`, where the configuration says so."""
+        if step < self.config.start or step % self.config.every:
+            return
+        self.count += 1
+        # The mean's first update replaces the start; the ema warms up so that the start is soon forgotten.
+        share = 1 / self.count if self.config.kind == "mean" else 1 - min(self.config.decay, self.count / (9 + self.count))
+        for name, value in checkpoint_state(model).items():
+            if self.state[name].is_floating_point():
+                self.state[name].lerp_(value.to(torch.float32), share)
+            else:
+                self.state[name].copy_(value)
+
+    def load(self, state: dict[str, Tensor], count: int) -> None:
+        """Take up a saved average, tensor by tensor."""
+        for name, value in self.state.items():
+            value.copy_(state[name])
+        self.count = count
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin again at the model's weights."""
+        self.load(checkpoint_state(model), 0)
+
+    @contextlib.contextmanager
+    def swapped_into(self, model: nn.Module) -> Iterator[None]:
+        """The model has the average's weights inside the `with`."""
+        own = {name: value.detach().clone() for name, value in checkpoint_state(model).items()}
+        model.load_state_dict(self.state, strict=False)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own, strict=False)
+
+
+def average_states(states: Sequence[dict[str, Tensor]], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
+    """Weighted mean of state dicts, computed in float64 and given in each tensor's own type; integers are the first one's.
+
+    Args:
+        weights: sum to 1; by default all equal. They may be negative (see `average_between`).
+
+    Raises:
+        ValueError: nothing to average, or names that differ.
+    """
+    if not states:
+        raise ValueError("there is no checkpoint to average")
+    weights = [1 / len(states)] * len(states) if weights is None else weights
+    out = {}
+    for name, first in states[0].items():
+        lacking = [i for i, state in enumerate(states) if name not in state or state[name].shape != first.shape]
+        if lacking:
+            raise ValueError(f"checkpoint number {lacking[0] + 1} of those to average has no {name} of shape {list(first.shape)}: "
+                             "they come from different models")
+        if first.is_floating_point():
+            total = sum(weight * state[name].double() for weight, state in zip(weights, states))
+            out[name] = total.to(first.dtype)  # type: ignore[union-attr]
+        else:
+            out[name] = first.clone()
+    return out
+
+
+def average_checkpoints(directories: Sequence[Path | str], weights: str = "model") -> dict[str, Tensor]:
+    """Mean of the weights of checkpoint directories (`weights` as in `read_weights`)."""
+    return average_states([read_weights(path, weights) for path in directories])
+
+
+def average_between(first: Path | str, last: Path | str) -> dict[str, Tensor]:
+    """Mean over all updates after checkpoint `first` up to `last`, from their running means (kind `mean`).
+
+    Raises:
+        ValueError: a checkpoint has no running mean, or the order is wrong.
+    """
+    counts = []
+    for path in (first, last):
+        kept = read_meta(Path(path)).get("average") or {}
+        if kept.get("kind") != "mean":
+            raise ValueError(f"checkpoint {path} has no running mean: train with train.average.kind=mean")
+        counts.append(int(kept["count"]))
+    if counts[1] <= counts[0]:
+        raise ValueError(f"no update of the running mean lies between {first} ({counts[0]}) and {last} ({counts[1]})")
+    span = counts[1] - counts[0]
+    states = [read_weights(last, "average"), read_weights(first, "average")]
+    return average_states(states, [counts[1] / span, -counts[0] / span])
+
+
+def select(run: Path | str, *, best: int = 0, last: int = 0, metric: str = "wer", mode: str = "min") -> list[Path]:
+    """Checkpoints of a run: the `best` by a metric, or the `last`.
+
+    Raises:
+        ValueError: fewer than that.
+    """
+    root = Path(run) / "checkpoints" if (Path(run) / "checkpoints").is_dir() else Path(run)
+    found = list_checkpoints(root)
+    chosen = best_checkpoints(found, metric, mode, best) if best else found[-last:] if last else []
+    wanted = best or last
+    if len(chosen) < wanted or not wanted:
+        known = sorted({name for c in found for name in c.meta.get("metrics", {})})
+        raise ValueError(f"{wanted} checkpoints wanted, {len(chosen)} of the {len(found)} in {root} "
+                         + (f"have the metric {metric!r} (there are: {', '.join(known) or 'none'})" if best else "are there"))
+    return [c.path for c in chosen]
+
+
+def _start(value: Tensor) -> Tensor:
+    return value.detach().to(torch.float32, copy=True) if value.is_floating_point() else value.detach().clone()

@@ -1,0 +1,59 @@
+"""What a run says as it goes: its first line, the lines of the log, its last."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voxkit.train.loop import FitResult, Trainer
+
+_LAST_LINE = {"finished": "Training finished", "early_stop": "Training stopped early: no better for train.patience validations; ended",
+              "budget": "Budget used up (train.max_hours): the same command with more hours goes on; ended",
+              "interrupted": "Interrupted: the same command goes on; ended"}
+
+
+def short(value: float | None) -> str:
+    """Four digits."""
+    return "none" if value is None else f"{value:.4g}"
+
+
+def announce(t: Trainer, resumed: str) -> None:
+    """The first line: what is trained, where, on what."""
+    trainable = sum(p.numel() for p in t.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in t.model.parameters())
+    how = f"continuing from {resumed}" if resumed else "starting"
+    t.log.info(f"{how} in {t.run_dir}: {trainable / 1e6:.2f} M trainable of {total / 1e6:.2f} M parameters, "
+               f"{t.world.size} x {t.world.device.type}, {t.config.precision}, git {t.git[:12]}")
+
+
+def window(t: Trainer) -> None:
+    """Means since the last line: to the log, metrics.json, TensorBoard and the bar."""
+    state, config = t.state, t.config
+    steps = state.window.pop("steps")
+    values = {name: value / steps for name, value in state.window.items()}
+    state.window.clear()
+    (then, seconds), t.mark = t.mark, (time.monotonic(), state.seconds)
+    speed = (state.seconds - seconds) / max(t.mark[0] - then, 1e-9)
+    rates = [group["lr"] for group in t.optimiser.param_groups]
+    used = {"hours": t.budget.hours, **({"cost": t.budget.cost} if config.price_per_hour else {})}
+    t.log.record("train", state.step, state.epoch, {**values, "lr": max(rates), "speed": speed, **used})
+    text = f"step {state.step} epoch {state.epoch} " + " ".join(f"{name} {short(v)}" for name, v in values.items())
+    text += f" lr {max(rates):.2e} speed {speed:.0f}x {t.budget}"
+    t.log.info(text)
+    t.log.progress(state.step, t.total_steps, text)
+    if t.world.main:
+        t.budget.save()
+
+
+def last_line(t: Trainer, result: FitResult) -> None:
+    """How the run ended: the last line of the log, and a row of results.csv where it did anything."""
+    state, config, budget = t.state, t.config, t.budget
+    if state.step > t.started_at:
+        t.log.result({"run": t.run_dir.name, "reason": result.reason, "step": state.step, "epoch": state.epoch,
+                      f"best_{config.metric}": state.best, "hours": round(budget.hours, 4), "cost": round(budget.cost, 4),
+                      "currency": config.currency, "audio_hours": round(state.seconds / 3600, 3), "skipped": state.skipped, "git": t.git})
+    best = f", best {config.metric} {short(state.best)}" if state.best is not None else ""
+    skipped = f", {state.skipped} steps skipped" if state.skipped else ""
+    t.log.info(f"{_LAST_LINE[result.reason]} after {state.step} steps, {state.epoch} epochs, {budget}{best}{skipped}; "
+               f"checkpoint: {result.checkpoint}")

@@ -1,0 +1,66 @@
+"""The run directory: exp/<date_time>_<name>/ with config.yaml, git hash and the installed packages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from voxkit import config as configuration
+
+_STAMP = re.compile(r"\d{8}_\d{6}(-\d+)?_(.+)")
+
+
+def new_run_dir(root: str | os.PathLike, name: str, config: Any = None) -> Path:
+    """Make `root/<date_time>_<name>/` and put into it what says where the run came from.
+
+    Args:
+        config: goes into config.yaml, where given.
+    """
+    stamp = time.strftime("%Y%m%d_%H%M%S")
+    for attempt in range(100):
+        path = Path(root) / f"{stamp}{f'-{attempt}' if attempt else ''}_{name}"
+        try:
+            path.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    describe_run(path, config)
+    return path
+
+
+def describe_run(path: Path, config: Any = None) -> None:
+    """Write config.yaml, git.txt and packages.txt (what `pip freeze` says) into a run directory."""
+    path.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        configuration.save(config, path / "config.yaml")
+    configuration.write_text(path / "git.txt", git_hash() + "\n")
+    configuration.write_text(path / "packages.txt", "\n".join(installed_packages()) + "\n")
+
+
+def latest_run(root: str | os.PathLike, name: str) -> Path | None:
+    """The newest run of that name under `root`, or None: what a repeated command continues."""
+    runs = [p for p in Path(root).glob(f"*_{name}") if p.is_dir() and (m := _STAMP.fullmatch(p.name)) and m[2] == name]
+    return max(runs, key=lambda p: p.name) if runs else None
+
+
+def git_hash() -> str:
+    """Commit of the checkout that voxkit runs from, with `-dirty` where files differ; `unknown` without git."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True,
+                                 timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return commit.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+
+
+def installed_packages() -> list[str]:
+    """`name==version` of every installed distribution, sorted."""
+    found = {f"{d.metadata['Name']}=={d.version}" for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    return sorted(found, key=str.lower)

@@ -1,0 +1,121 @@
+"""One optimiser step: gradients over the accumulated batches of all processes, as if they were one large batch."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from voxkit.batch import Batch
+from voxkit.train import distributed
+from voxkit.train.remedies import Diverged, NonFiniteLoss, find_culprits, is_out_of_memory, oom_advice, split
+
+if TYPE_CHECKING:
+    from voxkit.train.loop import Trainer
+
+
+def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
+    """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
+    if hasattr(t.model, "set_step"):
+        t.model.set_step(t.state.step)
+    own_weight, sums, bad = _backward(t, group)
+    totals = [own_weight, sums["loss"], sum(batch.seconds * share for batch, share in group), float(bool(bad)),
+              float(t.interrupt.asked), float(t.world.main and t.budget.spent)]
+    weight, loss, seconds, any_bad, asked, spent = distributed.reduce(t.world, totals)
+    stop = "interrupted" if asked else "budget" if spent else ""
+    t.state.seconds += seconds
+    if any_bad:
+        _drop(t, bad, "loss")
+        return None, stop
+    t.scaler.unscale_(t.optimiser)
+    params = [p for g in t.optimiser.param_groups for p in g["params"] if p.grad is not None]
+    torch._foreach_mul_([p.grad for p in params], t.world.size / max(weight, 1e-9))
+    norm = float(nn.utils.clip_grad_norm_(params, t.config.clip_grad or float("inf")))
+    finite = norm < float("inf")
+    if not finite and not t.scaler.is_enabled():
+        _drop(t, [batch for batch, share in group if share], "gradient")
+        return None, stop
+    t.scaler.step(t.optimiser)
+    t.scaler.update()
+    if not finite:  # fp16: the scaler has left the step out and halves its scale
+        return None, stop
+    t.schedule.step()
+    t.state.step += 1
+    t.state.skipped_in_a_row = 0
+    if t.average is not None:
+        t.average.update(t.model, t.state.step)
+    values = {name: value / max(own_weight, 1e-9) for name, value in sums.items()}
+    return {**values, "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
+
+
+def _backward(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
+    """Gradients of the sum of weight · loss over a group → (weight, sums, batches whose loss is not finite)."""
+    while True:
+        failed = None
+        try:
+            return _try_backward(t, [(part, share) for batch, share in group for part in split(batch, t.state.pieces)])
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failed = str(error).splitlines()[0]  # and let go of the error, whose frames hold tensors
+        _shrink(t, group, failed)
+
+
+def _try_backward(t: Trainer, parts: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
+    t.optimiser.zero_grad(set_to_none=True)
+    total, sums, bad = 0.0, {"loss": 0.0}, []
+    for i, (batch, share) in enumerate(parts):
+        hold = t.world.size > 1 and i < len(parts) - 1
+        with t.net.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
+            batch = batch.to(t.world.device)
+            with _autocast(t):
+                out: dict[str, Tensor] = t.net(batch)
+            weight = share * float(out.get("weight", batch.size))
+            t.scaler.scale(out["loss"] * weight).backward()
+        values = {name: float(value.detach()) for name, value in out.items() if name != "weight"}
+        if not abs(values["loss"]) < float("inf"):
+            bad.append(batch)
+        total += weight
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + weight * value
+    return total, sums, bad
+
+
+def _drop(t: Trainer, bad: list[Batch], what: str) -> None:
+    """A step whose loss or gradient is not finite: name the utterances and count, or stop."""
+    state, remedies = t.state, t.config.remedies
+    t.optimiser.zero_grad(set_to_none=True)
+    with _autocast(t):
+        ids = [id for batch in bad for id in (find_culprits(t.model, batch) if what == "loss" else batch.ids)]
+    ids = [id for part in distributed.gather(t.world, ids) for id in part]
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    named = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
+    text = f"the {what} is not finite at step {state.step} for {named}"
+    if remedies.non_finite == "stop":
+        raise NonFiniteLoss(f"{text}; mend or leave out these utterances, lower train.optimiser.lr, or set train.remedies.non_finite=skip")
+    if state.skipped_in_a_row >= remedies.non_finite_limit:
+        raise Diverged(f"{text}, and so it was for {state.skipped_in_a_row} steps in a row")
+    t.log.event(state.step, state.epoch, f"{text}: step skipped ({state.skipped} so far)", ids=ids)
+
+
+def _shrink(t: Trainer, group: list[tuple[Batch, float]], failed: str) -> None:
+    """Cut every batch into twice as many parts from now on."""
+    largest = max((batch for batch, _ in group), key=lambda batch: batch.input.numel())
+    state = t.state
+    if t.world.size > 1 or state.pieces >= 2 ** t.config.remedies.shrink_on_oom or state.pieces >= largest.size:
+        raise ValueError(oom_advice(largest) + f" ({failed})")
+    t.optimiser.zero_grad(set_to_none=True)
+    gc.collect()
+    if t.world.device.type == "cuda":
+        torch.cuda.empty_cache()
+    state.pieces *= 2
+    t.log.event(state.step, state.epoch, f"{oom_advice(largest)}. Going on with batches cut into {state.pieces}, accumulated")
+
+
+def _autocast(t: Trainer) -> torch.autocast:
+    dtype = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[t.config.precision]
+    return torch.autocast(t.world.device.type, dtype, enabled=t.config.precision != "fp32")
