@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
@@ -95,7 +94,8 @@ def check_audio(audio: Tensor, lengths: Tensor, shortest: int, longest: int | No
 
     short = lengths < shortest
     if bool(short.any()):
-        raise ValueError(f"{what} needs at least {shortest} samples at 16 kHz; too short: {named(short)}. Leave them out (min_duration)")
+        raise ValueError(f"{what} needs at least {shortest} samples at 16 kHz; too short: {named(short)}. "
+                         "Leave them out (min_duration)")
     if longest is not None and bool((lengths > longest).any()):
         raise ValueError(f"{what} takes at most {longest / 16000:.0f} s; too long: {named(lengths > longest)}. "
                          "Cut them into pieces, or leave them out (max_duration)")
