@@ -16,7 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CROWDED = 400
 
-# Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) is a room of its own.
+# Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) and `training` (a run put together
+# from data, model and trainer) are rooms of their own.
 SHARED = {"batch", "masks", "config", "optional", "hypothesis"}
 
 _NETWORKS = {"nn", "ops"}
@@ -44,9 +45,10 @@ ARROWS: dict[str, set[str]] = {
     "doctor": set(),
     "recipe": _MODELS | {"data", "train", "search"},
     "infer": _RUN,
+    "training": _RUN | {"infer"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"infer", "export", "runtime", "serve", "doctor"},
+    "cli": _RUN | {"training", "infer", "export", "runtime", "serve", "doctor"},
 }
 
 WITHOUT_TORCH = {"eval", "runtime"}

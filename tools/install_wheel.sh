@@ -29,8 +29,7 @@ verify() {  # a wheel that installs may still not load: import it beside torch
 }
 
 build_kaldifeat() {  # the source package asks cmake for torch's own configuration, which wants a CUDA toolkit: give it one that does not
-  local work
-  work=$(mktemp -d)
+  work=$(mktemp -d)  # not local: the trap runs after the function
   trap 'rm -rf "$work"' EXIT
   "$python" -m pip install -q wheel setuptools numpy cmake
   "$python" -m pip download -q --no-deps --no-binary pybind11 -d "$work" pybind11==3.0.1
