@@ -39,6 +39,11 @@ def merge(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
 
 
+def overlay(paths: Sequence[str | os.PathLike], overrides: Sequence[str] = ()) -> DictConfig:
+    """Several files, each laid over the ones before it, then overrides."""
+    return merge(OmegaConf.merge(*(_read(Path(path), ()) for path in paths)), overrides)  # type: ignore[arg-type]
+
+
 def structure(cls: type[T], node: Any, where: str = "config") -> T:
     """A (nested) dataclass from a plain mapping, types checked, unknown keys refused, `problems()` of every level gathered.
 

@@ -48,6 +48,9 @@ class RecipeConfig:
         seed: of everything random.
         tokenizer: file or directory made by `voxkit tokenize`.
         init: checkpoint or run directory whose weights training starts from (the stage before); empty = from scratch.
+        cache: store the states of the frozen encoder once and train on those; the audio is then not augmented on the fly, but every
+            speed of data.speed_perturb is stored.
+        cache_dir: where; empty = `states` in data.data_dir.
         model: options of the system; data, train, decode: of the rest.
     """
 
@@ -56,6 +59,8 @@ class RecipeConfig:
     seed: int = 42
     tokenizer: str = ""
     init: str = ""
+    cache: bool = False
+    cache_dir: str = ""
     model: dict[str, Any] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -95,13 +95,13 @@ class VoxFormer(nn.Module):
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Hybrid loss per token: {"loss", "ctc", "attention", "accuracy"}; nats per token (accuracy: of the next token, teacher-forced)."""
+        """Hybrid loss per token: nats; "accuracy" is of the next token, teacher-forced, "weight" the tokens counted."""
         states, lengths = self.encode(batch)
         tokens, token_lengths = batch.tokens, batch.token_lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
         ctc = ctc_loss(self.ctc_log_probs(states), lengths, tokens, token_lengths).sum() / num_tokens
-        out = {"loss": ctc_weight * ctc, "ctc": ctc.detach()}
+        out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
         if self.decoder is not None and attention_weight > 0:
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)

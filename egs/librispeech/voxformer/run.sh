@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# VoxFormer on LibriSpeech: frozen self-supervised encoder, learned mix of its layers, Zipformer, CTC and attention; three training stages.
+#
+#   ./run.sh --parts mini --size mini_ --encoder /path/to/whisper-base     two CPU cores, an evening (RESULTS.md)
+#   ./run.sh --parts full --ngpu 8                                         the plan: WavLM Base+, 960 h
+set -euo pipefail
+cd "$(dirname "$0")"
+
+stage=0                        # first stage to run
+stop_stage=7                   # last stage to run
+ngpu=auto                      # auto, 0 (CPU), 1, or more through torchrun
+recipe=librispeech             # corpus: a module of voxkit/data/recipes
+corpus_dir=                    # a tree that is there; empty downloads it
+parts=mini                     # which parts of it: mini, full, or names such as train-clean-100
+train_sets="train-clean-5"     # sets to train on
+dev_sets="dev-clean-2"         # for the WER during training
+test_sets="test-clean-2"       # decoded and scored in stage 6
+domain_sets=                   # sets for stage 3; empty: the same speech
+vocab_size=300                 # of the SentencePiece BPE
+size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "" for the plan
+machine=                       # overlay for the machine: local_8gb or a100
+encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
+methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
+train_options=                 # further key=value for training
+data=data                      # where prepared data goes
+exp=exp                        # where runs go
+
+. ../../../tools/recipe.sh
+parse_options "$@"
+
+overrides="data.data_dir=$data tokenizer=$data/bpe$vocab_size data.train=[$(echo $train_sets | tr ' ' ,)] data.dev=[$(echo $dev_sets | tr ' ' ,)]"
+if [ -n "$encoder" ]; then overrides="$overrides model.front_end.pretrained.name=$encoder"; fi
+overlay=${machine:+conf/$machine.yaml}
+
+if stage 0 "Get the corpus"; then
+  if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
+    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
+  else
+    log "the corpus is there: ${corpus_dir:-made in stage 1}"
+  fi
+fi
+
+if stage 1 "Prepare: manifests, validated cuts"; then
+  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts}
+fi
+
+if stage 2 "Tokens: BPE $vocab_size"; then
+  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
+fi
+
+if stage 3 "Train stage 1: encoder frozen"; then
+  run $launch train --config "conf/${size}stage1.yaml" $overlay --exp "$exp" $overrides $train_options
+fi
+
+if stage 4 "Train stage 2: top layers open"; then
+  run $launch train --config "conf/${size}stage2.yaml" $overlay --exp "$exp" --init "$exp/stage1" $overrides $train_options
+fi
+
+if stage 5 "Train stage 3: the domain"; then
+  run $launch train --config "conf/${size}stage3.yaml" $overlay --exp "$exp" --init "$exp/stage2" $overrides \
+    data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
+fi
+
+if stage 6 "Decode and score"; then
+  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods
+fi
+
+if stage 7 "Export to ONNX and INT8, check parity"; then
+  run voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check $test_sets
+fi

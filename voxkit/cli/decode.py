@@ -1,0 +1,85 @@
+"""`voxkit decode`: transcribe test sets with a checkpoint by one or more searches; hypotheses, WER with interval and speed for each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+HELP = "transcribe test sets with a checkpoint"
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
+    parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    parser.add_argument("--sets", nargs="+", required=True, help="prepared sets (names, or paths of cuts)")
+    parser.add_argument("--data-dir", help="where they are; by default as in training")
+    parser.add_argument("--methods", nargs="+", default=None, help="greedy, prefix_beam, attention, joint, rescoring")
+    parser.add_argument("--beam", type=int)
+    parser.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding and rescoring")
+    parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`)")
+    parser.add_argument("--lm-weight", type=float)
+    parser.add_argument("--length-bonus", type=float, help="per token")
+    parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
+    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
+    parser.add_argument("--out", help="by default decode/ in the run")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from voxkit.data.loader import build_eval_loader
+    from voxkit.eval.table import append_csv, format_table
+    from voxkit.eval.texts import write_texts
+    from voxkit.eval.wer import score
+    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.training import read_sets
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    loaded = load_checkpoint(args.checkpoint, device, args.overrides)
+    config = loaded.recipe.config
+    recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
+    out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
+    lm = None
+    if args.lm:
+        from voxkit.search.ngram import load_scorer
+
+        lm = load_scorer(args.lm, loaded.tokenizer)
+    rows = []
+    for name in args.sets:
+        cuts = read_sets(args.data_dir or config.data.data_dir, [name])
+        if args.limit:
+            cuts = cuts.subset(first=min(args.limit, len(cuts)))
+        speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
+        seconds = sum(c.duration for c in cuts)
+        for method in args.methods or [config.decode.method]:
+            options = SearchOptions(method, args.beam or config.decode.beam,
+                                    config.decode.ctc_weight if args.ctc_weight is None else args.ctc_weight, lm,
+                                    config.decode.lm_weight if args.lm_weight is None else args.lm_weight,
+                                    config.decode.length_bonus if args.length_bonus is None else args.length_bonus)
+            references, hypotheses, details = {}, {}, []
+            began = time.perf_counter()
+            for batch in build_eval_loader(cuts, loaded.tokenizer, config.data):
+                for id, text, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
+                    references[id], hypotheses[id] = text, hypothesis.text
+                    details.append({"id": id, "reference": text, **hypothesis.to_json()})
+            elapsed = time.perf_counter() - began
+            result = score(references, hypotheses, normalise=args.normalise)
+            low, high = result.interval(speakers)
+            label = f"{Path(name).name}_{method}" + (f"_lm{options.lm_weight:g}" if lm is not None else "")
+            write_texts(out / f"{label}.tsv", hypotheses)
+            write_texts(out / f"{Path(name).name}_reference.tsv", references)
+            (out / f"{label}.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in details), encoding="utf-8")
+            row = result.row(set=name, method=label.removeprefix(Path(name).name + "_"))
+            row = {"set": row.pop("set"), "method": row.pop("method"), "beam": options.beam if method != "greedy" else "",
+                   "WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row, "RTF": f"{elapsed / seconds:.3f}"}
+            rows.append(row)
+            append_csv(out / "results.csv", {**row, "checkpoint": str(loaded.path), "step": loaded.meta.get("step", "")})
+    print(format_table(rows, title=f"{loaded.path}"))
+    print(f"hypotheses and results.csv: {out}")
+    return 0

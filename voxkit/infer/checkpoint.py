@@ -1,0 +1,63 @@
+"""From a checkpoint directory back to a model, its tokenizer and its recipe: decoding never repeats an architecture flag."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+from torch import nn
+
+from voxkit import config as configuration
+from voxkit.recipe import Recipe, structure_recipe
+from voxkit.text.tokenizer import Tokenizer
+from voxkit.train.checkpoint import load_model_weights, resolve
+from voxkit.train.run_dir import latest_run
+
+
+@dataclass
+class Loaded:
+    """A checkpoint in memory: model in eval mode on its device, tokenizer, recipe, and meta.json."""
+
+    model: nn.Module
+    tokenizer: Tokenizer
+    recipe: Recipe
+    meta: dict[str, Any]
+    path: Path
+
+
+def find_checkpoint(path: str | os.PathLike) -> Path:
+    """The checkpoint that a path means: a checkpoint; a run, of it the average of the best, else the best; or `exp/stage1`, the newest
+    run `exp/<date_time>_stage1`.
+
+    Raises:
+        ValueError: nothing there; the message says what is.
+    """
+    path = Path(path)
+    if not path.exists():
+        run = latest_run(path.parent, path.name)
+        if run is None:
+            there = ", ".join(sorted(p.name for p in path.parent.iterdir())) if path.parent.is_dir() else "no such folder"
+            raise ValueError(f"no checkpoint and no run {path}; in {path.parent}: {there or 'nothing'}")
+        path = run
+    averaged = path / "checkpoints" / "averaged"
+    return resolve(averaged if averaged.is_dir() else path)
+
+
+def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
+    """Build and fill the model of a checkpoint (or of a run's best one).
+
+    Args:
+        overrides: `a.b=c` laid over its config.yaml, for what may change between training and use (a pretrained encoder's folder).
+
+    Raises:
+        ValueError: no checkpoint, weights that do not fit, or a tokenizer of another size.
+    """
+    path = find_checkpoint(path)
+    recipe = structure_recipe(configuration.load(path / "config.yaml", overrides), str(path / "config.yaml"))
+    tokenizer = Tokenizer.load(path)
+    model = recipe.build_model(tokenizer.vocab_size)
+    meta = load_model_weights(model, path)
+    return Loaded(model.to(device).eval(), tokenizer, recipe, meta, path)

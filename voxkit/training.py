@@ -1,0 +1,145 @@
+"""From a checked recipe to a Trainer: tokenizer, cuts, model, loaders, cache of encoder states, WER on dev. The one place where data,
+models and training meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from voxkit import config as configuration
+from voxkit.data.loader import build_eval_loader, build_train_loader
+from voxkit.data.recipes import load_cuts
+from voxkit.data.state_cache import StateCache, build_state_cache
+from voxkit.eval.wer import score
+from voxkit.infer.checkpoint import find_checkpoint
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.recipe import Recipe
+from voxkit.text.tokenizer import Tokenizer
+from voxkit.train.checkpoint import load_state, read_meta, read_weights
+from voxkit.train.distributed import World, barrier
+from voxkit.train.loop import FitResult, Trainer
+
+
+def split_path(data_dir: str, name: str) -> Path:
+    """`train` → data/cuts_train.jsonl.gz; a path stays a path."""
+    return Path(name) if name.endswith((".jsonl", ".jsonl.gz")) else Path(data_dir) / f"cuts_{name}.jsonl.gz"
+
+
+def read_sets(data_dir: str, names: list[str]) -> Any:
+    """The cuts of several sets as one CutSet.
+
+    Raises:
+        ValueError: a set that was not prepared; the message lists those there are.
+    """
+    from lhotse import CutSet
+
+    sets = []
+    for name in names:
+        path = split_path(data_dir, name)
+        if not path.is_file():
+            there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
+            raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. `voxkit prepare` makes them")
+        sets.append(load_cuts(path))
+    return CutSet.from_cuts(cut for cuts in sets for cut in cuts).to_eager()
+
+
+class Training:
+    """Everything of one run.
+
+    Args:
+        recipe: checked configuration.
+        run_dir: where it goes, or the run to continue.
+        world: this process among all.
+    """
+
+    def __init__(self, recipe: Recipe, run_dir: Path, world: World) -> None:
+        config = recipe.config
+        if not config.tokenizer:
+            raise ValueError("tokenizer: empty; give the directory that `voxkit tokenize` made, e.g. tokenizer=data/bpe300")
+        if not config.data.train:
+            raise ValueError("data.train: empty; name the prepared sets to train on, e.g. data.train=[train-clean-5]")
+        self.recipe, self.run_dir, self.world = recipe, run_dir, world
+        self.tokenizer = Tokenizer.load(config.tokenizer)
+        self.model = recipe.build_model(self.tokenizer.vocab_size)
+        if config.init:
+            initialise(self.model, config.init, self.tokenizer)
+        train_cuts = read_sets(config.data.data_dir, config.data.train)
+        dev_cuts = read_sets(config.data.data_dir, config.data.dev) if config.data.dev else None
+        if dev_cuts is not None and config.decode.validation_limit:
+            dev_cuts = dev_cuts.subset(first=config.decode.validation_limit) if len(dev_cuts) > config.decode.validation_limit else dev_cuts
+        train_states = dev_states = None
+        if config.cache:
+            train_cuts = with_speeds(train_cuts, config.data.speed_perturb)
+            train_states = self._cache(train_cuts)
+            dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
+        self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
+                                         world_size=world.size, states=train_states)
+        self.dev = None
+        if dev_cuts is not None:
+            self.dev = build_eval_loader(dev_cuts, self.tokenizer, config.data, rank=world.rank, world_size=world.size, states=dev_states)
+
+    def fit(self) -> FitResult:
+        """Train to the end, or to the end of the budget."""
+        trainer = Trainer(self.model, self.loader, self.recipe.config.train, self.run_dir, device=self.world.device,
+                          validate=self.validate if self.dev is not None else None, save_extra=self.save_extra,
+                          extra_meta={"tokenizer": self.tokenizer.fingerprint(), "init": self.recipe.config.init})
+        return trainer.fit()
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module) -> dict[str, Any]:
+        """Loss per token and WER on dev."""
+        recognizer = Recognizer(model, self.tokenizer, self.world.device)
+        options = SearchOptions(method=self.recipe.config.decode.validation_method, beam=self.recipe.config.decode.beam)
+        references, hypotheses, loss, weight = {}, {}, 0.0, 0.0
+        for batch in self.dev:
+            batch = batch.to(self.world.device)
+            losses = model.loss(batch)
+            loss, weight = loss + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
+            for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
+                references[id], hypotheses[id] = reference, hypothesis.text
+        result = score(references, hypotheses)
+        return {"loss": (loss, weight), "wer": (result.errors, result.words)}
+
+    def save_extra(self, directory: Path) -> None:
+        """What makes a checkpoint describe itself."""
+        configuration.save(self.recipe.as_mapping(), directory / "config.yaml")
+        self.tokenizer.save(directory / "tokenizer.model")
+
+    def _cache(self, cuts: Any) -> StateCache:
+        config = self.recipe.config
+        encoder = getattr(self.model.front_end, "pretrained", None)
+        if encoder is None:
+            raise ValueError("cache: there is no frozen encoder whose states could be stored; set cache=false for an fbank front end")
+        directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
+        if self.world.main:
+            encoder.to(self.world.device)
+            build_state_cache(cuts, encoder.encode, directory, encoder.fingerprint())
+        barrier(self.world)
+        return StateCache.open(directory)
+
+
+def with_speeds(cuts: Any, factors: list[float]) -> Any:
+    """The cuts at every speed: what the cache stores in place of perturbing on the fly."""
+    from lhotse import CutSet
+
+    copies = [cuts if factor == 1.0 else cuts.perturb_speed(factor) for factor in factors or [1.0]]
+    return CutSet.from_cuts(cut for part in copies for cut in part).to_eager()
+
+
+def initialise(model: nn.Module, path: str, tokenizer: Tokenizer) -> None:
+    """Start from the weights of another run (the stage before): a frozen layer that is open now keeps its pretrained weights.
+
+    Raises:
+        ValueError: another tokenizer, or weights of another architecture.
+    """
+    checkpoint = find_checkpoint(path)
+    meta = read_meta(checkpoint)
+    other = meta.get("tokenizer")
+    if other and other != tokenizer.fingerprint():
+        raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
+                         "its outputs would mean other pieces; use its tokenizer.model, or start from scratch")
+    load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint))
+
