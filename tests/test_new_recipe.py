@@ -77,10 +77,12 @@ def test_the_copy_runs_on_the_new_data(checkout, speech, capsys):
 def test_nothing_else_changes(checkout, speech):
     made = new_recipe.make("mycorpus", "librispeech/voxformer", f"folder:{speech}")
     old, new = RUN.splitlines(), (made / "run.sh").read_text().splitlines()
+    assert "mycorpus" in new.pop(1), "its origin is told"
     assert len(old) == len(new)
     changed = [o.split("=")[0] for o, n in zip(old, new) if o != n]
     assert changed == list(new_recipe.DATA_KNOBS)
-    assert all(n.endswith(o.split("#")[1]) for o, n in zip(old, new) if o != n), "comments stay"
+    assert all(n.endswith(" #" + o.split("#")[1]) for o, n in zip(old, new) if o != n), "comments stay"
+    assert new[6].index("#") == old[6].index("#"), "in their column"
     assert (made / "conf/stage1.yaml").read_text() == "system: voxformer\n"
     assert not (made / "RESULTS.md").exists() and not (made / "exp").exists()
     assert os.access(made / "run.sh", os.X_OK)

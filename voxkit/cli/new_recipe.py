@@ -80,6 +80,8 @@ def make(name: str, template: str, data: str, egs: Path | None = None, force: bo
         values |= {"parts": "", "train_sets": "train", "dev_sets": "dev", "test_sets": "test"}
     text = set_knobs((source / "run.sh").read_text(encoding="utf-8"), values, f"{template}/run.sh")
     text = _at_home(text, target, source)
+    shebang, _, rest = text.partition("\n")
+    text = f"{shebang}\n# {name}: made by `voxkit new-recipe` out of {template}, which says of itself:\n{rest}"
     target.mkdir(parents=True, exist_ok=True)
     (target / "run.sh").write_text(text, encoding="utf-8")
     (target / "run.sh").chmod(0o755)
@@ -104,7 +106,11 @@ def set_knobs(text: str, values: dict[str, str], where: str) -> str:
         line = re.compile(rf"""^{name}=(?:"[^"]*"|'[^']*'|[^\s#]*)(?P<rest>.*)$""", re.M)
         found = line.search(head)
         assert found is not None  # checked above
-        head = f"{head[:found.start()]}{name}={_quote(value)}{found['rest']}{head[found.end():]}"
+        setting, comment = f"{name}={_quote(value)}", found["rest"].lstrip()
+        if comment:  # in its column again, where the value leaves room
+            column = found.end() - found.start() - len(comment)
+            setting = f"{setting:<{column - 1}} {comment}"
+        head = f"{head[:found.start()]}{setting}{head[found.end():]}"
     return head + tail
 
 
