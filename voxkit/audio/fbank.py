@@ -94,7 +94,7 @@ class Fbank(nn.Module):
         extended = audio.gather(1, torch.minimum(position, period - 1 - position))
         if _exporting():
             real, imaginary = F.conv1d(extended[:, None], self.basis.T[:, None], stride=_SHIFT).chunk(2, dim=1)
-            return (self.mel.T @ (real.square() + imaginary.square())).clamp(min=_FLOOR).log().transpose(1, 2)
+            return (self.mel.T @ (real.square() + imaginary.square())).clamp(min=_FLOOR).log().transpose(1, 2).contiguous()
         rows = [extended] if audio.is_cuda else extended.split(1)  # a CPU likes what fits its cache
         return torch.cat([(_power(row.unfold(1, _FRAME, _SHIFT), self.window) @ self.mel).clamp_(min=_FLOOR).log_() for row in rows])
 
