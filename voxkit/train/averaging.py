@@ -7,13 +7,14 @@ means is icefall's.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from voxkit.train.checkpoint import best_checkpoints, checkpoint_state, list_checkpoints, read_meta, read_weights
+from voxkit.train.checkpoint import best_checkpoints, checkpoint_state, damage, list_checkpoints, read_meta, read_weights, write_state
 from voxkit.train.config import AverageConfig
 
 
@@ -92,7 +93,15 @@ def average_states(states: Sequence[dict[str, Tensor]], weights: Sequence[float]
 
 
 def average_checkpoints(directories: Sequence[Path | str], weights: str = "model") -> dict[str, Tensor]:
-    """Mean of the weights of checkpoint directories (`weights` as in `read_weights`)."""
+    """Mean of the weights of checkpoint directories (`weights` as in `read_weights`).
+
+    Raises:
+        ValueError: one is not whole, or they come from different models.
+    """
+    for path in map(Path, directories):
+        wrong = damage(path)
+        if wrong:
+            raise ValueError(f"checkpoint {path} cannot be averaged: {wrong}")
     return average_states([read_weights(path, weights) for path in directories])
 
 
@@ -104,7 +113,10 @@ def average_between(first: Path | str, last: Path | str) -> dict[str, Tensor]:
     """
     counts = []
     for path in (first, last):
-        kept = read_meta(Path(path)).get("average") or {}
+        wrong = damage(Path(path))
+        kept = {} if wrong else read_meta(Path(path)).get("average") or {}
+        if wrong:
+            raise ValueError(f"checkpoint {path} cannot be used: {wrong}")
         if kept.get("kind") != "mean":
             raise ValueError(f"checkpoint {path} has no running mean: train with train.average.kind=mean")
         counts.append(int(kept["count"]))
@@ -130,6 +142,26 @@ def select(run: Path | str, *, best: int = 0, last: int = 0, metric: str = "wer"
         raise ValueError(f"{wanted} checkpoints wanted, {len(chosen)} of the {len(found)} in {root} "
                          + (f"have the metric {metric!r} (there are: {', '.join(known) or 'none'})" if best else "are there"))
     return [c.path for c in chosen]
+
+
+def write_averaged(state: dict[str, Tensor], sources: Sequence[Path], out: Path) -> None:
+    """Write averaged weights as a checkpoint directory, with what the last of the sources has beside its weights.
+
+    Raises:
+        ValueError: `out` is one of the sources.
+    """
+    if out.resolve() in [path.resolve() for path in sources]:
+        raise ValueError(f"{out} is one of the checkpoints to average; give another directory")
+    meta = read_meta(sources[-1])
+
+    def copy_beside(folder: Path) -> None:
+        for path in sources[-1].iterdir():
+            if path.is_file() and path.suffix != ".safetensors" and path.name != "meta.json":
+                shutil.copy2(path, folder / path.name)
+
+    names = [path.name for path in sources]
+    write_state(out, state, {**meta, "metrics": {}, "average": None, "validated": "model", "averaged": names},
+                save_extra=copy_beside)
 
 
 def _start(value: Tensor) -> Tensor:

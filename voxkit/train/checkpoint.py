@@ -73,10 +73,20 @@ def write_checkpoint(root: Path, model: nn.Module, meta: dict[str, Any], *, trai
         name: of the directory; by default from the step. `latest` is then left alone.
     """
     final = root / (name or f"step-{int(meta['step']):08d}")
-    partial = root / f"{_TEMPORARY}{final.name}"
+    state = checkpoint_state(model)
+    meta = {**meta, "left_out": sorted(set(model.state_dict()) - set(state))}
+    written = write_state(final, state, meta, training=training, average=average, save_extra=save_extra)
+    if not name:
+        set_pointer(root, "latest", final.name)
+    return written
+
+
+def write_state(final: Path, state: dict[str, Tensor], meta: dict[str, Any], *, training: tuple[dict[str, Any], Any] | None = None,
+                average: dict[str, Tensor] | None = None, save_extra: Callable[[Path], None] | None = None) -> Checkpoint:
+    """The same from a state dict, to any directory."""
+    partial = final.with_name(f"{_TEMPORARY}{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    state = checkpoint_state(model)
     save_weights(state, partial / "model.safetensors")
     if average is not None:
         save_weights(average, partial / "average.safetensors")
@@ -87,14 +97,11 @@ def write_checkpoint(root: Path, model: nn.Module, meta: dict[str, Any], *, trai
         (partial / "training" / "state.json").write_text(json.dumps(training[0]), encoding="utf-8")
         torch.save(training[1], partial / "training" / "tensors.pt")
     files = {p.relative_to(partial).as_posix(): p.stat().st_size for p in sorted(partial.rglob("*")) if p.is_file()}
-    meta = {**meta, "left_out": sorted(set(model.state_dict()) - set(state)), "files": files}
+    meta = {**meta, "files": files}
     (partial / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-    for path in partial.rglob("*"):
+    for path in (*partial.rglob("*"), partial):
         _flush(path)
-    _flush(partial)
     _replace(partial, final)
-    if not name:
-        set_pointer(root, "latest", final.name)
     return Checkpoint(final, meta)
 
 
