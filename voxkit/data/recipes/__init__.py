@@ -1,0 +1,10 @@
+"""Corpora: each module here turns one into `cuts_<split>.jsonl.gz` (`voxkit prepare <module>`), checked by `voxkit.data.validate`.
+
+    librispeech   LibriSpeech and mini LibriSpeech, downloaded or from a tree that is there
+    toy           players' commands, synthesised on the spot
+    folder        your own: audio with a table of transcripts, a Kaldi directory, or lhotse manifests
+"""
+
+from voxkit.data.manifests import load_cuts
+
+__all__ = ["load_cuts"]

@@ -1,0 +1,46 @@
+"""`voxkit prepare <corpus> --out data`: a corpus → checked lhotse cuts, `data/cuts_<split>.jsonl.gz`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import logging
+
+# corpus → (what it is, default normalisation of its transcripts); each is a module of voxkit/data/recipes
+CORPORA = {
+    "librispeech": ("LibriSpeech and mini LibriSpeech: downloaded, or a tree that is there", "librispeech"),
+    "toy": ("players' commands, synthesised on the spot", "none"),
+    "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser("prepare", help="corpus → validated lhotse cuts", description=__doc__)
+    corpora = parser.add_subparsers(dest="corpus", required=True, metavar="|".join(CORPORA))
+    for name, (what, text) in CORPORA.items():
+        if importlib.util.find_spec(f"voxkit.data.recipes.{name}") is None:
+            continue
+        module = importlib.import_module(f"voxkit.data.recipes.{name}")
+        sub = corpora.add_parser(name, help=what, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.add_argument("--out", required=True, help="data directory; what is there already with the same options is kept")
+        sub.add_argument("--jobs", type=int, help="how many at once (default: every core)")
+        sub.add_argument("--dask", metavar="ADDRESS", help="work on a Dask cluster instead, e.g. tcp://host:8786")
+        checks = sub.add_argument_group("checks (what fails is named, counted, left out, and listed in validation.json)")
+        checks.add_argument("--text", default=text, help=f"normalisation of transcripts: none, librispeech, lower (default {text})")
+        checks.add_argument("--min-duration", type=float, default=0.1, help="seconds (default 0.1)")
+        checks.add_argument("--max-duration", type=float, default=40.0, help="seconds (default 40)")
+        checks.add_argument("--max-characters-per-second", type=float, default=40.0, help="of transcripts (default 40)")
+        checks.add_argument("--skip-decode", action="store_true", help="do not decode all audio; corrupt files stay unseen")
+        sub.set_defaults(prepare=module.add_arguments(sub))
+
+
+def run(args: argparse.Namespace) -> None:
+    from voxkit.data.validate import Checks
+
+    logging.getLogger("lhotse").setLevel(logging.ERROR)
+    checks = Checks(text=args.text, min_duration=args.min_duration, max_duration=args.max_duration,
+                    max_characters_per_second=args.max_characters_per_second, decode=not args.skip_decode)
+    preparation = args.prepare(args, checks)
+    if preparation is not None:
+        print(preparation.table())

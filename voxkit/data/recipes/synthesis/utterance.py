@@ -1,0 +1,147 @@
+"""One utterance of the toy corpus: words said one by one and laid down at known places, then a room, noise, perhaps a radio."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from voxkit.data.recipes.synthesis import espeak, sounds
+from voxkit.data.recipes.synthesis.espeak import Synthesiser
+
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-us-nyc")
+
+# espeak's timbres, less the whispers, the croaks, the robots, and its Klatt voices (two of which repeat nothing exactly);
+# those of one line are kinds of one voice, so that they stay on one side of a held-out split.
+VARIANTS = (
+    "Alex", "Alicia", "Andrea", "Andy AnxiousAndy", "Annie", "Denis", "Diogo", "Gene Gene2", "Henrique", "Hugo", "Jacky",
+    "Lee", "Marco", "Mario marcelo", "Michael michel", "Mike", "Nguyen", "Storm", "Tweaky", "anika", "antonio", "aunty",
+    "belinda", "boris", "ed", "f1", "f2", "f3", "f4", "f5", "grandma", "grandpa", "gustave", "ian",
+    "iven iven2 iven3 iven4", "john", "kaukovalta", "linda", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "max", "miguel",
+    "norbert", "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "shelby", "steph steph2 steph3", "travis",
+    "victor", "zac",
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is to be said, by whom and where; `seed` decides everything else."""
+
+    id: str
+    text: str
+    accent: str
+    variant: str
+    radio: bool
+    seed: int
+
+    @property
+    def speaker(self) -> str:
+        return f"{self.accent}+{self.variant}"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Utterances that one synthesiser makes in this order, with the voices of the crowd behind them; the unit of parallel work."""
+
+    utterances: tuple[Utterance, ...]
+    crowd: tuple[tuple[str, str], ...]  # (accent, variant)
+    crowd_words: tuple[str, ...]
+    directory: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Made:
+    """An utterance on disk: samples at 16 kHz, and for each word (word, start, duration) in seconds."""
+
+    id: str
+    path: str
+    samples: int
+    words: tuple[tuple[str, float, float], ...]
+
+
+def make_block(block: Block) -> list[Made]:
+    """Make the utterances of a block as 16-bit FLAC at 16 kHz under its directory; the same block gives the same samples."""
+    synthesiser = Synthesiser(block.seed)
+    crowd = _crowd(synthesiser, block)
+    os.makedirs(block.directory, exist_ok=True)
+    made = []
+    for utterance in block.utterances:
+        audio, words = render(synthesiser, utterance, crowd)
+        path = Path(block.directory) / f"{utterance.id}.flac"
+        soundfile.write(path, audio, sounds.RATE, subtype="PCM_16")
+        made.append(Made(utterance.id, str(path), len(audio), tuple(words)))
+    return made
+
+
+def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """The waveform [S] at 16 kHz, and its words with start and duration in seconds."""
+    rng = np.random.default_rng(utterance.seed)
+    synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(130, 215)),
+                          pitch=int(np.clip(rng.normal(50, 12), 15, 85)), pitch_range=int(rng.integers(30, 75)))
+    speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()])
+    x = sounds.resample(speech, espeak.SAMPLING_RATE, sounds.RATE)
+    if rng.random() < 0.5:
+        x = sounds.room(rng, x, rng.uniform(0.1, 0.5), rng.uniform(2, 15))
+    low, high, clean = (3, 18, 0.1) if utterance.radio else (6, 26, 0.25)
+    if rng.random() >= clean:
+        kind = rng.choice([*sounds.NOISES, "babble"])
+        if kind == "babble":
+            start = int(rng.integers(0, max(1, len(crowd) - len(x))))
+            noise = np.resize(crowd[start:start + len(x)], len(x))
+        else:
+            noise = sounds.NOISES[str(kind)](rng, len(x))
+        x = sounds.add_noise(x, noise, rng.uniform(low, high))
+    if utterance.radio:
+        x = sounds.radio(rng, x)
+    x = sounds.unit(x) * 10 ** (rng.uniform(-30, -16) / 20)
+    peak = float(np.abs(x).max())
+    return (x if peak < 0.98 else x * (0.98 / peak)).astype(np.float32), words
+
+
+def trim(word: np.ndarray, threshold: float = 0.02, guard: float = 0.005) -> np.ndarray:
+    """Cut the silence off both ends of a word [S] at 22.05 kHz: what is below `threshold` of its peak, but for `guard` seconds."""
+    loud = np.flatnonzero(np.abs(word) > threshold * np.abs(word).max())
+    guard_samples = int(guard * espeak.SAMPLING_RATE)
+    return word[max(0, loud[0] - guard_samples):loud[-1] + 1 + guard_samples]
+
+
+def lay_down(rng: np.random.Generator, said: list[tuple[str, np.ndarray]]) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """Words in a row at 22.05 kHz: short gaps, some of them negative, where the words cross-fade.
+
+    Where two words overlap the boundary is the middle of the overlap.
+    """
+    rate, fade = espeak.SAMPLING_RATE, int(0.008 * espeak.SAMPLING_RATE)
+    position, places = int(rng.uniform(0.1, 0.3) * rate), []
+    for _, wave in said:
+        places.append(position)
+        position += len(wave) + int(rng.uniform(-0.025, 0.09) * rate)
+    ends = [place + len(wave) for place, (_, wave) in zip(places, said)]
+    speech = np.zeros(ends[-1] + int(rng.uniform(0.1, 0.3) * rate))
+    ramp = np.linspace(0, 1, fade)
+    for place, (_, wave) in zip(places, said):
+        wave = wave.astype(np.float64)
+        wave[:fade] *= ramp
+        wave[-fade:] *= ramp[::-1]
+        speech[place:place + len(wave)] += wave
+    words = []
+    for i, (word, _) in enumerate(said):
+        start = places[i] if i == 0 else max(places[i], (places[i] + ends[i - 1]) // 2)
+        end = ends[i] if i + 1 == len(said) else min(ends[i], (ends[i] + places[i + 1]) // 2)
+        words.append((word, round(start / rate, 4), round(end / rate, 4) - round(start / rate, 4)))
+    return speech, [(word, start, round(duration, 4)) for word, start, duration in words]
+
+
+def _crowd(synthesiser: Synthesiser, block: Block, seconds: float = 6.0) -> np.ndarray:
+    """Several voices at once [S] at 16 kHz, for babble."""
+    rng = np.random.default_rng(block.seed)
+    length = int(seconds * espeak.SAMPLING_RATE)
+    total = np.zeros(length)
+    for accent, variant in block.crowd:
+        synthesiser.set_voice(accent, variant, rate=int(rng.integers(150, 200)), pitch=50, pitch_range=60)
+        said = synthesiser.say(" ".join(rng.choice(block.crowd_words, size=18)).lower())
+        total += sounds.unit(np.roll(np.resize(said, length), int(rng.integers(length))))
+    return sounds.resample(total, espeak.SAMPLING_RATE, sounds.RATE)

@@ -1,0 +1,168 @@
+"""The toy corpus: players' commands, synthesised on the spot by espeak-ng with many voices, in rooms and noise.
+
+    voxkit prepare toy --out data
+
+makes six splits: train, dev, test, and train_domain, dev_domain, test_domain, where the same players speak over the
+radio of a squadron, in other words. dev and test share neither a sentence nor a voice with train or with each other. Every word has
+its place in time (lhotse alignment "word"). Same options, same samples, however many cores.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from voxkit.data.executors import open_executor
+from voxkit.data.recipes.synthesis.grammar import sentences, vocabulary
+from voxkit.data.recipes.synthesis.utterance import ACCENTS, VARIANTS, Block, Made, Utterance, make_block
+from voxkit.data.validate import Checks, Preparation
+from voxkit.optional import require
+
+_VERSION = 1  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_BLOCK = 25  # utterances per block; part of what decides the samples
+
+
+@dataclass
+class ToyConfig:
+    """How much of everything.
+
+    Attributes:
+        seed: another seed is another corpus.
+        num_train: utterances of 2.2 s on average; likewise the others.
+        num_domain: utterances of train_domain; dev_domain and test_domain are as large as dev and test, halved.
+    """
+
+    seed: int = 0
+    num_train: int = 1500
+    num_dev: int = 150
+    num_test: int = 300
+    num_domain: int = 400
+
+    def problems(self) -> list[str]:
+        return [f"{name}: {value}, and must be at least 2" for name, value in asdict(self).items() if name != "seed" and value < 2]
+
+
+def prepare_toy(out: str | os.PathLike, config: ToyConfig | None = None, *, checks: Checks | None = None,
+                jobs: int | None = None, dask: str | None = None) -> Preparation:
+    """Make the corpus under `out`, unless it is there.
+
+    Args:
+        out: data directory; audio goes into its folder `audio`.
+        config: how much of everything.
+        checks: as for every corpus.
+        jobs: processes; None takes every core.
+        dask: address of a Dask scheduler to work on instead.
+
+    Returns:
+        The preparation, with a report per split.
+
+    Raises:
+        ValueError: options out of range.
+        MissingPackage: espeakng-loader is not installed.
+    """
+    config, checks = config or ToyConfig(), checks or Checks()
+    if problems := config.problems():
+        raise ValueError("; ".join(problems))
+    out = Path(out).absolute()
+    preparation = Preparation(out, "toy", checks, {"version": _VERSION, **asdict(config)})
+    plans = plan(config)
+    missing = [split for split in plans if not preparation.done(split)]
+    if not missing:
+        return preparation
+    require("espeakng_loader", "toy", why="the toy corpus")  # say so before any worker does
+    with open_executor(jobs, dask) as executor:
+        for split in missing:
+            preparation.begin(split)
+            shutil.rmtree(out / "audio" / split, ignore_errors=True)
+        blocks = {split: _blocks(plans[split], out / "audio" / split, config.seed) for split in missing}
+        made = _make(executor, [block for split in missing for block in blocks[split]])
+    with open_executor(jobs, dask, threads=True) as executor:
+        preparation.executor = executor
+        for split in missing:
+            preparation.finish(split, [_cut(made[u.id], u) for u in plans[split]])
+    return preparation
+
+
+def plan(config: ToyConfig) -> dict[str, list[Utterance]]:
+    """Who says what in each split; held-out sentences and voices are decided here."""
+    voices = split_voices(config.seed)
+    sizes = {"train": config.num_train, "dev": config.num_dev, "test": config.num_test}
+    plans = {}
+    for part, size in sizes.items():
+        plans[part] = _utterances(part, part, "game", size, voices[part], config.seed)
+    sizes = {"train": config.num_domain, "dev": max(2, config.num_dev // 2), "test": max(2, config.num_test // 2)}
+    for part, size in sizes.items():
+        plans[f"{part}_domain"] = _utterances(f"{part}_domain", part, "domain", size, voices[part], config.seed)
+    return plans
+
+
+def split_voices(seed: int) -> dict[str, list[str]]:
+    """espeak's timbres by part, 70 / 12 / 18 %: kinds of one voice stay together."""
+    families = list(VARIANTS)
+    random.Random(f"voices|{seed}").shuffle(families)
+    bounds = [0, round(0.7 * len(families)), round(0.82 * len(families)), len(families)]
+    return {part: sorted(v for family in families[a:b] for v in family.split())
+            for part, a, b in zip(("train", "dev", "test"), bounds, bounds[1:])}
+
+
+def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[Utterance]:
+    rng = random.Random(f"{split}|{seed}")
+    by_template = sentences(domain, part, seed)
+    unused = [[] for _ in by_template]
+    chosen = []
+    for i in range(size):
+        which = i % len(by_template)
+        if not unused[which]:  # every sentence of a template once, before any of it comes again
+            unused[which] = rng.sample(by_template[which], len(by_template[which]))
+        text = unused[which].pop()
+        variant, accent = variants[rng.randrange(len(variants))], ACCENTS[rng.randrange(len(ACCENTS))]
+        chosen.append(Utterance(f"{split}-{i:05d}", text, accent, variant, domain == "domain", rng.getrandbits(48)))
+    return chosen
+
+
+def _blocks(utterances: list[Utterance], directory: Path, seed: int) -> list[Block]:
+    words = tuple(sorted(vocabulary()))
+    voices = sorted({(u.accent, u.variant) for u in utterances})
+    blocks = []
+    for first in range(0, len(utterances), _BLOCK):
+        rng = random.Random(f"{utterances[first].id}|{seed}")
+        crowd = tuple(rng.choice(voices) for _ in range(4))
+        blocks.append(Block(tuple(utterances[first:first + _BLOCK]), crowd, words, str(directory), rng.getrandbits(31)))
+    return blocks
+
+
+def _make(executor: Executor, blocks: list[Block]) -> dict[str, Made]:
+    from tqdm import tqdm
+
+    results = tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesising", disable=None, leave=False)
+    return {made.id: made for block in results for made in block}
+
+
+def _cut(made: Made, utterance: Utterance):
+    from lhotse import MonoCut, Recording, SupervisionSegment
+    from lhotse.audio import AudioSource
+    from lhotse.supervision import AlignmentItem
+
+    from voxkit.data.validate import RATE
+
+    duration = made.samples / RATE
+    recording = Recording(id=made.id, sources=[AudioSource(type="file", channels=[0], source=made.path)], sampling_rate=RATE,
+                          num_samples=made.samples, duration=duration, channel_ids=[0])
+    supervision = SupervisionSegment(
+        id=made.id, recording_id=made.id, start=0.0, duration=duration, channel=0, text=utterance.text, language="English",
+        speaker=utterance.speaker,
+        alignment={"word": [AlignmentItem(symbol=word, start=start, duration=length) for word, start, length in made.words]})
+    return MonoCut(id=made.id, start=0.0, duration=duration, channel=0, recording=recording, supervisions=[supervision])
+
+
+def add_arguments(parser) -> Callable:
+    """Options of `voxkit prepare toy`; returns what runs them."""
+    for name, default in asdict(ToyConfig()).items():
+        parser.add_argument("--" + name.replace("_", "-"), type=int, default=default, help=f"default {default}")
+    return lambda args, checks: prepare_toy(args.out, ToyConfig(**{name: getattr(args, name) for name in asdict(ToyConfig())}),
+                                            checks=checks, jobs=args.jobs, dask=args.dask)
