@@ -12,8 +12,9 @@ from voxkit.masks import lengths_to_mask
 class Backbone(nn.Module):
     """One pretrained encoder, taken apart so that it can be run up to any layer and from any layer.
 
-    `embed` gives state 0, `layer(i)` state i + 1 out of state i, `final` the norm on top of the last one (Hugging Face's
-    `hidden_states[-1]` has it). `context` is what all layers share: the padding mask, WavLM's position bias.
+    `embed` gives state 0, `layer(i)` state i + 1 out of state i, `final` the norm on top of the last one (Whisper and the Large
+    models: our last state is Hugging Face's last_hidden_state, as in s3prl; its hidden_states[-1] has the norm or not,
+    depending on version and family). `context` is what all layers share: the padding mask, WavLM's position bias.
 
     Attributes:
         family: "whisper", "wavlm", "hubert" or "wav2vec2".

@@ -78,7 +78,8 @@ class WhisperBackbone(Backbone):
         frames = lengths.add(2 * hop - 1).div(2 * hop, rounding_mode="floor")
         most = int(frames.max())
         with torch.autocast(audio.device.type, enabled=False):  # the spectrum of quiet audio underflows in half precision
-            mel = self.log_mel(audio[:, :int(lengths.max())], lengths, 2 * most + 2)[..., : 2 * most + 2]
+            width = min(2 * most + 2, 2 * self.config.max_source_positions)  # one frame of silence more than the last one sees
+            mel = self.log_mel(audio[:, :int(lengths.max())], lengths, width)[..., :width]
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel))))[..., :most].transpose(1, 2)
         return x + self.positions.weight[:most], frames
 
