@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import logging
+from pathlib import Path
 
 # corpus → (what it is, default normalisation of its transcripts); each is a module of voxkit/data/recipes
 CORPORA = {
@@ -24,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         module = importlib.import_module(f"voxkit.data.recipes.{name}")
         sub = corpora.add_parser(name, help=what, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.add_argument("--out", required=True, help="data directory; what is there already with the same options is kept")
+        sub.add_argument("--force", action="store_true", help="make everything anew")
         sub.add_argument("--jobs", type=int, help="how many at once (default: every core)")
         sub.add_argument("--dask", metavar="ADDRESS", help="work on a Dask cluster instead, e.g. tcp://host:8786")
         checks = sub.add_argument_group("checks (what fails is named, counted, left out, and listed in validation.json)")
@@ -41,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
     logging.getLogger("lhotse").setLevel(logging.ERROR)
     checks = Checks(text=args.text, min_duration=args.min_duration, max_duration=args.max_duration,
                     max_characters_per_second=args.max_characters_per_second, decode=not args.skip_decode)
+    if args.force:
+        (Path(args.out) / "prepare.json").unlink(missing_ok=True)
     preparation = args.prepare(args, checks)
     if preparation is not None:
         print(preparation.table())

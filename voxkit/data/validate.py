@@ -18,6 +18,7 @@ from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts, 
 from voxkit.text.normalise import NORMALISATIONS, normalisation
 
 if TYPE_CHECKING:
+    from lhotse import Recording, SupervisionSegment
     from lhotse.cut import Cut
 
 RATE = 16000  # Hz, of every prepared utterance
@@ -84,27 +85,29 @@ class Preparation:
         out: data directory.
         recipe: name of the corpus recipe.
         checks: what utterances must be like.
-        options: everything else that decides the result; splits made with the same options and checks are not made again.
+        options: everything else that decides the result.
+        sources: for each split what its source looks like, as JSON (stamps of files); a split made with the same checks and
+            options from the same source is not made again.
         executor: decodes audio; None decodes in this thread.
 
     Raises:
         ValueError: checks that contradict themselves.
     """
 
-    def __init__(self, out: str | os.PathLike, recipe: str, checks: Checks, options: dict[str, Any], executor: Executor | None = None):
+    def __init__(self, out: str | os.PathLike, recipe: str, checks: Checks, options: dict[str, Any],
+                 sources: dict[str, Any] | None = None, executor: Executor | None = None):
         if problems := checks.problems():
             raise ValueError("; ".join(problems))
         self.out = Path(out)
         self.recipe, self.checks, self.executor = recipe, checks, executor
-        self.fingerprint = fingerprint(recipe=recipe, checks=asdict(checks), options=options)
-        self.options = options
+        self.options, self.sources = options, sources or {}
         self.reports: dict[str, Report] = {}
         self._pending: dict[str, Report] = defaultdict(Report)
 
     def done(self, split: str) -> bool:
         """Whether the split was made already, with these very options."""
         made = read_json(self.out / "prepare.json").get("splits", {}).get(split, {})
-        if made.get("fingerprint") != self.fingerprint or not cuts_path(self.out, split).is_file():
+        if made.get("fingerprint") != self._fingerprint(split) or not cuts_path(self.out, split).is_file():
             return False
         found = read_json(self.out / "validation.json").get(split)
         if found is None:
@@ -140,11 +143,14 @@ class Preparation:
         save_cuts(kept, cuts_path(self.out, split))
         prepared = read_json(self.out / "prepare.json")
         splits = prepared.get("splits", {})
-        splits[split] = {"fingerprint": self.fingerprint, "recipe": self.recipe, "cuts": report.kept, "seconds": report.seconds,
+        splits[split] = {"fingerprint": self._fingerprint(split), "recipe": self.recipe, "cuts": report.kept, "seconds": report.seconds,
                          "checks": asdict(self.checks), "options": self.options}
         write_json(self.out / "prepare.json", {"splits": splits})
         self.reports[split] = report
         return report
+
+    def _fingerprint(self, split: str) -> str:
+        return fingerprint(recipe=self.recipe, checks=asdict(self.checks), options=self.options, source=self.sources.get(split))
 
     def table(self) -> str:
         """The report for people: what was kept per split, what was left out and why, remarks."""
@@ -186,6 +192,20 @@ def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Exec
     if checks.decode:
         kept = _decoded(kept, report, executor)
     return [_at_rate(cut, report) for cut in kept]
+
+
+def mono_cut(recording: Recording, supervision: SupervisionSegment) -> Cut:
+    """The cut of one utterance, with the supervision's id: its part of the recording, its channel (the first of several)."""
+    from lhotse import MonoCut
+    from lhotse.utils import fastcopy
+
+    channel = supervision.channel if isinstance(supervision.channel, int) else min(supervision.channel)
+    own = fastcopy(supervision, start=0.0, channel=channel, recording_id=recording.id)
+    if supervision.alignment and supervision.start:
+        own = fastcopy(own, alignment={kind: [item.with_offset(-supervision.start) for item in items]
+                                       for kind, items in supervision.alignment.items()})
+    return MonoCut(id=supervision.id, start=supervision.start, duration=supervision.duration, channel=channel,
+                   recording=recording, supervisions=[own])
 
 
 def _problem(cut: Cut, written: str | None, text: str, seen: set[str], checks: Checks) -> tuple[str, str] | None:
