@@ -1,0 +1,163 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from voxkit.search.greedy import ctc_greedy
+from voxkit.search.prefix_beam import PrefixBeam, ctc_prefix_beam
+from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
+from voxkit.search.scorer import NeuralScorer, Together, Weighted
+
+
+def scores(batch, frames, vocab, seed=0, sharpness=2.0):
+    torch.manual_seed(seed)
+    return (torch.randn(batch, frames, vocab) * sharpness).log_softmax(-1)
+
+
+def peaky(batch, frames, vocab, seed=0):
+    torch.manual_seed(seed)
+    x = torch.randn(batch, frames, vocab)
+    x[..., 0] += 4
+    spikes = torch.rand(batch, frames) < 0.3
+    x[spikes] += 8 * torch.nn.functional.one_hot(torch.randint(1, vocab, (int(spikes.sum()),)), vocab)
+    return (1.5 * x).log_softmax(-1)
+
+
+class Bigram:
+    """A scorer made of a table [V + 1, V] (row V: nothing before), and an end score per token."""
+
+    def __init__(self, vocab, seed=5):
+        self.table = torch.randn(vocab + 1, vocab, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+
+    def init(self, size, device):
+        return torch.full((size,), self.table.shape[1])
+
+    def score(self, state, tokens):
+        return self.table[state].gather(1, tokens)
+
+    def advance(self, state, tokens):
+        return torch.where(tokens >= 0, tokens, state)
+
+    def select(self, state, index):
+        return state[index]
+
+    def final(self, state):
+        return self.table[state, 0]
+
+    def whole(self, prefix):
+        return sum(float(self.table[a, b]) for a, b in zip((self.table.shape[1], *prefix), prefix))
+
+
+def test_greedy():
+    x = scores(3, 12, 5)
+    lengths = torch.tensor([12, 7, 0])
+    for b, hypothesis in enumerate(ctc_greedy(x, lengths)):
+        path = x[b, : lengths[b]].argmax(-1).tolist()
+        runs, at = [], 0
+        for token, group in itertools.groupby(path):
+            n = len(list(group))
+            if token:
+                runs.append((token, at, float(x[b, at:at + n, token].max())))
+            at += n
+        assert hypothesis.tokens == [r[0] for r in runs] and hypothesis.frames == [r[1] for r in runs]
+        assert hypothesis.token_log_probs == pytest.approx([r[2] for r in runs])
+        assert hypothesis.score == pytest.approx(float(x[b, : lengths[b]].max(-1).values.sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_wide_beam_is_exhaustive(seed):
+    x = scores(1, 5, 3, seed)
+    truth = sorted(ctc_exhaustive(x[0].tolist()).items(), key=lambda item: -item[1])
+    found = ctc_prefix_beam(x, torch.tensor([5]), beam=64, nbest=64)[0]
+    assert len(found) == len(truth)
+    assert {tuple(h.tokens): pytest.approx(h.score, abs=1e-4) for h in found} == dict(truth)
+
+
+@pytest.mark.parametrize("beam, seed", [(1, 0), (3, 1), (8, 2), (8, 3)])
+@pytest.mark.parametrize("make", [scores, peaky])
+def test_agrees_with_the_reference(beam, seed, make):
+    x = make(2, 30, 12, seed)
+    found = ctc_prefix_beam(x, torch.tensor([30, 30]), beam=beam, nbest=beam)
+    for b in range(2):
+        truth = ctc_prefix_beam_reference(x[b].tolist(), beam)
+        assert [tuple(h.tokens) for h in found[b]] == [t for t, _ in truth]
+        assert [h.score for h in found[b]] == pytest.approx([s for _, s in truth], abs=1e-3)
+
+
+def test_scorers_are_fused():
+    x, lm = scores(1, 20, 6, 7, 1.0), Bigram(6)
+    both = Together([Weighted(lm, 0.5, bonus=0.3), Weighted(lm, 0.2)])
+    search = PrefixBeam(6, scorer=both, tokens_per_frame=5)
+    state = search.advance(search.init(1), x, torch.tensor([20]))
+    truth = ctc_prefix_beam_reference(x[0].tolist(), 6, fused=lambda p: 0.7 * lm.whole(p) + 0.3 * len(p))
+    found = search.nbest(state, 6, final=False)[0]
+    assert [tuple(h.tokens) for h in found] == [t for t, _ in truth]
+    assert [h.score for h in found] == pytest.approx([s for _, s in truth], abs=1e-3)
+    ended = {tuple(h.tokens): h.score for h in search.nbest(state, 6)[0]}
+    for h in found:
+        last = h.tokens[-1] if h.tokens else 6
+        assert ended[tuple(h.tokens)] == pytest.approx(h.score + 0.7 * float(lm.table[last, 0]), abs=1e-4)
+
+
+def test_neural_scorer_equals_table():
+    x, lm = scores(2, 15, 6, 9, 1.0), Bigram(6)
+
+    def network(tokens, lengths):  # its bos is 6
+        return lm.table[tokens.gather(1, lengths[:, None] - 1)[:, 0]]
+
+    neural = NeuralScorer(network, bos=6, eos=0)
+    lengths = torch.tensor([15, 9])
+    a, b = (ctc_prefix_beam(x, lengths, 4, nbest=4, scorer=s) for s in (lm, neural))
+    assert [[(h.tokens, pytest.approx(h.score, abs=1e-4)) for h in row] for row in a] == [[(h.tokens, h.score) for h in row] for row in b]
+
+
+@pytest.mark.parametrize("skip", [None, 0.95])
+@pytest.mark.parametrize("scorer", [None, Bigram(12)])
+def test_batch_equals_single_and_stream_equals_whole(skip, scorer):
+    x = peaky(4, 40, 12, 3)
+    lengths = torch.tensor([40, 23, 1, 0])
+    padded = x.clone()
+    for b, n in enumerate(lengths):
+        padded[b, n:] = torch.nan
+    how = {"blank_skip": skip, "scorer": scorer}
+    batch = ctc_prefix_beam(padded, lengths, 5, nbest=5, **how)
+    search = PrefixBeam(5, **how)
+    state = search.init(4)
+    for start in range(0, 40, 7):
+        state = search.advance(state, x[:, start:start + 7], (lengths - start).clamp(0, min(7, 40 - start)))
+    stream = search.nbest(state, 5)
+    for b, n in enumerate(lengths.tolist()):
+        single = ctc_prefix_beam(x[b:b + 1, :n], torch.tensor([n]), 5, nbest=5, **how)[0]
+        for other in (batch[b], stream[b]):
+            assert [h.tokens for h in other] == [h.tokens for h in single]
+            assert [h.frames for h in other] == [h.frames for h in single]
+            assert [h.score for h in other] == pytest.approx([h.score for h in single], abs=1e-3)
+    assert batch[3][0].tokens == []
+
+
+def test_skipping_sure_blanks_hardly_matters():
+    x = peaky(8, 100, 20, 1)
+    lengths = torch.full((8,), 100)
+    plain, skipped = (ctc_prefix_beam(x, lengths, 8, blank_skip=s) for s in (None, 0.99))
+    assert sum(a[0].tokens == b[0].tokens for a, b in zip(plain, skipped)) >= 7
+
+
+def test_times_are_peaks():
+    x = torch.full((1, 9, 4), -9.0)
+    for t, k in enumerate([0, 2, 2, 0, 0, 3, 0, 3, 0]):
+        x[0, t, k] = 0
+    x[0, 2, 2] = 1
+    best = ctc_prefix_beam(x.log_softmax(-1), torch.tensor([9]), 4)[0][0]
+    assert best.tokens == [2, 3, 3] and best.frames == [2, 5, 7]
+    assert all(-0.01 < p <= 0 for p in best.token_log_probs)
+
+
+def test_bad_input_is_named():
+    x = scores(2, 4, 3)
+    with pytest.raises(ValueError, match="4 frames"):
+        ctc_prefix_beam(x, torch.tensor([4, 5]))
+    with pytest.raises(ValueError, match="item 1.*NaN"):
+        ctc_greedy(torch.cat([x[:1], x[:1] * math.nan]), torch.tensor([4, 4]))
+    with pytest.raises(ValueError, match="beam is 0"):
+        ctc_prefix_beam(x, torch.tensor([4, 4]), 0)

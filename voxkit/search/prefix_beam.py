@@ -1,0 +1,274 @@
+"""CTC prefix beam search (Graves & Jaitly 2014; Hannun et al. 2014), vectorised over batch, beam and tokens.
+
+The only Python loop is over frames. Equal prefixes meet without dictionaries: a prefix is a 64-bit hash of its tokens and
+remembers its parent's, and in one frame a hypothesis can coincide with another only if it extends that one's parent by
+that one's last token. So an extension either merges into its twin in the beam or is new.
+
+    best = ctc_prefix_beam(log_probs, lengths, beam=10)[0][0].tokens
+
+Streaming: `search = PrefixBeam(...)`, `state = search.init(B)`, `state = search.advance(state, chunk, lengths)`, `search.nbest(state)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxkit.masks import lengths_to_mask
+from voxkit.search.checks import check_frames
+from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.scorer import Scorer
+
+_MIX = 6364136223846793005  # Knuth's 64-bit multiplier; products wrap
+_NONE = -1  # "no parent": no hash is -1 but by a 2^-64 chance
+_INF = float("inf")
+
+
+@dataclass
+class BeamState:
+    """The beams of B utterances with W slots; opaque to callers.
+
+    Attributes:
+        log: [B, 3, W] ends in blank, ends in its last token, what scorers gave (natural log).
+        ids: [B, 4, W] hash, parent's hash, last token, node in the back-pointers.
+        scorer: state of the scorer for B·W hypotheses.
+        steps: per step (parent node, token, frame), each [B, W]; node = 1 + step · W + slot, 0 = the empty prefix.
+        frames: [B] frames consumed.
+        blanks: [B] log-probability of skipped blank frames not yet accounted for, 0 where none, and whether there are any.
+        posteriors: what `advance` was given (log_probs, lengths), for the times of tokens.
+    """
+
+    log: Tensor
+    ids: Tensor
+    scorer: Any
+    frames: Tensor
+    steps: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    blanks: tuple[Tensor, Tensor] | None = None
+    posteriors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+class PrefixBeam:
+    """The search.
+
+    Args:
+        beam: hypotheses kept per utterance (W).
+        blank: its id.
+        tokens_per_frame: candidates per frame, K. Default: beam + 1, which loses nothing, or 2 · beam with a scorer.
+        scorer: what is added to CTC's log-probability per token (language model, context graph, or `Together` of them).
+        blank_skip: frames where blank has at least this probability count as blank and cost nothing (0.99 is usual); None: none.
+        times: keep the posteriors, to find each token's peak; an endless stream should not.
+    """
+
+    def __init__(self, beam: int = 10, *, blank: int = 0, tokens_per_frame: int | None = None, scorer: Scorer | None = None,
+                 blank_skip: float | None = None, times: bool = True) -> None:
+        if beam < 1:
+            raise ValueError(f"beam is {beam}: it must be at least 1")
+        if blank_skip is not None and not 0.5 < blank_skip <= 1:
+            raise ValueError(f"blank_skip is {blank_skip}: a probability over 0.5, or None for no skipping")
+        self.beam, self.blank, self.scorer, self.blank_skip, self.times = beam, blank, scorer, blank_skip, times
+        self.candidates = tokens_per_frame or (beam + 1 if scorer is None else 2 * beam)
+
+    def init(self, size: int, device: torch.device | str = "cpu") -> BeamState:
+        """Beams of `size` utterances before their first frame."""
+        device = torch.device(device)
+        log = torch.full((size, 3, self.beam), -_INF, device=device)
+        log[:, 0, 0] = 0.0
+        log[:, 2] = 0.0
+        ids = torch.zeros(size, 4, self.beam, dtype=torch.long, device=device)
+        ids[:, 0] = 1
+        ids[:, 1] = _NONE
+        ids[:, 2] = -1
+        scorer = self.scorer.init(size * self.beam, device) if self.scorer is not None else None
+        nothing = (torch.zeros(size, device=device), torch.zeros(size, dtype=torch.bool, device=device))
+        return BeamState(log, ids, scorer, torch.zeros(size, dtype=torch.long, device=device), blanks=nothing)
+
+    @torch.no_grad()
+    def advance(self, state: BeamState, log_probs: Tensor, lengths: Tensor) -> BeamState:
+        """Consume frames: log_probs [B, T, V] normalised, lengths [B] valid ones → the state after them."""
+        check_frames(log_probs, lengths, self.blank)
+        if log_probs.shape[1] == 0 or int(lengths.max()) == 0:
+            return state
+        x = log_probs.float()
+        frame = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        valid = lengths_to_mask(lengths, x.shape[1])
+        seen = replace(state, frames=state.frames + lengths, steps=list(state.steps),
+                       posteriors=[*state.posteriors, (x, lengths)] if self.times else [])
+        pending = None
+        if self.blank_skip is not None:
+            x, frame, valid, pending, seen.blanks = self._skip_blanks(x, frame, valid, state.blanks)
+        # a frame of padding is a sure blank: it changes no score
+        sure = torch.full_like(x[0, 0], -_INF)
+        sure[self.blank] = 0.0
+        x = torch.where(valid[..., None], x, sure)
+        others = x.clone()
+        others[..., self.blank] = -_INF
+        best, tokens = others.topk(min(self.candidates, x.shape[2] - 1), dim=-1)
+        tokens = torch.nn.functional.pad(tokens, (1, 0), value=-1)  # candidate 0: stay
+        frame = frame + state.frames[:, None]
+        for t in range(x.shape[1]):
+            if pending is not None:
+                log_blank, skipped = pending[0][:, t, None], pending[1][:, t, None]
+                total = torch.logaddexp(seen.log[:, 0], seen.log[:, 1]) + log_blank
+                blanked = torch.where(skipped, total, seen.log[:, 0])
+                held = seen.log[:, 1].masked_fill(skipped, -_INF)
+                seen.log = torch.stack([blanked, held, seen.log[:, 2]], 1)
+            self._step(seen, x[:, t], best[:, t], tokens[:, t], frame[:, t])
+        return seen
+
+    def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, frame: Tensor) -> None:
+        """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), frame [B]."""
+        size, width = x.shape[0], self.beam
+        blanked, held, fused = s.log.unbind(1)
+        hashes, parents, last, node = s.ids.unbind(1)
+        total = torch.logaddexp(blanked, held)
+        again = x.gather(1, last.clamp(min=0))  # log-probability of each hypothesis' last token
+        # [b, q, p]: hypothesis q is p and one token more
+        twin = parents[:, :, None] == hashes[:, None, :]
+        source = torch.where(last[:, :, None] == last[:, None, :], blanked[:, None, :], total[:, None, :])
+        arriving = source.masked_fill(~twin, -_INF).amax(2)
+        stay_held = torch.logaddexp(held, arriving) + again
+        stay_blank = total + x[:, self.blank, None]
+        extension = torch.where(last[:, :, None] == tokens[:, None, 1:], blanked[:, :, None], total[:, :, None]) + best[:, None, :]
+        met = (twin[..., None] & (last[:, :, None, None] == tokens[:, None, None, 1:])).any(1)
+        extension = extension.masked_fill(met, -_INF)
+        if self.scorer is not None:
+            flat = tokens[:, None, 1:].expand(-1, width, -1).reshape(size * width, -1)
+            gain = self.scorer.score(s.scorer, flat).view(size, width, -1).to(fused.dtype)
+            gain = torch.nn.functional.pad(gain + fused[..., None], (1, 0))
+            gain[:, :, 0] = fused
+        ranked = torch.cat([torch.logaddexp(stay_blank, stay_held)[..., None], extension], 2)
+        acoustic = ranked.flatten(1)
+        ranked = (ranked + gain).flatten(1) if self.scorer is not None else acoustic
+        top, index = ranked.topk(width, dim=1)
+        columns = tokens.shape[1]
+        slot = index.div(columns, rounding_mode="floor")
+        token = tokens.gather(1, index - slot * columns)
+        new = token >= 0
+        ids = s.ids.gather(2, slot[:, None, :].expand(-1, 4, -1))
+        hashes, parents, last, node = ids.unbind(1)
+        step = 1 + len(s.steps) * width + torch.arange(width, device=x.device)
+        s.steps.append((node, token, frame))
+        grown = (hashes ^ (token + 1)) * _MIX
+        grown = grown ^ (grown >> 29)
+        parents = torch.where(new, hashes, parents).masked_fill(top == -_INF, _NONE)  # dead slots meet nobody
+        s.ids = torch.stack([torch.where(new, grown, hashes), parents, torch.where(new, token, last),
+                             torch.where(new, step, node)], 1)
+        stayed = torch.stack([stay_blank, stay_held], 1).gather(2, slot[:, None, :].expand(-1, 2, -1))
+        blanked = stayed[:, 0].masked_fill(new, -_INF)
+        held = torch.where(new, acoustic.gather(1, index), stayed[:, 1])
+        if self.scorer is not None:
+            fused = gain.flatten(1).gather(1, index)
+            flat = (slot + torch.arange(size, device=x.device)[:, None] * width).flatten()
+            s.scorer = self.scorer.advance(self.scorer.select(s.scorer, flat), token.flatten())
+        s.log = torch.stack([blanked, held, fused], 1)
+
+    def _skip_blanks(self, x: Tensor, frame: Tensor, valid: Tensor, blanks: tuple[Tensor, Tensor]):
+        """Leave sure blanks out: frames closed up to the left, and with each what blanks were before it."""
+        log_blank = x[..., self.blank].double()
+        sure = (log_blank.exp() >= self.blank_skip) & valid
+        keep = valid & ~sure
+        count = keep.sum(1)
+        width = max(1, int(count.max()))
+        order = (~keep).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+        kept = lengths_to_mask(count, width)
+        # sums of skipped blanks up to and including each frame, and how many there were
+        total = torch.where(sure, log_blank, 0.0).cumsum(1)
+        number = sure.cumsum(1)
+        at, n = total.gather(1, order), number.gather(1, order)
+        at = torch.where(kept, at, total[:, -1:])  # the place after the last kept frame gets what follows it
+        n = torch.where(kept, n, number[:, -1:])
+        before = torch.diff(at, dim=1, prepend=torch.zeros_like(at[:, :1]))
+        any_before = torch.diff(n, dim=1, prepend=torch.zeros_like(n[:, :1])) > 0
+        before[:, 0] += blanks[0]
+        any_before[:, 0] |= blanks[1]
+        # with no place left after the last kept frame, the rest waits for the next frame or the end
+        left = (total[:, -1] - at[:, -1], (number[:, -1] - n[:, -1]) > 0)
+        index = order[..., None].expand(-1, -1, x.shape[2])
+        return x.gather(1, index), frame.gather(1, order), kept, (before.float(), any_before), (left[0].float(), left[1])
+
+    @torch.no_grad()
+    def nbest(self, state: BeamState, nbest: int = 1, *, final: bool = True) -> list[list[CtcHypothesis]]:
+        """The best hypotheses of each utterance, best first; `final` False for partial results, where the scorer's end is not due.
+
+        Without `times` the frames are those where each token first entered the beam.
+        """
+        log_blank = state.blanks[0][:, None] if state.blanks is not None else 0.0
+        ctc = torch.logaddexp(state.log[:, 0], state.log[:, 1]) + log_blank
+        fused = state.log[:, 2]
+        if self.scorer is not None and final:
+            fused = fused + self.scorer.final(state.scorer).view_as(fused).to(fused.dtype)
+        ranked, order = (ctc + fused).sort(dim=1, descending=True)
+        order, ranked = order[:, :nbest], ranked[:, :nbest]
+        ctc, node = ctc.gather(1, order), state.ids[:, 3].gather(1, order)
+        sequences = _backtrace(state.steps, node)
+        posteriors = _join(state.posteriors, len(state.frames))
+        out = []
+        for b, (scores, acoustics) in enumerate(zip(ranked.tolist(), ctc.tolist())):
+            row = []
+            for (tokens, starts), score, acoustic in zip(sequences[b], scores, acoustics):
+                if score == -_INF:
+                    continue
+                hypothesis = CtcHypothesis(tokens, score, starts, [], acoustic)
+                if self.times and tokens:
+                    hypothesis.frames, hypothesis.token_log_probs = _peaks(posteriors[b], tokens, starts)
+                row.append(hypothesis)
+            out.append(row or [CtcHypothesis([], -_INF, ctc_score=-_INF)])
+        return out
+
+
+def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest: int = 1, blank: int = 0,
+                    tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = None,
+                    times: bool = True) -> list[list[CtcHypothesis]]:
+    """Search whole utterances: log_probs [B, T, V] normalised, lengths [B] → n-best per utterance, best first.
+
+    The other arguments are those of `PrefixBeam`.
+    """
+    search = PrefixBeam(beam, blank=blank, tokens_per_frame=tokens_per_frame, scorer=scorer, blank_skip=blank_skip,
+                        times=times)
+    state = search.advance(search.init(log_probs.shape[0], log_probs.device), log_probs, lengths)
+    return search.nbest(state, nbest)
+
+
+def _backtrace(steps: list[tuple[Tensor, Tensor, Tensor]], node: Tensor) -> list[list[tuple[list[int], list[int]]]]:
+    """Nodes [B, N] → per utterance and hypothesis (tokens, frames of first appearance)."""
+    if not steps:
+        return [[([], []) for _ in row] for row in node.tolist()]
+    width = steps[0][0].shape[1]
+    parents = torch.stack([s[0] for s in steps], 1).flatten(1).cpu().numpy()
+    tokens = torch.stack([s[1] for s in steps], 1).flatten(1).cpu().numpy()
+    frames = torch.stack([s[2] for s in steps], 1).cpu().numpy()
+    out = []
+    for b, row in enumerate(node.tolist()):
+        hypotheses = []
+        for at in row:
+            path = []
+            while at:
+                path.append(at - 1)
+                at = int(parents[b, at - 1])
+            path.reverse()
+            hypotheses.append((tokens[b, path].tolist(), [int(frames[b, p // width]) for p in path]))
+        out.append(hypotheses)
+    return out
+
+
+def _join(chunks: list[tuple[Tensor, Tensor]], size: int) -> list[Any]:
+    """All frames seen, per utterance [T, V] (numpy)."""
+    if len(chunks) == 1:
+        x = chunks[0][0].cpu().numpy()
+        return [x[b, :n] for b, n in enumerate(chunks[0][1].tolist())]
+    return [torch.cat([x[b, : int(n[b])] for x, n in chunks]).cpu().numpy() if chunks else None for b in range(size)]
+
+
+def _peaks(posteriors: Any, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
+    """For each token the frame of its highest posterior between its first appearance and the next token's."""
+    frames, values = [], []
+    for i, (token, start) in enumerate(zip(tokens, starts)):
+        stop = max(start + 1, starts[i + 1]) if i + 1 < len(starts) else len(posteriors)
+        part = posteriors[start:stop, token]
+        peak = int(part.argmax())
+        frames.append(start + peak)
+        values.append(float(part[peak]))
+    return frames, values
