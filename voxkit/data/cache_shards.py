@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from voxkit.config import write_text
 
-DTYPES = {"float16": (np.float16, torch.float16), "bfloat16": (np.uint16, torch.bfloat16), "float32": (np.float32, torch.float32)}
+DTYPES = {"float16": (np.float16, torch.float16), "bfloat16": (np.uint16, torch.bfloat16),
+          "float32": (np.float32, torch.float32)}
 FORMAT = 1
 
 
@@ -103,9 +105,23 @@ def remove_unfinished(directory: Path) -> None:
             path.unlink()
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """One builder at a time; makes the directory. Where the system has no flock, nobody waits."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(directory / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def audio_identity(cut: Any) -> str:
-    """Hash of what decides a cut's samples: the audio files (size and a sample of their bytes, not where they lie), and all that
-    is done to them (place, channel, speed and other transforms, mixed tracks)."""
+    """Hash of what decides a cut's samples: the audio files (size and a sample of their bytes, not where they lie), and all
+    that is done to them (place, channel, speed and other transforms, mixed tracks)."""
     return _hash(json.dumps(_describe(cut.to_dict()), sort_keys=True, default=str).encode())
 
 

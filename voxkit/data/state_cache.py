@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, read_index, remove_unfinished
+from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, locked, read_index, remove_unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -177,35 +177,40 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
     twice = [cut.id for cut in cuts if cut.id in seen or seen.add(cut.id)]  # type: ignore[func-returns-value]
     if twice:
         raise ValueError(f"{len(twice)} cut ids occur twice, for example {twice[0]}; give copies ids of their own")
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    with locked(Path(directory)):  # a second process (another rank, another run) waits, then finds the work done
+        _build(cuts, encode, Path(directory), fingerprint, dtype, batch_duration, shard_megabytes, device, progress)
+    return StateCache(directory, fingerprint)
+
+
+def _build(cuts: list[Any], encode: Encode, directory: Path, fingerprint: str | Sequence[str], dtype: str,
+           batch_duration: float, shard_megabytes: float, device: torch.device | str, progress: bool) -> None:
     remove_unfinished(directory)
     cache = StateCache(directory, fingerprint)
-    todo = set(cache.missing(cuts)) | {i for i in seen & set(cache.entries) if cache.entries[i].dtype != dtype}
+    todo = set(cache.missing(cuts)) | {cut_id for cut_id, entry in cache.entries.items() if entry.dtype != dtype}
+    num_cuts = len(cuts)
     cuts = sorted((cut for cut in cuts if cut.id in todo), key=lambda cut: cut.duration)
     if not cuts:
-        return cache
+        return
     durations = {cut.id: cut.duration for cut in cuts}
     total = sum(durations.values())
-    logger.info("state cache %s: %d cuts (%.2f h) to encode, %d there", directory, len(cuts), total / 3600, len(seen) - len(cuts))
+    logger.info("state cache %s: %d cuts (%.2f h) to encode, %d there", directory, len(cuts), total / 3600,
+                num_cuts - len(cuts))
     writer = ShardWriter(directory, shard_megabytes, dtype)
     failed: dict[str, str] = {}
     done = told = 0.0
     sized = False
     for batch, audio, lengths, bad in _batches(cuts, batch_duration):
+        done += sum(cut.duration for cut in batch) + sum(durations[cut_id] for cut_id in bad)
         failed.update(bad)
-        if batch:
-            with torch.inference_mode():
-                states, frames = encode(audio.to(device), lengths.to(device))
+        for encoded, states, frames in _encode(encode, batch, audio.to(device), lengths.to(device), failed):
             keys = _state_keys(fingerprint, states.shape[1])
             if not sized:
                 sized = True
                 size = states.shape[1] * states.shape[3] * np.dtype(DTYPES[dtype][0]).itemsize * float(frames.sum())
-                _check_disk(directory, size / sum(cut.duration for cut in batch) * total, total)
-            stored = _to_dtype(states, dtype, [cut.id for cut in batch])
-            for cut, item, count in zip(batch, stored, frames.tolist()):
+                _check_disk(directory, size / sum(cut.duration for cut in encoded) * total, total)
+            stored = _to_dtype(states, dtype, [cut.id for cut in encoded])
+            for cut, item, count in zip(encoded, stored, frames.tolist()):
                 writer.add(cut, item[:, :count], keys)
-        done += sum(cut.duration for cut in batch) + sum(durations[cut_id] for cut_id in bad)
         if progress and done - told > max(total / 20, 600):
             told = done
             logger.info("state cache: %.0f %% of %.2f h", 100 * done / total, total / 3600)
@@ -215,7 +220,25 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
         logger.warning("state cache: %d of %d cuts left out: %s", len(failed), len(cuts), shown)
         if len(failed) == len(cuts):
             raise ValueError(f"none of {len(cuts)} cuts could be encoded: {shown}")
-    return StateCache(directory, fingerprint)
+
+
+def _encode(encode: Encode, cuts: list[Any], audio: Tensor, lengths: Tensor,
+            failed: dict[str, str]) -> Iterator[tuple[list[Any], Tensor, Tensor]]:
+    """Encode a batch; where the encoder refuses it (ValueError: too long, too short), one by one, to name who it was."""
+    if not cuts:
+        return
+    try:
+        with torch.inference_mode():
+            found = [(cuts, *encode(audio, lengths))]
+    except ValueError as error:
+        if len(cuts) == 1:
+            failed[cuts[0].id] = str(error)
+            return
+        found = []
+        for row, cut in enumerate(cuts):
+            one = slice(row, row + 1)
+            found += _encode(encode, [cut], audio[one, : int(lengths[row])], lengths[one], failed)
+    yield from found
 
 
 def _batches(cuts: list[Any], seconds: float) -> Iterator[tuple[list[Any], Tensor, Tensor, dict[str, str]]]:
