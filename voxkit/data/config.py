@@ -1,0 +1,85 @@
+"""Options of data: what to read, how to batch it, how to change it on the fly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Union
+
+INPUTS = ("audio", "fbank")
+
+
+@dataclass
+class DataConfig:
+    """Attributes:
+    data_dir: where `voxkit prepare` wrote; train, dev, test: names of the sets there (or paths of cuts).
+    input: what a batch carries: audio, or fbank computed in the loader.
+    max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
+    max_utterances: in a batch; 0 = as many as max_duration allows.
+    min_seconds, max_seconds: shorter and longer utterances are left out of training, named and counted.
+    num_buckets: classes of like duration that batches are drawn from; fewer where the corpus is too small to fill them.
+    buffer_size: utterances held in the buckets at a time; those of a lazily opened manifest are shuffled within it.
+    shuffle, drop_last: of the training batches.
+    short_first: the first epoch goes from short to long utterances.
+    num_workers: loader processes, one thread each; 0 = none beside the trainer.
+    prefetch: batches that each of them prepares ahead.
+    frames_per_second: at which CTC scores; an utterance with more tokens than fit there cannot be aligned and is left out; 0 = no check.
+    speed_perturb: factors, one drawn per utterance and epoch.
+    noise: folder of audio, or lhotse cuts or recordings, mixed in; noise_snr: range in dB; noise_prob: share of utterances.
+    rir: folder of impulse responses, or cuts or recordings; rir_prob: share of utterances.
+    volume: range of gain factors; [1.0, 1.0] = none.
+    max_failures: utterances that may fail to be read in an epoch before it is an error.
+    """
+
+    data_dir: str = "data"
+    train: list[str] = field(default_factory=list)
+    dev: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    input: str = "audio"
+    max_duration: Union[int, float, str] = 200.0
+    max_utterances: int = 0
+    min_seconds: float = 0.1
+    max_seconds: float = 30.0
+    num_buckets: int = 30
+    buffer_size: int = 20000
+    shuffle: bool = True
+    drop_last: bool = False
+    short_first: bool = False
+    num_workers: int = 2
+    prefetch: int = 2
+    frames_per_second: float = 25.0
+    speed_perturb: list[float] = field(default_factory=lambda: [1.0])
+    noise: str = ""
+    noise_snr: list[float] = field(default_factory=lambda: [5.0, 20.0])
+    noise_prob: float = 0.0
+    rir: str = ""
+    rir_prob: float = 0.0
+    volume: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    max_failures: int = 100
+
+    def problems(self) -> list[str]:
+        found = []
+        if self.input not in INPUTS:
+            found.append(f"input: {self.input!r} is none of {', '.join(INPUTS)}")
+        automatic = self.max_duration == "auto"
+        if not automatic and (isinstance(self.max_duration, str) or self.max_duration <= 0):
+            found.append(f"max_duration: {self.max_duration!r} is neither seconds above 0 nor auto")
+        if not 0 <= self.min_seconds < self.max_seconds:
+            found.append(f"min_seconds: {self.min_seconds} is not below max_seconds, {self.max_seconds}")
+        for kind in ("noise", "rir"):
+            share = getattr(self, f"{kind}_prob")
+            if not 0 <= share <= 1:
+                found.append(f"{kind}_prob: {share} is not in [0, 1]")
+            if share > 0 and not getattr(self, kind):
+                found.append(f"{kind}: {kind}_prob is {share} and no {kind} is named; name a folder of audio, or set {kind}_prob to 0")
+        if not self.speed_perturb or any(not 0.5 <= factor <= 2 for factor in self.speed_perturb):
+            found.append(f"speed_perturb: {self.speed_perturb} should be factors between 0.5 and 2; [1.0] is none")
+        for name in ("noise_snr", "volume"):
+            if len(getattr(self, name)) != 2 or getattr(self, name)[0] > getattr(self, name)[1]:
+                found.append(f"{name}: {getattr(self, name)} should be [low, high]")
+        if len(self.volume) == 2 and self.volume[0] <= 0:
+            found.append(f"volume: a gain of {self.volume[0]} would silence or invert; gains are above 0")
+        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_failures", 0), ("frames_per_second", 0), ("num_buckets", 1),
+                            ("buffer_size", 1), ("prefetch", 1)):
+            if getattr(self, name) < least:
+                found.append(f"{name}: {getattr(self, name)} is below {least}")
+        return found

@@ -1,0 +1,103 @@
+"""From the cuts of a batch to a Batch: decode, augment, tokenize, pad. What cannot be read is named and left out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from voxkit.audio.fbank import Fbank
+from voxkit.audio.io import RATE
+from voxkit.batch import Batch
+from voxkit.data.augment import Augment, brief, load_samples, utterance_rng
+from voxkit.data.sampler import text_of
+
+
+@dataclass
+class Plan:
+    """A batch to be made: its place in the epoch and its cuts."""
+
+    epoch: int
+    index: int
+    cuts: list[Any]
+
+
+@dataclass
+class Loaded:
+    """What became of a plan: the batch (None where nothing could be read), and why what is missing is missing (id → reason)."""
+
+    index: int
+    batch: Batch | None
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class SpeechDataset(torch.utils.data.Dataset):
+    """Plan → Loaded; a map-style dataset whose keys are plans.
+
+    Args:
+        tokenizer: with `encode(text) -> list[int]`; None = batches without tokens.
+        input: `audio` or `fbank`.
+        augment: changes waveforms; None = none.
+        states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
+                 seed: int = 0) -> None:
+        self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
+        self.fbank = Fbank() if input == "fbank" and states is None else None
+
+    def __getitem__(self, plan: Plan) -> Loaded:
+        kept, items, failures = [], [], {}
+        for cut in plan.cuts:
+            try:
+                item = self._states(cut) if self.states is not None else torch.from_numpy(load_samples(cut))
+            except Exception as error:  # whatever a decoder raises: the utterance is named, counted and left out
+                failures[cut.id] = brief(error)
+                continue
+            if self.augment is not None and self.states is None:
+                changed, missing = self.augment(item.numpy(), utterance_rng(self.seed, plan.epoch, cut.id, "augment"))
+                item = torch.from_numpy(changed)
+                failures.update(missing)
+            kept.append(cut)
+            items.append(item)
+        return Loaded(plan.index, self._collate(kept, items) if kept else None, failures)
+
+    def _states(self, cut: Any) -> torch.Tensor:
+        return self.states.get(cut.id).transpose(0, 1)  # [T, L, D], a view: time first, as in audio
+
+    def _collate(self, cuts: list[Any], items: list[torch.Tensor]) -> Batch:
+        ids, texts = [cut.id for cut in cuts], [text_of(cut) for cut in cuts]
+        lengths = torch.tensor([len(item) for item in items])
+        if self.states is not None:
+            batch = Batch(ids, lengths, states=pad_states(items), seconds=sum(cut.duration for cut in cuts))
+        else:
+            audio, seconds = pad(items), float(lengths.sum()) / RATE
+            if self.fbank is None:
+                batch = Batch(ids, lengths, audio=audio, seconds=seconds)
+            else:
+                features, lengths = self.fbank(audio, lengths)
+                batch = Batch(ids, lengths, features=features, seconds=seconds)
+        batch.texts = texts
+        if self.tokenizer is not None:
+            tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.long) for text in texts]
+            batch.tokens, batch.token_lengths = pad(tokens), torch.tensor([len(t) for t in tokens])
+        return batch
+
+
+def pad(items: list[torch.Tensor]) -> torch.Tensor:
+    """Tensors [N_i, ...] → [B, max N, ...], zeros at the ends."""
+    out = items[0].new_zeros(len(items), max(len(item) for item in items), *items[0].shape[1:])
+    for row, item in zip(out, items):
+        row[:len(item)] = item
+    return out
+
+
+def pad_states(items: list[torch.Tensor]) -> torch.Tensor:
+    """States [T_i, L, D] → [B, L, max T, D], zeros at the ends."""
+    _, layers, dim = items[0].shape
+    out = items[0].new_zeros(len(items), layers, max(len(item) for item in items), dim)
+    for row, item in zip(out, items):
+        row[:, :len(item)] = item.transpose(0, 1)
+    return out

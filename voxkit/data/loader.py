@@ -1,0 +1,182 @@
+"""Batches for training and evaluation, with a position from which they continue exactly.
+
+    loader = build_train_loader(cuts, tokenizer, config, seed=42)
+    for batch in loader: ...
+    state = loader.state_dict()         # after any batch, with workers or without
+    loader.load_state_dict(state)       # the next batch is the one that would have come, to the last bit
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from voxkit.batch import Batch
+from voxkit.data.augment import Augment
+from voxkit.data.config import DataConfig
+from voxkit.data.dataset import Loaded, Plan, SpeechDataset
+from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 20  # utterances that failed are named in the log one by one up to here; all are in `failures`
+_EVAL_SECONDS = 200.0  # per batch in evaluation, where the training's is found by trying
+
+
+class TooManyFailures(ValueError):
+    """More utterances could not be read than data.max_failures allows."""
+
+
+class Loader:
+    """Iterable of Batch.
+
+    Attributes:
+        epoch: current; position: batches of it given out.
+        failures: of this epoch, what could not be read: id → reason.
+        left_out: of a training loader, ids not trained on under each reason.
+
+    Args:
+        sampler: `batches(epoch)`, `fingerprint()`, a length.
+        dataset: plans → batches.
+        num_workers: processes that prepare batches, one thread each; 0 = the caller does it, when a batch is asked for.
+        prefetch: batches that each worker prepares ahead.
+        max_failures: utterances of an epoch that may fail.
+    """
+
+    def __init__(self, sampler: Any, dataset: SpeechDataset, *, num_workers: int = 0, prefetch: int = 2, max_failures: int = 100) -> None:
+        self.sampler, self.dataset = sampler, dataset
+        self.num_workers, self.prefetch, self.max_failures = num_workers, prefetch, max_failures
+        self.epoch = self.position = 0
+        self.failures: dict[str, str] = {}
+        self._resumed = False
+        self._fingerprint: str | None = None
+
+    @property
+    def left_out(self) -> dict[str, list[str]]:
+        keep = getattr(self.sampler, "keep", None)
+        return keep.left_out if keep is not None else {}
+
+    def __len__(self) -> int:
+        """Batches of an epoch (of the first, where they differ by a few)."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the epoch: from the restored position once after `load_state_dict`, from the beginning else.
+
+        Raises:
+            TooManyFailures: names some of the utterances.
+        """
+        if not self._resumed:
+            self.position, self.failures = 0, {}
+        self._resumed = False
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        plans = _Plans(self.sampler, self.epoch, self.position)
+        # A generator of its own: DataLoader would draw from the global one, and a resumed run would see other dropout.
+        loader = DataLoader(self.dataset, batch_size=None, sampler=plans, num_workers=self.num_workers, collate_fn=_same,
+                            worker_init_fn=_one_thread, generator=torch.Generator(),
+                            prefetch_factor=self.prefetch if self.num_workers else None)
+        for loaded in loader:
+            self.position = loaded.index + 1
+            self._note(loaded)
+            if loaded.batch is not None:
+                yield loaded.batch
+        if self.failures:
+            logger.warning("epoch %d: %d utterances could not be read", self.epoch, len(self.failures))
+
+    def _note(self, loaded: Loaded) -> None:
+        for name, reason in loaded.failures.items():
+            if name not in self.failures and len(self.failures) < _NAMED:
+                logger.warning("%s left out: %s", name, reason)
+            self.failures[name] = reason
+        if len(self.failures) > self.max_failures:
+            some = "; ".join(f"{name} ({reason})" for name, reason in list(self.failures.items())[:5])
+            raise TooManyFailures(f"{len(self.failures)} utterances of epoch {self.epoch} could not be read, more than "
+                                  f"data.max_failures={self.max_failures}: {some}. Prepare the corpus anew, or raise the limit")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin another epoch; the current one again changes nothing."""
+        if epoch != self.epoch:
+            self.epoch, self.position, self.failures, self._resumed = epoch, 0, {}, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and position: batches given out, not those that workers have prepared."""
+        return {"epoch": self.epoch, "position": self.position, "failures": dict(self.failures), "fingerprint": self._identity()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken; where the data, or the options that make the batches, are others, the epoch begins
+        again, with a warning."""
+        self.epoch, self.position, self.failures, self._resumed = state["epoch"], state["position"], dict(state.get("failures", {})), True
+        if state.get("fingerprint", self._identity()) != self._identity():
+            logger.warning("the data, its batching options or the number of processes are not those of the checkpoint: epoch %d begins again "
+                           "instead of going on at batch %d", self.epoch, self.position)
+            self.position, self.failures = 0, {}
+
+    def _identity(self) -> str:
+        if self._fingerprint is None:
+            self._fingerprint = self.sampler.fingerprint()
+        return self._fingerprint
+
+
+def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: int, rank: int = 0, world_size: int = 1,
+                       states: Any = None) -> Loader:
+    """Shuffled, bucketed, augmented batches, equally many on every process.
+
+    Args:
+        cuts: lhotse CutSet, one supervision per cut; a lazily opened one is streamed.
+        tokenizer: with `encode(text) -> list[int]`; None = batches without tokens.
+        config: see DataConfig.
+        seed: of order and augmentation; the same on all processes.
+        rank, world_size: of this process.
+        states: a cache of encoder states (voxkit.data.state_cache) that batches carry instead of audio. The cuts are then taken as
+            they are: neither speed nor audio is changed.
+
+    Raises:
+        ValueError: no utterance is left, noise or impulse responses are not there, max_duration is still auto.
+    """
+    keep = UtteranceFilter(config, tokenizer)
+    sampler = BucketSampler(cuts, config, keep, seed=seed, rank=rank, world_size=world_size, perturb=states is None)
+    changes = config.noise_prob > 0 or config.rir_prob > 0 or list(config.volume) != [1.0, 1.0]
+    if changes and states is not None:
+        logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
+    augment = Augment(config) if changes and states is None else None
+    dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed)
+    return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
+
+
+def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: int = 0, world_size: int = 1, states: Any = None,
+                      max_duration: float | None = None) -> Loader:
+    """Every utterance once, unchanged, the longest first; nothing is filtered. With several processes each takes its share of the batches.
+
+    Args:
+        max_duration: seconds per batch; None = `data.max_duration`.
+    """
+    seconds = max_duration or (_EVAL_SECONDS if config.max_duration == "auto" else float(config.max_duration))
+    sampler = SortedSampler(cuts, seconds, config.max_utterances, rank=rank, world_size=world_size)
+    dataset = SpeechDataset(tokenizer, input=config.input, states=states)
+    return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
+
+
+class _Plans:
+    """The keys of the dataset, from a position on. Runs in the main process, ahead of the workers."""
+
+    def __init__(self, sampler: Any, epoch: int, start: int) -> None:
+        self.sampler, self.epoch, self.start = sampler, epoch, start
+
+    def __iter__(self) -> Iterator[Plan]:
+        for index, cuts in islice(enumerate(self.sampler.batches(self.epoch)), self.start, None):
+            yield Plan(self.epoch, index, cuts)
+
+
+def _same(loaded: Loaded) -> Loaded:
+    return loaded
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
