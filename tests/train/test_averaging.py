@@ -35,7 +35,8 @@ def test_mean_between_two_checkpoints(run):
     path, seen = run
     first, last = (path / "checkpoints" / f"step-{step:08d}" for step in (8, 16))
     between = average_between(first, last)
-    torch.testing.assert_close(between["body.0.weight"], torch.stack([w["body.0.weight"] for w in seen[8:16]]).mean(0), rtol=1e-4, atol=1e-6)
+    expected = torch.stack([w["body.0.weight"] for w in seen[8:16]]).mean(0)
+    torch.testing.assert_close(between["body.0.weight"], expected, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="no update"):
         average_between(last, first)
 
@@ -59,7 +60,8 @@ def test_ema_follows_and_is_swapped_in_and_out():
 
 
 def test_average_keeps_types_and_refuses_strangers():
-    a, b = {"x": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(3)}, {"x": torch.zeros(2, dtype=torch.bfloat16), "n": torch.tensor(5)}
+    a = {"x": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(3)}
+    b = {"x": torch.zeros(2, dtype=torch.bfloat16), "n": torch.tensor(5)}
     mean = average_states([a, b])
     assert mean["x"].dtype == torch.bfloat16 and mean["x"].tolist() == [0.5, 0.5] and mean["n"] == 3
     with pytest.raises(ValueError, match="number 2.*no x of shape"):

@@ -9,8 +9,20 @@ import torch
 from torch import nn
 
 from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train.checkpoint import (best_checkpoints, damage, get_pointer, list_checkpoints, load_model_weights, prune, read_meta,
-                                     read_weights, recover, resolve, set_pointer, write_checkpoint)
+from voxkit.train.checkpoint import (
+    best_checkpoints,
+    damage,
+    get_pointer,
+    list_checkpoints,
+    load_model_weights,
+    prune,
+    read_meta,
+    read_weights,
+    recover,
+    resolve,
+    set_pointer,
+    write_checkpoint,
+)
 from voxkit.train.config import AverageConfig
 
 

@@ -240,6 +240,9 @@ class Trainer:
         if complete and not (state.history and state.history[-1]["step"] == state.step):
             self._validate()
         persistence.save(self, final=True)
+        if self.mirror is not None:
+            self.mirror.close()
+            persistence.tidy(self)
         averaged = self._average_best() if complete and self.config.average.best else None
         result = FitResult(reason, state.step, state.epoch, dict(state.history[-1]) if state.history else {}, state.best,
                            self.last_checkpoint, averaged, self.budget.hours, self.budget.cost, state.skipped)

@@ -7,19 +7,22 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import logging
-import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from voxkit.optional import available, require
 
 log = logging.getLogger("voxkit.train")
+
+TRIES, PAUSE = 4, 2.0  # per checkpoint; seconds before the second try, doubled each time
+WAITING = 3  # checkpoints that may wait for a slow mirror, and stay on the disk as long; older ones are left out
 
 _MARK = ".complete"
 _RUN_FILES = ("metrics.json", "results.csv", "train.log", "config.yaml", "budget.json")
@@ -32,28 +35,28 @@ class Mirror:
         url: where to; what is before `://` says which file system (s3 and gs need their package).
         run_dir: whose small files go along.
         every: upload one in so many of the checkpoints that are pushed.
-        retries: tries per checkpoint; pause: seconds before the second, doubled each time.
 
     Raises:
         MissingPackage: the file system's package is not installed.
         ValueError: fsspec knows no such file system.
     """
 
-    def __init__(self, url: str, run_dir: Path, every: int = 1, retries: int = 4, pause: float = 2.0,
-                 on_failure: Callable[[str], None] | None = None) -> None:
-        self.url, self.run_dir, self.every, self.retries, self.pause = url.rstrip("/"), run_dir, every, retries, pause
-        self.on_failure = on_failure or (lambda text: log.warning("%s", text))
+    def __init__(self, url: str, run_dir: Path, every: int = 1) -> None:
+        self.url, self.run_dir, self.every = url.rstrip("/"), run_dir, every
         self.failed = 0
         self.fs, self.root = _file_system(self.url)
         self._pushed, self._last = 0, ""
-        self._waiting: queue.Queue[tuple[Path, list[str]] | None] = queue.Queue()
-        self._busy: list[str] = []
+        self._waiting: collections.deque[tuple[Path, set[str]]] = collections.deque()
+        self._uploading = ""
+        self._changed = threading.Condition()
+        self._closed = False
         self._thread: threading.Thread | None = None
 
     @property
     def busy(self) -> list[str]:
         """Names of checkpoints that are being uploaded or wait for it, and must not be deleted."""
-        return list(self._busy)
+        with self._changed:
+            return [self._uploading, *(path.name for path, _ in self._waiting)]
 
     def push(self, checkpoint: Path, keep: Iterable[str], always: bool = False) -> None:
         """Upload a checkpoint in the background, then delete those from the mirror that are not in `keep`."""
@@ -61,11 +64,17 @@ class Mirror:
         if not always and (self._pushed - 1) % self.every:
             return
         self._last = checkpoint.name
+        with self._changed:
+            again = [item for item in self._waiting if item[0].name == checkpoint.name]
+            for item in again:
+                self._waiting.remove(item)
+            self._waiting.append((checkpoint, {*keep, checkpoint.name}))
+            while len(self._waiting) > WAITING:
+                log.info("the mirror is slower than the checkpoints come: %s is left out of it", self._waiting.popleft()[0].name)
+            self._changed.notify_all()
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
             self._thread.start()
-        self._busy.append(checkpoint.name)
-        self._waiting.put((checkpoint, [*keep, checkpoint.name]))
 
     def push_last(self, checkpoint: Path, keep: Iterable[str]) -> None:
         """Upload the last checkpoint of a run unless it was pushed already."""
@@ -74,10 +83,11 @@ class Mirror:
 
     def close(self) -> None:
         """Wait until everything is uploaded."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         if self._thread is not None:
-            self._waiting.put(None)
             self._thread.join()
-            self._thread = None
 
     def complete(self) -> dict[str, dict[str, Any]]:
         """The checkpoints that are there in whole: name → {file: size}."""
@@ -118,20 +128,25 @@ class Mirror:
         return checkpoints / name
 
     def _work(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            checkpoint, keep = item
-            for attempt in range(1, self.retries + 1):
+        while True:
+            with self._changed:
+                self._uploading = ""
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if not self._waiting:
+                    return
+                checkpoint, keep = self._waiting.popleft()
+                self._uploading = checkpoint.name
+            for attempt in range(1, TRIES + 1):
                 try:
-                    self._upload(checkpoint, set(keep))
+                    self._upload(checkpoint, keep)
                     break
                 except Exception as error:  # any file system's own
-                    if attempt == self.retries:
+                    if attempt == TRIES:
                         self.failed += 1
-                        self.on_failure(f"checkpoint {checkpoint.name} is not in the mirror {self.url}: {type(error).__name__}: {error}; "
-                                        f"training goes on ({self.failed} failed so far)")
+                        log.warning("checkpoint %s is not in the mirror %s: %s: %s; training goes on (%d failed so far)",
+                                    checkpoint.name, self.url, type(error).__name__, error, self.failed)
                     else:
-                        time.sleep(self.pause * 2 ** (attempt - 1))
-            self._busy.remove(checkpoint.name)
+                        time.sleep(PAUSE * 2 ** (attempt - 1))
 
     def _upload(self, checkpoint: Path, keep: set[str]) -> None:
         name, mark = checkpoint.name, f"{self.root}/{checkpoint.name}{_MARK}"

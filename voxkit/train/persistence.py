@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def save(t: Trainer, final: bool = False) -> None:
     """Write a checkpoint (main process), move the pointers, prune, mirror. All processes call it, between two steps."""
-    config, state = t.config, t.state
+    state = t.state
     this = (state.step, state.epoch, state.batches, len(state.history))
     if t.saved != this:
         ranks = distributed.gather(t.world, {"loader": t.loader.state_dict(), "random": random_state()})
@@ -32,13 +32,18 @@ def save(t: Trainer, final: bool = False) -> None:
                                             average=t.average.state if t.average is not None and t.average.count else None)
             t.last_checkpoint = written.path
             _point_at_best(t)
-            busy = t.mirror.busy if t.mirror is not None else ()
-            kept = ckpt.prune(t.root, config.keep_last, config.keep_best, config.metric, config.mode, busy)
+            kept = tidy(t)
             if t.mirror is not None and state.step:
                 t.mirror.push(written.path, kept, always=final)
         t.saved = this
     elif final and t.world.main and t.mirror is not None and t.last_checkpoint is not None:
         t.mirror.push_last(t.last_checkpoint, [c.path.name for c in ckpt.list_checkpoints(t.root, warn=False)])
+
+
+def tidy(t: Trainer) -> list[str]:
+    """Delete the checkpoints that need not be kept → names of those that are."""
+    config = t.config
+    return ckpt.prune(t.root, config.keep_last, config.keep_best, config.metric, config.mode, t.mirror.busy if t.mirror is not None else ())
 
 
 def resume(t: Trainer) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from voxkit.batch import Batch
 from voxkit.train import distributed
 from voxkit.train.remedies import Diverged, NonFiniteLoss, find_culprits, is_out_of_memory, oom_advice, split
+from voxkit.train.state import undisturbed_random_state
 
 if TYPE_CHECKING:
     from voxkit.train.loop import Trainer
@@ -71,7 +72,7 @@ def _try_backward(t: Trainer, parts: list[tuple[Batch, float]]) -> tuple[float, 
         hold = t.world.size > 1 and i < len(parts) - 1
         with t.net.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
             batch = batch.to(t.world.device)
-            with _autocast(t):
+            with _autocast(t), contextlib.nullcontext() if share else undisturbed_random_state():
                 out: dict[str, Tensor] = t.net(batch)
             weight = share * float(out.get("weight", batch.size))
             t.scaler.scale(out["loss"] * weight).backward()

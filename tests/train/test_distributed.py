@@ -1,0 +1,183 @@
+"""Two processes equal one with the joint batch; nobody hangs; one writes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
+from voxkit.train import distributed
+from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
+from voxkit.train.logging import read_metrics
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    """One of two processes, set up as torchrun would, through all tasks; what a task raises is written down."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    world = distributed.setup("cpu")
+    try:
+        for name, task in TASKS.items():
+            path = Path(folder) / name
+            path.mkdir(exist_ok=True)
+            task(world, path)
+            (path / f"{rank}.done").touch()
+    except BaseException:
+        (path / f"{rank}.failed").write_text(traceback.format_exc())
+        raise
+    finally:
+        distributed.cleanup()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """Name of a task → its folder, after both processes went through it."""
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    with contextlib.suppress(mp.ProcessRaisedException, mp.ProcessExitedException):
+        mp.start_processes(worker, args=(port, str(folder)), nprocs=2, start_method="spawn")
+
+    def of(name: str) -> Path:
+        for rank in (0, 1):
+            failed = folder / name / f"{rank}.failed"
+            assert not failed.exists(), failed.read_text()
+            assert (folder / name / f"{rank}.done").exists(), f"process {rank} did not come to {name}: an earlier task failed"
+        return folder / name
+
+    return of
+
+
+def config(**changes):
+    return tiny_config(optimiser=OptimiserConfig(lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
+
+
+def train(world, folder, *, model=None, dropout=0.0, name="two", **changes):
+    torch.manual_seed(1)
+    loader = TinyLoader(size=5, shard=(world.rank, world.size), uneven=changes.pop("uneven", 0))
+    return tiny_trainer(folder / name, config(**changes), model=model or TinyModel(dropout=dropout), loader=loader)
+
+
+def equals(world, folder):
+    """Shards of 3 and 2 utterances, accumulated over two batches, the last group shorter."""
+    trainer = train(world, folder, accumulate=2)
+    result = trainer.fit()
+    torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
+
+
+def uneven(world, folder):
+    trainer = train(world, folder, uneven=2, name="uneven")
+    result = trainer.fit()
+    torch.save((weights(trainer.model), result.step), folder / f"{world.rank}.pt")
+
+
+def resumes(world, folder):
+    """Dropout differs between the processes and goes on where it was, in each; one process runs out of data early."""
+    whole = train(world, folder, dropout=0.3, uneven=2, name="whole")
+    whole.fit()
+    options = dict(dropout=0.3, uneven=2, name="broken")
+    broken = train(world, folder, **options)
+    broken.on_step = lambda step, values: (_ for _ in ()).throw(InterruptedError) if step == 13 else None
+    try:
+        broken.fit()
+    except InterruptedError:
+        pass
+    resumed = train(world, folder, **options)
+    resumed.fit()
+    assert all(torch.equal(v, weights(resumed.model)[k]) for k, v in weights(whole.model).items() if k != "seen")
+
+
+def non_finite(world, folder):
+    """One process meets the bad utterance: both drop the step, the main one names it."""
+
+    class Poisoned(TinyModel):
+        def loss(self, batch):
+            out = super().loss(batch)
+            return {**out, "loss": out["loss"] / (0.0 if "u0-3-4" in batch.ids else 1.0)}
+
+    trainer = train(world, folder, model=Poisoned(dropout=0.0), remedies=RemedyConfig(), name="bad")
+    result = trainer.fit()
+    assert (result.step, result.skipped) == (20, 1)
+    torch.save(weights(trainer.model), folder / f"{world.rank}.pt")
+
+
+def metrics(world, folder):
+    """A share of the validation each; a stop that only one process is asked for."""
+    trainer = train(world, folder, name="metrics")
+    trainer.validate = lambda model: {"error": (1.0, 4.0) if world.rank == 0 else (2.0, 2.0), "plain": 3.0}
+    result = trainer.fit()
+    assert result.metrics["error"] == 0.5 and result.metrics["plain"] == 3.0
+    stopped = train(world, folder, name="stopped", epochs=50)
+    if world.rank == 1:
+        stopped.on_step = lambda step, values: setattr(stopped.interrupt, "asked", step >= 4)
+    result = stopped.fit()
+    assert (result.reason, result.step) == ("interrupted", 5)
+    (folder / f"{world.rank}.json").write_text(json.dumps(distributed.reduce(world, [float(world.rank), 1.0])))
+
+
+TASKS = {task.__name__: task for task in (equals, uneven, resumes, non_finite, metrics)}
+
+
+def test_two_processes_equal_one_with_the_joint_batch(done):
+    folder = done("equals")
+    torch.manual_seed(1)
+    one = tiny_trainer(folder / "one", config(accumulate=2), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
+    result = one.fit()
+    for rank in (0, 1):
+        state, step, seconds = torch.load(folder / f"{rank}.pt")
+        assert step == result.step and seconds == pytest.approx(one.state.seconds, rel=0.2)
+        for name, value in weights(one.model).items():
+            if name != "seen":
+                torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+    losses = [[r["loss"] for r in read_metrics(folder / run / "metrics.json") if r["kind"] == "train"] for run in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_uneven_numbers_of_batches_do_not_hang(done):
+    folder = done("uneven")
+    (first, steps, *_), (second, other, *_) = (torch.load(folder / f"{rank}.pt") for rank in (0, 1))
+    assert steps == other == 21 and all(torch.equal(first[name], second[name]) for name in first if name != "seen")
+
+
+def test_two_processes_resume_to_the_last_bit(done):
+    done("resumes")
+
+
+def test_a_bad_utterance_in_one_process(done):
+    folder = done("non_finite")
+    first, second = (torch.load(folder / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first if name != "seen")
+    event = [r for r in read_metrics(folder / "bad" / "metrics.json") if r["kind"] == "event"][0]
+    assert event["ids"] == ["u0-3-4"]
+
+
+def test_metrics_and_stops_are_shared(done):
+    folder = done("metrics")
+    assert all(json.loads((folder / f"{rank}.json").read_text()) == [1.0, 2.0] for rank in (0, 1))
+
+
+def test_another_number_of_processes_begins_the_epoch_anew(done, caplog):
+    folder = done("uneven")
+    shutil.copytree(folder / "uneven", folder / "again")
+    again = tiny_trainer(folder / "again", config(epochs=4), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
+    assert again.fit().step == 28 and "written by 2 processes and is continued by 1" in caplog.text
+
+
+def test_one_process_needs_no_group(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    world = distributed.setup("cpu")
+    assert world.main and distributed.gather(world, 3) == [3] and distributed.reduce(world, [2.0]) == [2.0]
+    if not torch.cuda.is_available():
+        assert distributed.setup("auto").device.type == "cpu"
+        with pytest.raises(ValueError, match="voxkit doctor"):
+            distributed.setup("cuda")
