@@ -112,7 +112,8 @@ class Loader:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; where the data, or the options that make the batches, are others, the epoch begins
         again, with a warning."""
-        self.epoch, self.position, self.failures, self._resumed = state["epoch"], state["position"], dict(state.get("failures", {})), True
+        self.epoch, self.position, self._resumed = state["epoch"], state["position"], True
+        self.failures = dict(state.get("failures", {}))
         if state.get("fingerprint", self._identity()) != self._identity():
             logger.warning("the data, its batching options or the number of processes are not those of the checkpoint: epoch %d begins again "
                            "instead of going on at batch %d", self.epoch, self.position)
@@ -134,14 +135,14 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
         config: see DataConfig.
         seed: of order and augmentation; the same on all processes.
         rank, world_size: of this process.
-        states: a cache of encoder states (voxkit.data.state_cache) that batches carry instead of audio. The cuts are then taken as
-            they are: neither speed nor audio is changed.
+        states: a cache of encoder states (voxkit.data.state_cache) that batches carry instead of audio, for the cuts at every
+            speed of data.speed_perturb. The audio is then not changed on the fly.
 
     Raises:
         ValueError: no utterance is left, noise or impulse responses are not there, max_duration is still auto.
     """
     keep = UtteranceFilter(config, tokenizer)
-    sampler = BucketSampler(cuts, config, keep, seed=seed, rank=rank, world_size=world_size, perturb=states is None)
+    sampler = BucketSampler(cuts, config, keep, seed=seed, rank=rank, world_size=world_size)
     changes = config.noise_prob > 0 or config.rir_prob > 0 or list(config.volume) != [1.0, 1.0]
     if changes and states is not None:
         logger.warning("cached states: data.noise, data.rir and data.volume have no effect")

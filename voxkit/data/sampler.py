@@ -129,11 +129,11 @@ class BucketSampler:
         from lhotse.dataset import DynamicBucketingSampler
 
         config = self.config
-        # Processes agree on buckets through a generator that lhotse seeds alike in every epoch: only where there are several.
+        # sync_buckets also where there is one process: without it lhotse 1.33 may pick an empty bucket and end the epoch early.
         sampler = DynamicBucketingSampler(
             _Epoch(self, epoch), max_duration=float(config.max_duration), max_cuts=config.max_utterances or None, duration_bins=self.bins,
             shuffle=config.shuffle, drop_last=config.drop_last, buffer_size=config.buffer_size, seed=self.seed + epoch,
-            sync_buckets=self.world_size > 1, rank=self.rank, world_size=self.world_size)
+            sync_buckets=True, rank=self.rank, world_size=self.world_size)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*buffer_size.*might be too low.*")
             iterator = iter(sampler)
