@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,13 +79,25 @@ class SpeechDataset(torch.utils.data.Dataset):
             if self.fbank is None:
                 batch = Batch(ids, lengths, audio=audio, seconds=seconds)
             else:
-                features, lengths = self.fbank(audio, lengths)
+                with _one_thread():
+                    features, lengths = self.fbank(audio, lengths)
                 batch = Batch(ids, lengths, features=features, seconds=seconds)
         batch.texts = texts
         if self.tokenizer is not None:
             tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.long) for text in texts]
             batch.tokens, batch.token_lengths = pad(tokens), torch.tensor([len(t) for t in tokens])
         return batch
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Small operations wait for each other's threads longer than they take, where other processes want the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def pad(items: list[torch.Tensor]) -> torch.Tensor:

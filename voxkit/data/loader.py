@@ -115,8 +115,8 @@ class Loader:
         self.epoch, self.position, self._resumed = state["epoch"], state["position"], True
         self.failures = dict(state.get("failures", {}))
         if state.get("fingerprint", self._identity()) != self._identity():
-            logger.warning("the data, its batching options or the number of processes are not those of the checkpoint: epoch %d begins again "
-                           "instead of going on at batch %d", self.epoch, self.position)
+            logger.warning("the data, its batching options or the number of processes are not those of the checkpoint: epoch %d begins "
+                           "again instead of going on at batch %d", self.epoch, self.position)
             self.position, self.failures = 0, {}
 
     def _identity(self) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import random
-import warnings
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -87,18 +87,16 @@ class BucketSampler:
         config: see DataConfig; `max_duration` is a number by now.
         keep: which cuts to take.
         seed, rank, world_size: the same seed on all processes.
-        perturb: draw a factor of `speed_perturb` for each utterance and epoch.
 
     Raises:
         ValueError: nothing is left to train on.
     """
 
-    def __init__(self, cuts: Any, config: DataConfig, keep: UtteranceFilter, *, seed: int, rank: int = 0, world_size: int = 1,
-                 perturb: bool = True) -> None:
+    def __init__(self, cuts: Any, config: DataConfig, keep: UtteranceFilter, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if config.max_duration == "auto":
             raise ValueError("data.max_duration: auto has to be resolved before the loader is built; give seconds, for example 100")
         self.config, self.keep, self.seed, self.rank, self.world_size = config, keep, seed, rank, world_size
-        self.speeds = list(config.speed_perturb) if perturb else [1.0]
+        self.speeds = list(config.speed_perturb)
         self.lazy = bool(getattr(cuts, "is_lazy", False))
         if self.lazy:
             self.cuts = cuts
@@ -117,6 +115,7 @@ class BucketSampler:
             raise ValueError("data.short_first needs all cuts in memory, and these are opened lazily; call .to_eager() or switch it off")
         room = total / (float(config.max_duration) * world_size * _FULL_BATCHES)
         self.bins = duration_bins([cut.duration for cut in sample], int(min(config.num_buckets, max(room, 1))))
+        self.borders = (*self.bins, max(max(cut.duration for cut in sample) / min(self.speeds), self.bins[-1]))
         self._length: int | None = None
 
     def batches(self, epoch: int) -> Iterator[list[Any]]:
@@ -131,13 +130,10 @@ class BucketSampler:
         config = self.config
         # sync_buckets also where there is one process: without it lhotse 1.33 may pick an empty bucket and end the epoch early.
         sampler = DynamicBucketingSampler(
-            _Epoch(self, epoch), max_duration=float(config.max_duration), max_cuts=config.max_utterances or None, duration_bins=self.bins,
-            shuffle=config.shuffle, drop_last=config.drop_last, buffer_size=config.buffer_size, seed=self.seed + epoch,
-            sync_buckets=True, rank=self.rank, world_size=self.world_size)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*buffer_size.*might be too low.*")
-            iterator = iter(sampler)
-        for batch in iterator:
+            _Epoch(self, epoch), constraint=_constraint(float(config.max_duration), config.max_utterances, self.borders),
+            duration_bins=self.bins, shuffle=config.shuffle, drop_last=config.drop_last, buffer_size=config.buffer_size,
+            seed=self.seed + epoch, sync_buckets=True, rank=self.rank, world_size=self.world_size)
+        for batch in sampler:
             yield list(batch)
 
     def stream(self, epoch: int) -> Iterator[Any]:
@@ -164,7 +160,7 @@ class BucketSampler:
         return self._length
 
     def fingerprint(self) -> str:
-        """What the batches follow from. Two samplers with the same one give the same batches."""
+        """What the batches follow from: two samplers with the same one give the same batches."""
         c = self.config
         ids = hashlib.sha256()
         if not self.lazy:
@@ -205,6 +201,20 @@ class SortedSampler:
     def fingerprint(self) -> str:
         """Of the batches."""
         return hashlib.sha256(json.dumps([[cut.id for cut in group] for group in self._groups]).encode()).hexdigest()[:16]
+
+
+def _constraint(max_duration: float, max_utterances: int, borders: tuple[float, ...]) -> Any:
+    """lhotse's limit of a batch, but kept: its own lets in one last utterance that is longer than all before it, with which the padded
+    batch is too large. Here every utterance of a bucket counts as long as the bucket's longest."""
+    from lhotse.dataset.sampling.base import TimeConstraint
+
+    class BucketConstraint(TimeConstraint):
+        def add(self, example: Any) -> None:
+            super().add(example)
+            border = borders[min(bisect_right(borders, example.duration), len(borders) - 1)]
+            self.longest_seen = max(self.longest_seen, border)
+
+    return BucketConstraint(max_duration=max_duration, max_cuts=max_utterances or None)
 
 
 class _Epoch:
