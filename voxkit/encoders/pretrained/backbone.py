@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
@@ -22,6 +23,7 @@ class Backbone(nn.Module):
         last_norm: the norm after the last layer, or None where the family has none.
         dim: width of a state.
         frame_rate: states per second.
+        max_samples: of one utterance; 0 = any number.
     """
 
     family: str
@@ -29,6 +31,7 @@ class Backbone(nn.Module):
     last_norm: nn.Module | None
     dim: int
     frame_rate: float
+    max_samples: int = 0
 
     def embed(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """audio [B, S], lengths [B] in samples → (state 0 [B, T, D], lengths [B] in frames)."""
@@ -62,14 +65,14 @@ class Backbone(nn.Module):
 
 def padding_mask(lengths: Tensor, frames: int) -> Tensor | None:
     """[B, 1, 1, T], True where a key may be attended to; None where there is no padding, which is faster."""
-    if bool((lengths == frames).all()):
+    if not torch.compiler.is_exporting() and bool((lengths == frames).all()):
         return None
     return lengths_to_mask(lengths, frames)[:, None, None, :]
 
 
 def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
     """x [B, T, ...] with the frames past `lengths` set to zero."""
-    if bool((lengths == x.shape[1]).all()):
+    if not torch.compiler.is_exporting() and bool((lengths == x.shape[1]).all()):
         return x
     mask = lengths_to_mask(lengths, x.shape[1])
     return x.masked_fill(~mask.view(*mask.shape, *[1] * (x.dim() - 2)), 0.0)
@@ -81,6 +84,8 @@ def check_audio(audio: Tensor, lengths: Tensor, shortest: int, longest: int | No
     Raises:
         ValueError: wrong shape, or an utterance that is too short or too long.
     """
+    if torch.compiler.is_exporting():  # a graph has no errors; who runs it checks
+        return
     if audio.dim() != 2 or lengths.shape != audio.shape[:1]:
         raise ValueError(f"{what} takes audio [B, S] and lengths [B]; got {tuple(audio.shape)} and {tuple(lengths.shape)}")
     if not audio.is_floating_point():

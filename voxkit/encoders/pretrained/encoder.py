@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
+from voxkit.encoders.pretrained.windows import in_windows
 
 
 class PretrainedEncoder(nn.Module):
@@ -73,13 +74,26 @@ class PretrainedEncoder(nn.Module):
             states [B, L, T, D], zero past each utterance's end, and lengths [B] in frames.
 
         Raises:
-            ValueError: an utterance is too short for one frame, or too long for the encoder (Whisper: 30 s).
+            ValueError: an utterance is too short for one frame, or, in training, too long for the encoder (Whisper: 30 s); in eval
+                mode a longer one goes through in overlapping windows.
         """
+        if self._too_long(lengths):
+            return self.forward_from_states(*self.encode(audio, lengths, ids))
         states, lengths = self._lower(audio, lengths, ids)
         return self._join(states, lengths), lengths
 
     def encode(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
-        """The frozen part alone, for the cache: states [B, C, T, D] without gradient, lengths [B] in frames."""
+        """The frozen part alone, for the cache: states [B, C, T, D] without gradient, lengths [B] in frames. In eval mode audio that is
+        too long for the encoder goes through it in overlapping windows."""
+        if self._too_long(lengths):
+            return in_windows(self._encode_short, audio, lengths, self.backbone.max_samples, 16000 // int(self.frame_rate), 16000)
+        return self._encode_short(audio, lengths, ids)
+
+    def _too_long(self, lengths: Tensor) -> bool:
+        most = self.backbone.max_samples
+        return bool(most and not self.training and not torch.compiler.is_exporting() and int(lengths.max()) > most)
+
+    def _encode_short(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
         states, lengths = self._lower(audio, lengths, ids)
         return torch.stack([states[i] for i in self.cached_ids], dim=1), lengths
 

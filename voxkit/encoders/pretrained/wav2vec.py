@@ -54,7 +54,8 @@ class Wav2VecBackbone(Backbone):
 
     def embed(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
         check_audio(audio, lengths, self.shortest, None, ids, f"a {self.family} encoder")
-        audio = audio[:, : int(lengths.max())]
+        if not torch.compiler.is_exporting():
+            audio = audio[:, : int(lengths.max())]
         x = (normalize_audio(audio, lengths) if self.normalize else zero_padding(audio, lengths))[:, None]
         for index, conv in enumerate(self.convs):
             lengths = (lengths - self.config.conv_kernel[index]).div(self.config.conv_stride[index], rounding_mode="floor") + 1
@@ -87,7 +88,7 @@ class Wav2VecBackbone(Backbone):
         if self.family != "wavlm":
             return mask
         bias = self.layers[0].attention.compute_bias(frames, frames)
-        bias = bias.expand(len(lengths), *bias.shape).reshape(-1, frames, frames)
+        bias = bias.expand(lengths.shape[0], *bias.shape).reshape(-1, frames, frames)
         return (None if mask is None else mask[:, 0, 0]), bias
 
     def layer(self, index: int, x: Tensor, context: Any) -> Tensor:

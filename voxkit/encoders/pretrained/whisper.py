@@ -8,6 +8,7 @@ padded ones, because the padding is not attended to.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -37,16 +38,31 @@ class WhisperLogMel(nn.Module):
         self.n_fft, self.hop = n_fft, hop
         self.register_buffer("filters", torch.from_numpy(filters).float().T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        turns = (torch.arange(n_fft) * torch.arange(n_fft // 2 + 1)[:, None] % n_fft).double() / n_fft
+        angle = 2 * math.pi * turns
+        basis = torch.cat([angle.cos(), angle.sin()]) * torch.hann_window(n_fft, dtype=torch.float64)
+        self.register_buffer("basis", basis.float()[:, None], persistent=False)  # [2 * bins, 1, n_fft], for exported graphs
 
     def forward(self, audio: Tensor, lengths: Tensor, frames: int) -> Tensor:
         """audio [B, S], lengths [B] → [B, M, frames]; frames past an utterance's end are silence."""
         audio = audio.float().masked_fill(~lengths_to_mask(lengths, audio.shape[1]), 0.0)
-        frames = max(frames, audio.shape[1] // self.hop + 2)  # all frames an utterance's end reaches count in its maximum
+        if not torch.compiler.is_exporting():  # all frames an utterance's end reaches count in its maximum
+            frames = max(frames, audio.shape[1] // self.hop + 2)
         audio = F.pad(audio, (0, frames * self.hop + self.n_fft - audio.shape[1]))
-        spectrum = torch.stft(audio, self.n_fft, self.hop, window=self.window, return_complex=True)[..., :frames]
-        power = spectrum.real.square() + spectrum.imag.square()
+        power = self._power(audio)[..., :frames]
         log_mel = (self.filters @ power).clamp(min=1e-10).log10()
         return (torch.maximum(log_mel, log_mel.amax(dim=(1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
+
+    def _power(self, audio: Tensor) -> Tensor:
+        """audio [B, S] → power spectrum [B, bins, frames]; in an exported graph the Fourier transform is one convolution."""
+        if torch.compiler.is_exporting():
+            edge = self.n_fft // 2
+            audio = torch.cat([audio[:, 1:edge + 1].flip(1), audio], dim=1)
+            real, imaginary = F.conv1d(audio[:, None], self.basis, stride=self.hop).chunk(2, dim=1)
+        else:
+            spectrum = torch.stft(audio, self.n_fft, self.hop, window=self.window, return_complex=True)
+            real, imaginary = spectrum.real, spectrum.imag
+        return real.square() + imaginary.square()
 
 
 class WhisperBackbone(Backbone):
@@ -66,6 +82,7 @@ class WhisperBackbone(Backbone):
         self.config = config
         self.dim = config.d_model
         self.log_mel = WhisperLogMel(config.num_mel_bins, preprocessor.get("n_fft", 400), preprocessor.get("hop_length", 160))
+        self.max_samples = config.max_source_positions * 2 * self.log_mel.hop
         self.conv1, self.conv2 = encoder.conv1, encoder.conv2
         self.positions = encoder.embed_positions
         self.layers = encoder.layers
@@ -73,15 +90,22 @@ class WhisperBackbone(Backbone):
 
     def embed(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
         hop = self.log_mel.hop
-        longest = self.config.max_source_positions * 2 * hop
-        check_audio(audio, lengths, 1, longest, ids, "Whisper's encoder")
+        check_audio(audio, lengths, 1, self.max_samples, ids, "Whisper's encoder")
         frames = lengths.add(2 * hop - 1).div(2 * hop, rounding_mode="floor")
-        most = int(frames.max())
+        # in a graph the width of the audio stands for the longest utterance
+        longest = audio.shape[1] if torch.compiler.is_exporting() else int(lengths.max())
+        most = (longest + 2 * hop - 1) // (2 * hop)
         with torch.autocast(audio.device.type, enabled=False):  # the spectrum of quiet audio underflows in half precision
-            width = min(2 * most + 2, 2 * self.config.max_source_positions)  # one frame of silence more than the last one sees
-            mel = self.log_mel(audio[:, :int(lengths.max())], lengths, width)[..., :width]
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel))))[..., :most].transpose(1, 2)
+            mel = self._window(self.log_mel(audio[:, :longest], lengths, 2 * most + 2))  # one frame of silence more than the last sees
+        x = F.gelu(self.conv2(self._window(F.gelu(self.conv1(mel)))))[..., :most].transpose(1, 2)
         return x + self.positions.weight[:most], frames
+
+    def _window(self, x: Tensor) -> Tensor:
+        """x [B, C, frames] with what is past 30 s taken away; in a graph, whose shapes depend on nothing, zeroed."""
+        width = 2 * self.config.max_source_positions
+        if torch.compiler.is_exporting():
+            return x * (torch.arange(x.shape[-1], device=x.device) < width)
+        return x[..., :width]
 
     def embed_modules(self) -> list[nn.Module]:
         return [self.conv1, self.conv2, self.positions]
