@@ -85,7 +85,7 @@ def resumes(world, folder):
     """Dropout differs between the processes and goes on where it was, in each; one process runs out of data early."""
     whole = train(world, folder, dropout=0.3, uneven=2, name="whole")
     whole.fit()
-    options = dict(dropout=0.3, uneven=2, name="broken")
+    options = {"dropout": 0.3, "uneven": 2, "name": "broken"}
     broken = train(world, folder, **options)
     broken.on_step = lambda step, values: (_ for _ in ()).throw(InterruptedError) if step == 13 else None
     try:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.train.toys import tiny_config, tiny_trainer, weights
-from voxkit.train.checkpoint import list_checkpoints
+from voxkit.train.checkpoint import list_checkpoints, read_meta
 from voxkit.train.config import ScheduleConfig
 from voxkit.train.logging import read_metrics
 from voxkit.train.mirror import Mirror
@@ -53,7 +53,10 @@ def goes_on_elsewhere(url, tmp_path):
     whole.fit()
     tiny_trainer(tmp_path / "here", config(url, max_steps=10)).fit()
     there = tiny_trainer(tmp_path / "there", config(url), seed=9)
+    there.on_step = lambda step, values: used.append(there.budget.hours)
+    used: list = []
     assert there.fit().step == 21
+    assert used[0] >= read_meta(tmp_path / "here" / "checkpoints" / "step-00000010")["hours"] > 0
     assert all(torch.equal(v, weights(there.model)[k]) for k, v in weights(whole.model).items())
     kept = {c.path.name for c in list_checkpoints(tmp_path / "there" / "checkpoints")}
     mirror = Mirror(url, tmp_path / "there")

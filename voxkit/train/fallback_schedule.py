@@ -10,6 +10,8 @@ import torch
 
 class Schedule:
     def __init__(self, optimizer: torch.optim.Optimizer, config: Any) -> None:
+        if config.name in ("eden", "linear"):
+            raise ValueError(f"train.schedule.name {config.name!r} needs voxkit.train.schedules; use cosine or constant")
         self.optimizer, self.config, self.done, self.epoch, self.factor = optimizer, config, 0, 0, 1.0
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])

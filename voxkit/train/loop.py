@@ -129,13 +129,15 @@ class Trainer:
             self.interrupt = stack.enter_context(Interrupt())
             resumed = persistence.resume(self)
             self.budget = Budget(self.run_dir / "budget.json", self.config.max_hours, self.config.price_per_hour, self.config.currency)
+            if resumed:
+                self.budget.at_least(ckpt.read_meta(self.root / resumed).get("hours", 0.0))
             self.log.start(self.state.step, self.tensorboard)
             report.announce(self, resumed)
             if not resumed and self.config.remedies.halve_on_divergence:
                 persistence.save(self)  # something to go back to
             self.started_at = self.state.step
             self.mark = (time.monotonic(), self.state.seconds)
-            reason = self._over()
+            reason = self._over() or ("budget" if distributed.broadcast(self.world, self.budget.spent) else "")
             self.model.train()
             while not reason:
                 try:

@@ -12,7 +12,7 @@ from typing import Any
 
 from voxkit import config as configuration
 
-_STAMP = re.compile(r"\d{8}_\d{6}(-\d+)?_(.+)")
+_STAMP = re.compile(r"(\d{8}_\d{6})(?:-(\d+))?_(.+)")
 
 
 def new_run_dir(root: str | os.PathLike, name: str, config: Any = None) -> Path:
@@ -44,8 +44,9 @@ def describe_run(path: Path, config: Any = None) -> None:
 
 def latest_run(root: str | os.PathLike, name: str) -> Path | None:
     """The newest run of that name under `root`, or None: what a repeated command continues."""
-    runs = [p for p in Path(root).glob(f"*_{name}") if p.is_dir() and (m := _STAMP.fullmatch(p.name)) and m[2] == name]
-    return max(runs, key=lambda p: p.name) if runs else None
+    found = [(match, p) for p in Path(root).glob(f"*_{name}") if p.is_dir() and (match := _STAMP.fullmatch(p.name))]
+    runs = [(match[1], int(match[2] or 0), p) for match, p in found if match[3] == name]
+    return max(runs)[2] if runs else None
 
 
 def git_hash() -> str:
