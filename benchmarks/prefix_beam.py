@@ -19,12 +19,14 @@ from voxkit.eval.wer import edit_errors
 from voxkit.search.greedy import ctc_greedy
 from voxkit.search.prefix_beam import ctc_prefix_beam
 
+EXACT: dict = {"blank_skip": None, "min_log_prob": None, "prune": None}
+
 
 def synthetic(count: int, frames: int, vocab: int, tokens_per_frame: float = 0.2, seed: int = 0) -> tuple[torch.Tensor, list[list[int]]]:
     """Log-probabilities [N, T, V] and the tokens they were made from."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.randn(count, frames, vocab, generator=rng)
-    x[..., 0] += 12 + torch.randn(count, frames, generator=rng)
+    x[..., 0] += 15 + torch.randn(count, frames, generator=rng)
     truth = []
     for b in range(count):
         places = torch.rand(frames, generator=rng) < tokens_per_frame
@@ -33,9 +35,9 @@ def synthetic(count: int, frames: int, vocab: int, tokens_per_frame: float = 0.2
         rivals = torch.randint(1, vocab, (3, len(tokens)), generator=rng)
         at = places.nonzero().flatten()
         for i, row in enumerate([tokens, *rivals]):
-            x[b, at, row] += (15 if i == 0 else 11) + 2 * torch.randn(len(tokens), generator=rng)
+            x[b, at, row] += (21 if i == 0 else 15) + 2 * torch.randn(len(tokens), generator=rng)
             after = (at + 1).clamp(max=frames - 1)
-            x[b, after, row] += 5
+            x[b, after, row] += 6
         truth.append(tokens.tolist())
     return x.log_softmax(-1), truth
 
@@ -63,7 +65,6 @@ def main() -> None:
     p.add_argument("--frames", type=int, default=250)
     p.add_argument("--vocab", type=int, default=500)
     p.add_argument("--beam", type=int, default=10)
-    p.add_argument("--blank-skip", type=float, default=0.99)
     args = p.parse_args()
     x, truth = synthetic(args.utterances, args.frames, args.vocab)
     length = torch.tensor([args.frames])
@@ -71,7 +72,8 @@ def main() -> None:
     contestants: dict[str, Callable[[torch.Tensor], list[int]]] = {
         "pyctcdecode": theirs,
         "prefix beam": lambda u: ctc_prefix_beam(u[None], length, args.beam)[0][0].tokens,
-        "prefix beam, blanks skipped": lambda u: ctc_prefix_beam(u[None], length, args.beam, blank_skip=args.blank_skip)[0][0].tokens,
+        "prefix beam, nothing pruned": lambda u: ctc_prefix_beam(u[None], length, args.beam, **EXACT)[0][0].tokens,
+        "prefix beam, tensors": lambda u: ctc_prefix_beam(u[None], length, args.beam, engine="tensor")[0][0].tokens,
         "greedy": lambda u: ctc_greedy(u[None], length)[0].tokens,
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -91,11 +93,12 @@ def main() -> None:
                      "times faster": f"{statistics.median(ratios):.1f}", "token errors %": f"{100 * errors[name] / total:.2f}"})
     singles = {name: sum(times[name]) for name in times}
     lengths = length.expand(len(x))
-    for name, skip in (("prefix beam", None), ("prefix beam, blanks skipped", args.blank_skip)):
+    for name, how in (("prefix beam", {}), ("prefix beam, tensors", {"engine": "tensor"}),
+                      ("prefix beam, nothing pruned", EXACT)):
         spent = []
         for _ in range(5):
             start = time.perf_counter()
-            ctc_prefix_beam(x, lengths, args.beam, blank_skip=skip)
+            ctc_prefix_beam(x, lengths, args.beam, **how)
             spent.append(time.perf_counter() - start)
         best = statistics.median(spent)
         rows.append({"search": f"{name}, batch of {len(x)} ({singles[name] / best:.1f} x its singles)",

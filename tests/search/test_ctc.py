@@ -9,6 +9,9 @@ from voxkit.search.prefix_beam import PrefixBeam, ctc_prefix_beam
 from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
 from voxkit.search.scorer import NeuralScorer, Together, Weighted
 
+EXACT = {"blank_skip": None, "min_log_prob": None, "prune": None}
+ENGINES = pytest.mark.parametrize("engine", ["tensor", "scalar"])
+
 
 def scores(batch, frames, vocab, seed=0, sharpness=2.0):
     torch.manual_seed(seed)
@@ -65,20 +68,22 @@ def test_greedy():
         assert hypothesis.score == pytest.approx(float(x[b, : lengths[b]].max(-1).values.sum()), abs=1e-5)
 
 
+@ENGINES
 @pytest.mark.parametrize("seed", range(4))
-def test_wide_beam_is_exhaustive(seed):
+def test_wide_beam_is_exhaustive(seed, engine):
     x = scores(1, 5, 3, seed)
     truth = sorted(ctc_exhaustive(x[0].tolist()).items(), key=lambda item: -item[1])
-    found = ctc_prefix_beam(x, torch.tensor([5]), beam=64, nbest=64)[0]
+    found = ctc_prefix_beam(x, torch.tensor([5]), beam=64, nbest=64, engine=engine, **EXACT)[0]
     assert len(found) == len(truth)
     assert {tuple(h.tokens): pytest.approx(h.score, abs=1e-4) for h in found} == dict(truth)
 
 
 @pytest.mark.parametrize("beam, seed", [(1, 0), (3, 1), (8, 2), (8, 3)])
 @pytest.mark.parametrize("make", [scores, peaky])
-def test_agrees_with_the_reference(beam, seed, make):
+@ENGINES
+def test_agrees_with_the_reference(beam, seed, make, engine):
     x = make(2, 30, 12, seed)
-    found = ctc_prefix_beam(x, torch.tensor([30, 30]), beam=beam, nbest=beam)
+    found = ctc_prefix_beam(x, torch.tensor([30, 30]), beam=beam, nbest=beam, engine=engine, **EXACT)
     for b in range(2):
         truth = ctc_prefix_beam_reference(x[b].tolist(), beam)
         assert [tuple(h.tokens) for h in found[b]] == [t for t, _ in truth]
@@ -88,7 +93,7 @@ def test_agrees_with_the_reference(beam, seed, make):
 def test_scorers_are_fused():
     x, lm = scores(1, 20, 6, 7, 1.0), Bigram(6)
     both = Together([Weighted(lm, 0.5, bonus=0.3), Weighted(lm, 0.2)])
-    search = PrefixBeam(6, scorer=both, tokens_per_frame=5)
+    search = PrefixBeam(6, scorer=both, tokens_per_frame=5, **EXACT)
     state = search.advance(search.init(1), x, torch.tensor([20]))
     truth = ctc_prefix_beam_reference(x[0].tolist(), 6, fused=lambda p: 0.7 * lm.whole(p) + 0.3 * len(p))
     found = search.nbest(state, 6, final=False)[0]
@@ -120,8 +125,8 @@ def test_batch_equals_single_and_stream_equals_whole(skip, scorer):
     padded = x.clone()
     for b, n in enumerate(lengths):
         padded[b, n:] = torch.nan
-    how = {"blank_skip": skip, "scorer": scorer}
-    batch = ctc_prefix_beam(padded, lengths, 5, nbest=5, **how)
+    how = {"blank_skip": skip, "scorer": scorer, "min_log_prob": None, "prune": None}
+    batch = ctc_prefix_beam(padded, lengths, 5, nbest=5, engine="tensor", **how)
     search = PrefixBeam(5, **how)
     state = search.init(4)
     for start in range(0, 40, 7):
@@ -136,10 +141,22 @@ def test_batch_equals_single_and_stream_equals_whole(skip, scorer):
     assert batch[3][0].tokens == []
 
 
+@pytest.mark.parametrize("skip, floor, prune", [(None, None, None), (0.995, -6.0, 12.0), (0.9, -3.0, 4.0)])
+def test_engines_agree(skip, floor, prune):
+    x = peaky(6, 50, 15, 11)
+    lengths = torch.tensor([50, 0, 1, 33, 50, 49])
+    how = {"blank_skip": skip, "min_log_prob": floor, "prune": prune}
+    a, b = (ctc_prefix_beam(x, lengths, 6, nbest=6, engine=e, **how) for e in ("tensor", "scalar"))
+    for first, second in zip(a, b):
+        assert [h.tokens for h in first] == [h.tokens for h in second]
+        assert [h.frames for h in first] == [h.frames for h in second]
+        assert [h.score for h in first] == pytest.approx([h.score for h in second], abs=1e-3)
+
+
 def test_skipping_sure_blanks_hardly_matters():
     x = peaky(8, 100, 20, 1)
     lengths = torch.full((8,), 100)
-    plain, skipped = (ctc_prefix_beam(x, lengths, 8, blank_skip=s) for s in (None, 0.99))
+    plain, skipped = (ctc_prefix_beam(x, lengths, 8, **how) for how in (EXACT, {"blank_skip": 0.99}))
     assert sum(a[0].tokens == b[0].tokens for a, b in zip(plain, skipped)) >= 7
 
 

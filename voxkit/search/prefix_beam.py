@@ -58,17 +58,21 @@ class PrefixBeam:
         blank: its id.
         tokens_per_frame: candidates per frame, K. Default: beam + 1, which loses nothing, or 2 · beam with a scorer.
         scorer: what is added to CTC's log-probability per token (language model, context graph, or `Together` of them).
-        blank_skip: frames where blank has at least this probability count as blank and cost nothing (0.99 is usual); None: none.
+        blank_skip: frames where blank has at least this probability count as blank and cost nothing; None: none.
+        min_log_prob: tokens below this are no candidates in a frame (natural log); None: all are.
+        prune: hypotheses this much worse than the best are dropped (nats); None: none are.
         times: keep the posteriors, to find each token's peak; an endless stream should not.
     """
 
     def __init__(self, beam: int = 10, *, blank: int = 0, tokens_per_frame: int | None = None, scorer: Scorer | None = None,
-                 blank_skip: float | None = None, times: bool = True) -> None:
+                 blank_skip: float | None = 0.995, min_log_prob: float | None = -6.0, prune: float | None = 12.0,
+                 times: bool = True) -> None:
         if beam < 1:
             raise ValueError(f"beam is {beam}: it must be at least 1")
         if blank_skip is not None and not 0.5 < blank_skip <= 1:
             raise ValueError(f"blank_skip is {blank_skip}: a probability over 0.5, or None for no skipping")
         self.beam, self.blank, self.scorer, self.blank_skip, self.times = beam, blank, scorer, blank_skip, times
+        self.min_log_prob, self.prune = min_log_prob, prune
         self.candidates = tokens_per_frame or (beam + 1 if scorer is None else 2 * beam)
 
     def init(self, size: int, device: torch.device | str = "cpu") -> BeamState:
@@ -99,13 +103,15 @@ class PrefixBeam:
         pending = None
         if self.blank_skip is not None:
             x, frame, valid, pending, seen.blanks = self._skip_blanks(x, frame, valid, state.blanks)
-        # a frame of padding is a sure blank: it changes no score
-        sure = torch.full_like(x[0, 0], -_INF)
-        sure[self.blank] = 0.0
-        x = torch.where(valid[..., None], x, sure)
+        padded = not bool(valid.all())
+        x = x.masked_fill(~valid[..., None], -_INF) if padded else x
         others = x.clone()
         others[..., self.blank] = -_INF
+        if self.min_log_prob is not None:
+            others = others.masked_fill(others < self.min_log_prob, -_INF)
         best, tokens = others.topk(min(self.candidates, x.shape[2] - 1), dim=-1)
+        useful = max(1, int((best > -_INF).sum(2).max()))
+        best, tokens = best[..., :useful], tokens[..., :useful]
         tokens = torch.nn.functional.pad(tokens, (1, 0), value=-1)  # candidate 0: stay
         frame = frame + state.frames[:, None]
         for t in range(x.shape[1]):
@@ -115,11 +121,11 @@ class PrefixBeam:
                 blanked = torch.where(skipped, total, seen.log[:, 0])
                 held = seen.log[:, 1].masked_fill(skipped, -_INF)
                 seen.log = torch.stack([blanked, held, seen.log[:, 2]], 1)
-            self._step(seen, x[:, t], best[:, t], tokens[:, t], frame[:, t])
+            self._step(seen, x[:, t], best[:, t], tokens[:, t], frame[:, t], valid[:, t, None] if padded else None)
         return seen
 
-    def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, frame: Tensor) -> None:
-        """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), frame [B]."""
+    def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, frame: Tensor, valid: Tensor | None) -> None:
+        """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), frame [B], valid [B, 1]."""
         size, width = x.shape[0], self.beam
         blanked, held, fused = s.log.unbind(1)
         hashes, parents, last, node = s.ids.unbind(1)
@@ -131,6 +137,8 @@ class PrefixBeam:
         arriving = source.masked_fill(~twin, -_INF).amax(2)
         stay_held = torch.logaddexp(held, arriving) + again
         stay_blank = total + x[:, self.blank, None]
+        if valid is not None:  # padding leaves everything as it is
+            stay_blank, stay_held = torch.where(valid, stay_blank, blanked), torch.where(valid, stay_held, held)
         extension = torch.where(last[:, :, None] == tokens[:, None, 1:], blanked[:, :, None], total[:, :, None]) + best[:, None, :]
         met = (twin[..., None] & (last[:, :, None, None] == tokens[:, None, None, 1:])).any(1)
         extension = extension.masked_fill(met, -_INF)
@@ -153,12 +161,13 @@ class PrefixBeam:
         s.steps.append((node, token, frame))
         grown = (hashes ^ (token + 1)) * _MIX
         grown = grown ^ (grown >> 29)
-        parents = torch.where(new, hashes, parents).masked_fill(top == -_INF, _NONE)  # dead slots meet nobody
+        dead = top == -_INF if self.prune is None else (top == -_INF) | (top < top[:, :1] - self.prune)
+        parents = torch.where(new, hashes, parents).masked_fill(dead, _NONE)  # dead slots meet nobody
         s.ids = torch.stack([torch.where(new, grown, hashes), parents, torch.where(new, token, last),
                              torch.where(new, step, node)], 1)
         stayed = torch.stack([stay_blank, stay_held], 1).gather(2, slot[:, None, :].expand(-1, 2, -1))
-        blanked = stayed[:, 0].masked_fill(new, -_INF)
-        held = torch.where(new, acoustic.gather(1, index), stayed[:, 1])
+        blanked = stayed[:, 0].masked_fill(new | dead, -_INF)
+        held = torch.where(new, acoustic.gather(1, index), stayed[:, 1]).masked_fill(dead, -_INF)
         if self.scorer is not None:
             fused = gain.flatten(1).gather(1, index)
             flat = (slot + torch.arange(size, device=x.device)[:, None] * width).flatten()
@@ -213,21 +222,33 @@ class PrefixBeam:
                     continue
                 hypothesis = CtcHypothesis(tokens, score, starts, [], acoustic)
                 if self.times and tokens:
-                    hypothesis.frames, hypothesis.token_log_probs = _peaks(posteriors[b], tokens, starts)
+                    hypothesis.frames, hypothesis.token_log_probs = token_peaks(posteriors[b], tokens, starts)
                 row.append(hypothesis)
             out.append(row or [CtcHypothesis([], -_INF, ctc_score=-_INF)])
         return out
 
 
 def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest: int = 1, blank: int = 0,
-                    tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = None,
-                    times: bool = True) -> list[list[CtcHypothesis]]:
+                    tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = 0.995,
+                    min_log_prob: float | None = -6.0, prune: float | None = 12.0, times: bool = True,
+                    engine: str = "auto") -> list[list[CtcHypothesis]]:
     """Search whole utterances: log_probs [B, T, V] normalised, lengths [B] → n-best per utterance, best first.
 
-    The other arguments are those of `PrefixBeam`.
+    The other arguments are those of `PrefixBeam`. Two engines give the same result: "tensor" (this file) and "scalar"
+    (prefix_beam_scalar.py, plain arithmetic on the few tokens that a frame leaves open: faster on the CPU where posteriors
+    are sharp, knows no scorer). "auto" takes the one that the number of open tokens favours.
     """
     search = PrefixBeam(beam, blank=blank, tokens_per_frame=tokens_per_frame, scorer=scorer, blank_skip=blank_skip,
-                        times=times)
+                        min_log_prob=min_log_prob, prune=prune, times=times)
+    if engine not in ("auto", "tensor", "scalar") or (engine == "scalar" and scorer is not None):
+        raise ValueError(f"engine {engine!r}: there are auto, tensor and (without scorer) scalar")
+    if engine == "scalar" or (engine == "auto" and scorer is None and log_probs.device.type == "cpu"):
+        from voxkit.search.prefix_beam_scalar import scalar_search
+
+        check_frames(log_probs, lengths, blank)
+        found = scalar_search(log_probs, lengths, search, nbest, always=engine == "scalar")
+        if found is not None:
+            return found
     state = search.advance(search.init(log_probs.shape[0], log_probs.device), log_probs, lengths)
     return search.nbest(state, nbest)
 
@@ -262,7 +283,7 @@ def _join(chunks: list[tuple[Tensor, Tensor]], size: int) -> list[Any]:
     return [torch.cat([x[b, : int(n[b])] for x, n in chunks]).cpu().numpy() if chunks else None for b in range(size)]
 
 
-def _peaks(posteriors: Any, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
+def token_peaks(posteriors: Any, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
     """For each token the frame of its highest posterior between its first appearance and the next token's."""
     frames, values = [], []
     for i, (token, start) in enumerate(zip(tokens, starts)):
