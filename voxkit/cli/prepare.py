@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import logging
 from pathlib import Path
 
@@ -20,8 +19,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("prepare", help="corpus → validated lhotse cuts", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="|".join(CORPORA))
     for name, (what, text) in CORPORA.items():
-        if importlib.util.find_spec(f"voxkit.data.recipes.{name}") is None:
-            continue
         module = importlib.import_module(f"voxkit.data.recipes.{name}")
         sub = corpora.add_parser(name, help=what, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.add_argument("--out", required=True, help="data directory; what is there already with the same options is kept")

@@ -156,7 +156,7 @@ def _chapter(transcript: Path) -> tuple[list[Cut], list[tuple[str, str, str]]]:
             try:
                 cuts.append(mono_cut(*parse_utterance(part, line, {})))
             except Exception as error:  # whatever a decoder may throw at a broken header
-                rejected.append((id, "corrupt audio", f"{audio}: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"))
+                rejected.append((id, "corrupt audio", f"{audio}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"))
     rejected += [(f.stem, "missing transcript", f"{f} has no line in {transcript.name}")
                  for f in sorted(transcript.parent.glob("*.flac")) if f.stem not in named]
     return cuts, rejected
