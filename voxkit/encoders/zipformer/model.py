@@ -129,7 +129,7 @@ class Zipformer(nn.Module):
 
     def _view(self, factor: int, size: int, lengths: Tensor, padding: Tensor | None, allowed: Tensor | None, chunk: int) -> View:
         """What the layers of stacks with this factor see."""
-        own_size = -(-size // factor)
+        own_size = (size + factor - 1) // factor
         own_chunk = chunk // factor if chunk > 0 else -1
         if not self.config.isolate_padding and own_chunk > own_size:
             own_chunk = -1
@@ -140,7 +140,7 @@ class Zipformer(nn.Module):
             view.padding = padding[..., None]
             view.blocked = padding[:, None] if blocked is None else blocked | padding[:, None]
             if self.config.isolate_padding:
-                view.lengths = -(-lengths // factor)
+                view.lengths = (lengths + factor - 1) // factor
         return view
 
     def _chunks(self) -> tuple[int, int]:

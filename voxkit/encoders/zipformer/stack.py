@@ -34,8 +34,8 @@ class Downsample(nn.Module):
         """
         factor, size = self.factor, x.shape[1]
         weights = self.bias.softmax(0).to(x.dtype)
-        count = -(-size // factor)
-        if count * factor != size:
+        count = (size + factor - 1) // factor
+        if torch.compiler.is_exporting() or count * factor != size:  # a graph must do for every size
             x = torch.cat((x, x[:, -1:].expand(-1, count * factor - size, -1)), dim=1)
         x = x.unflatten(1, (count, factor))
         if lengths is None:
