@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
@@ -75,6 +77,12 @@ def equals(world, folder):
     torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
 
 
+def idle(world, folder):
+    """One process has no data at all."""
+    trainer = train(world, folder, uneven=7, name="idle", max_steps=9)
+    assert (trainer.fit().step, trainer.state.epoch) == (9, 1)
+
+
 def uneven(world, folder):
     trainer = train(world, folder, uneven=2, name="uneven")
     result = trainer.fit()
@@ -125,7 +133,7 @@ def metrics(world, folder):
     (folder / f"{world.rank}.json").write_text(json.dumps(distributed.reduce(world, [float(world.rank), 1.0])))
 
 
-TASKS = {task.__name__: task for task in (equals, uneven, resumes, non_finite, metrics)}
+TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics)}
 
 
 def test_two_processes_equal_one_with_the_joint_batch(done):
@@ -147,6 +155,19 @@ def test_uneven_numbers_of_batches_do_not_hang(done):
     folder = done("uneven")
     (first, steps, *_), (second, other, *_) = (torch.load(folder / f"{rank}.pt") for rank in (0, 1))
     assert steps == other == 21 and all(torch.equal(first[name], second[name]) for name in first if name != "seen")
+
+
+def test_a_process_without_data_does_not_hang(done):
+    done("idle")
+
+
+@pytest.mark.slow
+def test_through_torchrun(tmp_path, repository):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.train.test_distributed",
+               str(tmp_path)]
+    subprocess.run(command, cwd=repository, check=True, timeout=300)
+    (first, step, _), (second, *_) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert step == 12 and all(torch.equal(first[name], second[name]) for name in first if name != "seen")
 
 
 def test_two_processes_resume_to_the_last_bit(done):
@@ -181,3 +202,8 @@ def test_one_process_needs_no_group(monkeypatch):
         assert distributed.setup("auto").device.type == "cpu"
         with pytest.raises(ValueError, match="voxkit doctor"):
             distributed.setup("cuda")
+
+
+if __name__ == "__main__":  # under torchrun
+    equals(distributed.setup("cpu"), Path(sys.argv[1]))
+    distributed.cleanup()

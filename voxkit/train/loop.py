@@ -182,7 +182,7 @@ class Trainer:
             if lacking:
                 spares = [spare for spare in distributed.gather(self.world, self._spare) if spare is not None]
                 self._spare = self._spare or spares[0]
-            self.state.batches += len(group)
+            self.state.batches += int(longest)
             yield [(batch, 1.0) for batch in group] + [(self._spare, 0.0)] * (int(longest) - len(group))  # type: ignore[list-item]
 
     def _after_step(self, values: dict[str, float]) -> None:
@@ -195,6 +195,7 @@ class Trainer:
         state.window["steps"] = state.window.get("steps", 0) + 1
         if state.step % config.log_every == 0:
             report.window(self)
+        self.log.progress(state.step, self.total_steps, f"epoch {state.epoch} loss {report.short(values['loss'])}, {self.budget}")
         if self.on_step is not None:
             self.on_step(state.step, values)
         due = bool(config.validate_every) and state.step % config.validate_every == 0

@@ -41,7 +41,6 @@ def window(t: Trainer) -> None:
     text = f"step {state.step} epoch {state.epoch} " + " ".join(f"{name} {short(v)}" for name, v in values.items())
     text += f" lr {max(rates):.2e} speed {speed:.0f}x {t.budget}"
     t.log.info(text)
-    t.log.progress(state.step, t.total_steps, text)
     if t.world.main:
         t.budget.save()
 
