@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import pickle
 import random
+import signal
 from dataclasses import fields, replace
 
 import numpy as np
@@ -108,6 +111,35 @@ def test_workers_can_be_spawned(sounds):
     plans = [Plan(0, i, cuts) for i, cuts in enumerate(loader.sampler.batches(0))][:3]
     copy = pickle.loads(pickle.dumps(loader.dataset))
     assert same([copy[pickle.loads(pickle.dumps(plan))].batch for plan in plans], [loader.dataset[plan].batch for plan in plans])
+
+
+def test_workers_outlive_the_signals_that_the_trainer_answers(sounds):
+    root, cuts = sounds
+    loader = build_train_loader(cuts, Letters(), everything(root, num_workers=2), seed=7)
+    running = iter(loader)
+    count = next(running).size
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker, number in zip(workers, (signal.SIGINT, signal.SIGTERM)):
+        os.kill(worker.pid, number)
+    assert count + sum(batch.size for batch in running) == NUM
+    for worker in workers:
+        worker.join(10)
+        assert worker.exitcode == 0
+
+
+def test_threads_change_nothing(sounds):
+    root, cuts = sounds
+    before = torch.get_num_threads()
+    batches = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            batches.append(list(build_train_loader(cuts, Letters(), everything(root, input="fbank"), seed=7)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert same(*batches)
 
 
 def test_a_finished_epoch_continues_with_nothing_and_another_begins(sounds):
@@ -349,3 +381,19 @@ def test_builders_refuse(sounds, tmp_path):
         build_train_loader(cuts, None, everything(root, noise=str(tmp_path / "none")), seed=1)
     with pytest.raises(ValueError, match="data.rir: no audio"):
         build_train_loader(cuts, None, everything(root, rir=str(tmp_path)), seed=1)
+
+
+@pytest.mark.real
+def test_real_noise_and_rooms(real_corpus):
+    from lhotse import CutSet, Recording
+
+    files = sorted((real_corpus / "LibriSpeech").rglob("*.flac"))[:12]
+    cuts = CutSet.from_cuts(Recording.from_file(file).to_cut() for file in files)
+    config = DataConfig(max_duration=60.0, num_workers=0, noise=str(real_corpus / "noise"), noise_prob=1.0, rir=str(real_corpus / "rir"),
+                        rir_prob=1.0)
+    loader = build_train_loader(cuts, None, config, seed=1)
+    for epoch in range(4):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            assert batch.audio.isfinite().all() and batch.audio.abs().max() <= 1.0 + 1e-6 and batch.audio.std() > 1e-3
+        assert not loader.failures

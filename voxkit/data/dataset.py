@@ -51,6 +51,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         self.fbank = Fbank() if input == "fbank" and states is None else None
 
     def __getitem__(self, plan: Plan) -> Loaded:
+        with _one_thread():
+            return self._load(plan)
+
+    def _load(self, plan: Plan) -> Loaded:
         kept, items, failures = [], [], {}
         for cut in plan.cuts:
             try:
@@ -79,8 +83,7 @@ class SpeechDataset(torch.utils.data.Dataset):
             if self.fbank is None:
                 batch = Batch(ids, lengths, audio=audio, seconds=seconds)
             else:
-                with _one_thread():
-                    features, lengths = self.fbank(audio, lengths)
+                features, lengths = self.fbank(audio, lengths)
                 batch = Batch(ids, lengths, features=features, seconds=seconds)
         batch.texts = texts
         if self.tokenizer is not None:
@@ -91,7 +94,8 @@ class SpeechDataset(torch.utils.data.Dataset):
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Small operations wait for each other's threads longer than they take, where other processes want the cores too."""
+    """Small operations wait for each other's threads longer than they take, where other processes want the cores too; and the last bit
+    of a sum depends on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -80,7 +81,7 @@ class Loader:
         plans = _Plans(self.sampler, self.epoch, self.position)
         # A generator of its own: DataLoader would draw from the global one, and a resumed run would see other dropout.
         loader = DataLoader(self.dataset, batch_size=None, sampler=plans, num_workers=self.num_workers, collate_fn=_same,
-                            worker_init_fn=_one_thread, generator=torch.Generator(),
+                            worker_init_fn=_start_worker, generator=torch.Generator(),
                             prefetch_factor=self.prefetch if self.num_workers else None)
         for loaded in loader:
             self.position = loaded.index + 1
@@ -179,5 +180,9 @@ def _same(loaded: Loaded) -> Loaded:
     return loaded
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group. The trainer answers them with a checkpoint, and until then it
+    # needs its batches; workers end with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
