@@ -1,0 +1,75 @@
+"""`voxkit lm train`: an n-gram model from text, over words or the pieces of a tokenizer; `voxkit lm perplexity`: what it says of a text."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Callable, Iterable
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Register the command."""
+    p = subparsers.add_parser("lm", help="train and try n-gram language models", description=__doc__)
+    actions = p.add_subparsers(dest="action", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--text", nargs="+", required=True, help="lines of text, or lhotse cuts (.jsonl, .jsonl.gz)")
+    common.add_argument("--ids", action="store_true", help="lines begin with an utterance id, which is no text")
+    common.add_argument("--tokenizer", help="tokenizer.model: the model is over its pieces; without it over words")
+    common.add_argument("--normalise", default="none", help="text rule: none, lower, librispeech")
+    t = actions.add_parser("train", parents=[common], help="modified Kneser-Ney → ARPA")
+    t.add_argument("--order", type=int, default=4)
+    t.add_argument("--out", required=True, help="lm.arpa or lm.arpa.gz")
+    t.set_defaults(run=run)
+    q = actions.add_parser("perplexity", parents=[common], help="perplexity of a text")
+    q.add_argument("--lm", required=True, help="ARPA file")
+    q.set_defaults(run=run)
+    return p
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or measure."""
+    from voxkit.search.ngram import NgramModel, train
+
+    split, vocabulary = _splitter(args.tokenizer)
+    sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
+    if args.action == "train":
+        start = time.monotonic()
+        model = train(sentences, args.order, vocabulary=vocabulary)
+        model.write(args.out)
+        sizes = ", ".join(f"{n}: {len(grams)}" for n, grams in enumerate(model.ngrams, 1))
+        print(f"{args.out}: {len(sentences)} sentences, n-grams {sizes}, {time.monotonic() - start:.1f} s; "
+              f"perplexity on its own text {model.perplexity(sentences[:2000]):.1f}")
+    else:
+        print(f"perplexity {NgramModel.read(args.lm).perplexity(sentences):.2f} on {len(sentences)} sentences")
+    return 0
+
+
+def _splitter(tokenizer: str | None) -> tuple[Callable[[str], list[str]], list[str] | None]:
+    if tokenizer is None:
+        return str.split, None
+    from voxkit.text.tokenizer import Tokenizer
+
+    loaded = Tokenizer.load(tokenizer)
+    pieces = list(loaded.pieces)
+    return lambda text: [pieces[i] for i in loaded.encode(text)], [p for i, p in enumerate(pieces) if i not in (0, 1, 2)]
+
+
+def _lines(paths: Iterable[str], ids: bool, normalise: str) -> list[str]:
+    import gzip
+    from pathlib import Path
+
+    from voxkit.eval.normalise import normalisation
+    from voxkit.eval.texts import read_texts
+
+    rule, out = normalisation(normalise), []
+    for path in paths:
+        if ids or path.endswith((".jsonl", ".jsonl.gz")):
+            lines: Iterable[str] = read_texts(path).texts.values()
+        elif not Path(path).is_file():
+            raise ValueError(f"{path}: no such file; --text takes lines of text")
+        elif path.endswith(".gz"):
+            lines = gzip.open(path, "rt", encoding="utf-8").read().splitlines()
+        else:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        out += [text for text in map(rule, lines) if text]
+    return out
