@@ -72,8 +72,7 @@ class Training:
             dev_cuts = dev_cuts.subset(first=config.decode.validation_limit) if len(dev_cuts) > config.decode.validation_limit else dev_cuts
         train_states = dev_states = None
         if config.cache:
-            train_cuts = with_speeds(train_cuts, config.data.speed_perturb)
-            train_states = self._cache(train_cuts)
+            train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
                                          world_size=world.size, states=train_states)
@@ -115,10 +114,10 @@ class Training:
             raise ValueError("cache: there is no frozen encoder whose states could be stored; set cache=false for an fbank front end")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         if self.world.main:
-            encoder.to(self.world.device)
-            build_state_cache(cuts, encoder.encode, directory, encoder.fingerprint())
+            encoder.to(self.world.device).eval()
+            build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device)
         barrier(self.world)
-        return StateCache.open(directory)
+        return StateCache.open(directory, encoder.fingerprints())
 
 
 def with_speeds(cuts: Any, factors: list[float]) -> Any:

@@ -286,6 +286,20 @@ def test_errors_name_what_and_what_next(checkpoints, tmp_path):
         build(checkpoints, "whisper", unfreeze=[4]).forward_from_states(torch.zeros(1, 5, 3, 32), torch.tensor([3]))
 
 
+def test_long_audio_goes_through_in_windows(checkpoints):
+    encoder = build(checkpoints, "whisper").eval()
+    torch.manual_seed(0)
+    audio, lengths = torch.randn(2, 65 * 16000) * 0.1, torch.tensor([65 * 16000, 5 * 16000])
+    with torch.no_grad():
+        states, frames = encoder(audio, lengths)
+        alone, _ = encoder(audio[1:, :5 * 16000], lengths[1:])
+        start, _ = encoder(audio[:1, :29 * 16000], torch.tensor([29 * 16000]))
+    assert frames.tolist() == [65 * 50, 250]
+    torch.testing.assert_close(states[1:, :, :250], alone)
+    torch.testing.assert_close(states[:1, :, :28 * 50], start[:, :, :28 * 50])
+    assert states[1, :, 250:].abs().max() == 0
+
+
 def test_the_hub_out_of_reach_says_what_to_do(monkeypatch):
     import transformers
 

@@ -13,13 +13,12 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
-from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.checkpoint import load_checkpoint
-from voxkit.search.attention import attention_beam, attention_rescore, joint_beam
-from voxkit.search.greedy import CtcHypothesis, ctc_greedy
+from voxkit.search.greedy import ctc_greedy
+from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
 
@@ -34,6 +33,7 @@ class SearchOptions:
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: an n-gram scorer over the same tokens, and its weight.
         length_bonus: added per token.
+        words: also give word times and confidences.
     """
 
     method: str = "greedy"
@@ -42,6 +42,7 @@ class SearchOptions:
     lm: Any = None
     lm_weight: float = 0.3
     length_bonus: float = 0.0
+    words: bool = False
 
 
 class Recognizer:
@@ -81,12 +82,14 @@ class Recognizer:
             raise ValueError(f"decode.method: {options.method} needs an attention decoder, and this model was trained with CTC alone; "
                              "use greedy or prefix_beam")
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
-        return [self._hypothesis(h, int(n)) for h, n in zip(found, lengths)]
+        return [self._hypothesis(h, int(n), options.words) for h, n in zip(found, lengths)]
 
-    def _hypothesis(self, found: CtcHypothesis, num_frames: int) -> Hypothesis:
+    def _hypothesis(self, found: CtcHypothesis, num_frames: int, with_words: bool) -> Hypothesis:
         step = self.model.seconds_per_frame
         words: list[Word] = []
-        if found.frames is not None and len(found.frames) == len(found.tokens) and found.tokens:
+        if with_words and found.tokens and len(found.frames) == len(found.tokens):
+            from voxkit.align.words import words_from_tokens
+
             words = words_from_tokens(found.tokens, found.frames, found.token_log_probs, self.tokenizer.pieces, step, num_frames)
         text = self.tokenizer.decode(found.tokens)
         return Hypothesis(text, words, float(found.score), list(found.tokens), num_frames * step)
@@ -103,16 +106,22 @@ def _prefix_beam(model, states, lengths, log_probs, options):
 
 
 def _attention(model, states, lengths, log_probs, options):
+    from voxkit.search.attention import attention_beam
+
     return attention_beam(model.decoder, states, lengths, beam=options.beam, lm=options.lm, lm_weight=options.lm_weight,
                           length_bonus=options.length_bonus)
 
 
 def _joint(model, states, lengths, log_probs, options):
+    from voxkit.search.attention import joint_beam
+
     return joint_beam(model.decoder, states, lengths, log_probs, beam=options.beam, ctc_weight=options.ctc_weight, lm=options.lm,
                       lm_weight=options.lm_weight, length_bonus=options.length_bonus)
 
 
 def _rescoring(model, states, lengths, log_probs, options):
+    from voxkit.search.attention import attention_rescore
+
     nbest = ctc_prefix_beam(log_probs, lengths, beam=options.beam, lm=options.lm, lm_weight=options.lm_weight,
                             length_bonus=options.length_bonus)
     return attention_rescore(nbest, model.decoder.score, states, lengths, ctc_weight=options.ctc_weight)
