@@ -1,4 +1,4 @@
-"""What a CTC search returns."""
+"""What searches return."""
 
 from __future__ import annotations
 
@@ -22,3 +22,20 @@ class CtcHypothesis:
     frames: list[int] = field(default_factory=list)
     token_log_probs: list[float] = field(default_factory=list)
     ctc_score: float = 0.0
+
+
+@dataclass
+class AttentionHypothesis:
+    """What attention beam search and rescoring return.
+
+    Attributes:
+        tokens: ids without bos and eos.
+        score: what the search ranks by (natural log, weights and length normalisation included).
+        token_log_probs: per token, its log-probability under the decoder; or, from rescoring, under CTC.
+        parts: log-probabilities that went into it, unweighted: "attention", "ctc", and "fused" (scorers, weighted already).
+    """
+
+    tokens: list[int]
+    score: float
+    token_log_probs: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,166 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from voxkit.search.attention import attention_beam, attention_rescore
+from voxkit.search.context_graph import ContextGraph
+from voxkit.search.ctc_prefix import CtcPrefixScorer
+from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.prefix_beam import ctc_prefix_beam
+from voxkit.search.reference import ctc_exhaustive
+
+VOCAB = 6  # 0 blank, 1 bos, 2 eos, 3 4 5
+
+
+class State:
+    def __init__(self, mean, history):
+        self.mean, self.history = mean, history
+
+    def select(self, index):
+        return State(self.mean[index], self.history[index])
+
+    @property
+    def attention(self):
+        return torch.full((len(self.mean), 4), 0.25)
+
+
+class Toy(torch.nn.Module):
+    """Depends on the mean of valid memory and on the whole history, so that wrong reordering shows."""
+
+    def __init__(self, seed=0, dim=3):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table, self.position, self.mix = torch.randn(VOCAB, 8), torch.randn(30, 8), torch.randn(dim, 8)
+        self.out = torch.randn(8, VOCAB)
+        self.out[:, 2] *= 0.5
+
+    def log_probs(self, mean, history):
+        x = (self.table[history] * self.position[: history.shape[1]]).sum(1) + mean @ self.mix
+        return (x.tanh() @ self.out).log_softmax(-1)
+
+    def init_state(self, memory, lengths):
+        mask = torch.arange(memory.shape[1])[None] < lengths[:, None]
+        mean = torch.where(mask[..., None], memory, 0.0).sum(1) / lengths[:, None]
+        return State(mean, torch.zeros(len(memory), 0, dtype=torch.long))
+
+    def step(self, tokens, state):
+        history = torch.cat([state.history, tokens[:, None]], 1)
+        return self.log_probs(state.mean, history), State(state.mean, history)
+
+    def whole(self, memory, tokens):
+        history, total = [1], 0.0
+        for token in (*tokens, 2):
+            total += float(self.log_probs(memory.mean(0, keepdim=True), torch.tensor([history]))[0, token])
+            history.append(token)
+        return total
+
+    def score_sequences(self, memory, lengths, tokens, token_lengths):
+        return torch.tensor([[self.whole(memory[b, : lengths[b]], tokens[b, n, : token_lengths[b, n]].tolist())
+                              for n in range(tokens.shape[1])] for b in range(len(memory))])
+
+
+def sequences(longest):
+    return [s for n in range(longest + 1) for s in itertools.product((3, 4, 5), repeat=n)]
+
+
+@pytest.fixture
+def scene():
+    torch.manual_seed(1)
+    return Toy(), torch.randn(3, 4, 3), torch.randn(3, 4, VOCAB).log_softmax(-1), torch.tensor([4, 4, 4])
+
+
+def test_ctc_prefix_scores_are_the_sums(scene):
+    _, _, x, lengths = scene
+    every = [ctc_exhaustive(u.tolist()) for u in x]
+    ctc = CtcPrefixScorer(x, lengths)
+    for prefix in [(3,), (3, 3), (4, 5, 4), (1, 2, 3)]:
+        state = ctc.init(1)
+        for token in prefix:
+            tokens = torch.full((3, 1), token)
+            scores = ctc.score(state, tokens)[:, 0]
+            state = ctc.advance(state, tokens[:, 0], scores)
+        for b in range(3):
+            mass = [p for s, p in every[b].items() if s[: len(prefix)] == prefix]
+            truth = torch.tensor(mass).logsumexp(0) if mass else torch.tensor(-math.inf)
+            assert float(state.score[b]) == pytest.approx(float(truth), abs=1e-5)
+            assert float(ctc.final(state)[b]) == pytest.approx(every[b].get(prefix, -math.inf), abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_wide_beam_finds_the_best(scene, weight):
+    toy, memory, x, lengths = scene
+    graph = ContextGraph([[3, 5]], VOCAB, 0.7)
+    found = attention_beam(toy, memory, lengths, beam=200, candidates=3, nbest=5, ctc_log_probs=x if weight else None, ctc_weight=weight,
+                           scorer=graph, token_bonus=0.2, patience=100.0)
+    for b in range(3):
+        every = ctc_exhaustive(x[b].tolist())
+        ranked = []
+        for s in sequences(4):
+            state, fused = graph.init(1, torch.device("cpu")), 0.2 * len(s)
+            for t in s:
+                fused += float(graph.score(state, torch.tensor([[t]])))
+                state = graph.advance(state, torch.tensor([t]))
+            fused += float(graph.final(state))
+            ctc = weight * every.get(s, -math.inf) if weight else 0.0
+            ranked.append(((1 - weight) * toy.whole(memory[b], s) + ctc + fused, s))
+        ranked.sort(reverse=True)
+        assert [tuple(h.tokens) for h in found[b]] == [s for _, s in ranked[:5]]
+        assert [h.score for h in found[b]] == pytest.approx([p for p, _ in ranked[:5]], abs=1e-4)
+        assert all(len(h.token_log_probs) == len(h.tokens) for h in found[b])
+
+
+@pytest.mark.parametrize("how", [{}, {"length_power": 0.7}, {"coverage": 0.2}, {"joint": True}])
+def test_batch_equals_single(scene, how):
+    toy, memory, x, _ = scene
+    how, lengths = dict(how), torch.tensor([4, 2, 0])
+    joint = how.pop("joint", False)
+    padded, scores = memory.clone(), x.clone()
+    for b, n in enumerate(lengths):
+        padded[b, n:], scores[b, n:] = 1e3, math.nan
+    batch = attention_beam(toy, padded, lengths, 3, nbest=3, ctc_log_probs=scores if joint else None, **how)
+    for b, n in enumerate(lengths.tolist()):
+        if n == 0:
+            assert batch[b][0].tokens == []
+            continue
+        single_memory = memory[b:b + 1] if "coverage" in how else memory[b:b + 1, :n]
+        single = attention_beam(toy, single_memory, lengths[b:b + 1], 3, nbest=3, ctc_log_probs=x[b:b + 1, :n] if joint else None, **how)[0]
+        assert [h.tokens for h in batch[b]] == [h.tokens for h in single]
+        assert [h.score for h in batch[b]] == pytest.approx([h.score for h in single], abs=1e-4)
+
+
+def test_greedy_is_beam_one(scene):
+    toy, memory, _, lengths = scene
+    found = attention_beam(toy, memory, lengths, 1, max_tokens_per_frame=5, candidates=3)
+    for b in range(3):
+        history = [1]
+        while len(history) <= 20:
+            log_probs = toy.log_probs(memory[b].mean(0, keepdim=True), torch.tensor([history]))[0]
+            log_probs[:2] = -math.inf
+            token = int(log_probs.argmax())
+            if token == 2:
+                break
+            history.append(token)
+        assert found[b][0].tokens == history[1:]
+
+
+def test_rescoring(scene):
+    toy, memory, x, lengths = scene
+    first = ctc_prefix_beam(x, lengths, 6, nbest=6)
+    first = [[h for h in row if not {1, 2} & set(h.tokens)] for row in first]
+    first[1] = first[1][:1]
+    again = attention_rescore(first, memory, lengths, toy.score_sequences, ctc_weight=0.3)
+    for b, row in enumerate(again):
+        assert len(row) == len(first[b]) and row == sorted(row, key=lambda h: -h.score)
+        for h in row:
+            assert h.score == pytest.approx(0.7 * toy.whole(memory[b], h.tokens) + 0.3 * h.parts["ctc"], abs=1e-4)
+    assert attention_rescore([[CtcHypothesis([], 0.0)]], memory[:1], lengths[:1], toy.score_sequences)[0][0].tokens == []
+
+
+def test_bad_input(scene):
+    toy, memory, x, lengths = scene
+    with pytest.raises(ValueError, match="same encoder states"):
+        attention_beam(toy, memory, lengths, ctc_log_probs=x[:, :3])
+    with pytest.raises(ValueError, match="ctc_weight is 2"):
+        attention_beam(toy, memory, lengths, ctc_weight=2.0)
