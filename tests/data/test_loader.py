@@ -20,7 +20,7 @@ from voxkit.batch import Batch
 from voxkit.config import ConfigError, structure
 from voxkit.data.config import DataConfig
 from voxkit.data.dataset import Plan
-from voxkit.data.loader import TooManyFailures, build_eval_loader, build_train_loader
+from voxkit.data.loader import TooManyFailures, build_eval_loader, build_train_loader, largest_batch
 
 NUM = 60
 
@@ -360,6 +360,20 @@ def test_cached_states(sounds, caplog):
         count += batch.size
     assert speeds == {900.0, 1000.0, 1100.0}
     assert count == NUM - 1 and [id[:3] for id in loader.failures] == ["u03"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"input": "fbank"}, {"speed_perturb": [1.0]}])
+def test_no_batch_is_larger_than_the_largest(sounds, changes):
+    root, cuts = sounds
+    config = everything(root, max_duration=20.0, **changes)
+    largest = largest_batch(cuts, Letters(), config, 20.0)
+    assert largest.size == len(largest.token_lengths) == len(largest.ids) >= 8
+    assert int(largest.lengths.max()) == largest.input.shape[1]
+    for batch in build_train_loader(cuts, Letters(), config, seed=1):
+        assert batch.input.shape[1] <= largest.input.shape[1] + 1 and batch.tokens.shape[1] <= largest.tokens.shape[1]
+        assert batch.input.shape[:2].numel() <= 1.1 * largest.input.shape[:2].numel() + 200
+    assert largest_batch(cuts, Letters(), config, 0.1).size == 1
+    assert largest_batch(list(cuts)[4:], None, config, 20.0, states=Cache()).states.shape[1] == 2
 
 
 def test_configurations_refuse():

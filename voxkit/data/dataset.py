@@ -58,7 +58,7 @@ class SpeechDataset(torch.utils.data.Dataset):
         kept, items, failures = [], [], {}
         for cut in plan.cuts:
             try:
-                item = self._states(cut) if self.states is not None else torch.from_numpy(load_samples(cut))
+                item = self.item(cut)
             except Exception as error:  # whatever a decoder raises: the utterance is named, counted and left out
                 failures[cut.id] = brief(error)
                 continue
@@ -68,12 +68,14 @@ class SpeechDataset(torch.utils.data.Dataset):
                 failures.update(missing)
             kept.append(cut)
             items.append(item)
-        return Loaded(plan.index, self._collate(kept, items) if kept else None, failures)
+        return Loaded(plan.index, self.collate(kept, items) if kept else None, failures)
 
-    def _states(self, cut: Any) -> torch.Tensor:
-        return self.states.get(cut.id).transpose(0, 1)  # [T, L, D], a view: time first, as in audio
+    def item(self, cut: Any) -> torch.Tensor:
+        """Audio [S], or cached states [T, L, D], of one utterance: time first."""
+        return torch.from_numpy(load_samples(cut)) if self.states is None else self.states.get(cut.id).transpose(0, 1)
 
-    def _collate(self, cuts: list[Any], items: list[torch.Tensor]) -> Batch:
+    def collate(self, cuts: list[Any], items: list[torch.Tensor]) -> Batch:
+        """Items of some cuts → Batch."""
         ids, texts = [cut.id for cut in cuts], [text_of(cut) for cut in cuts]
         lengths = torch.tensor([len(item) for item in items])
         if self.states is not None:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 from collections.abc import Iterator
 from itertools import islice
@@ -17,11 +18,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from voxkit.audio.io import RATE
 from voxkit.batch import Batch
 from voxkit.data.augment import Augment
 from voxkit.data.config import DataConfig
 from voxkit.data.dataset import Loaded, Plan, SpeechDataset
-from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter
+from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +165,29 @@ def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: in
     sampler = SortedSampler(cuts, seconds, config.max_utterances, rank=rank, world_size=world_size)
     dataset = SpeechDataset(tokenizer, input=config.input, states=states)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
+
+
+def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float, *, states: Any = None) -> Batch:
+    """The costliest batch that training could meet at `max_duration: seconds`: so many seconds of the longest utterance, at its slowest,
+    with the longest transcript there is. For trying what fits into memory (`max_duration: auto`); its audio is noise, nothing is read
+    but one entry of `states`."""
+    keep = UtteranceFilter(config, tokenizer)
+    kept = [cut for cut in cuts if keep(cut)]
+    if not kept:
+        raise ValueError("no utterance to train on" + (f": {keep.report()}" if keep.left_out else "; the cuts are empty"))
+    longest = max(kept, key=lambda cut: cut.duration)
+    slowest = min(config.speed_perturb)
+    duration = longest.duration / slowest
+    count = math.ceil(seconds / duration)
+    generator = torch.Generator().manual_seed(0)  # nothing is drawn from the global one
+    dataset = SpeechDataset(None, input=config.input, states=states)
+    item = dataset.item(longest if slowest == 1 else longest.perturb_speed(slowest)) if states is not None \
+        else 0.1 * torch.randn(round(duration * RATE), generator=generator)
+    batch = dataset.collate([longest] * count, [item] * count)
+    if tokenizer is not None:
+        tokens = max((tokenizer.encode(text_of(cut)) for cut in kept), key=len)
+        batch.tokens, batch.token_lengths = torch.tensor([tokens] * count), torch.full((count,), len(tokens))
+    return batch
 
 
 class _Plans:
