@@ -40,9 +40,9 @@ class ScaledAdam(Optimizer):
             raise ValueError(f"ScaledAdam needs lr above 0 and betas in [0, 1), not lr {lr} and betas {betas}")
         if size_update_period < 1 or clipping_update_period < 1:
             raise ValueError("ScaledAdam's size_update_period and clipping_update_period are at least 1")
-        defaults = dict(lr=lr, clipping_scale=clipping_scale, betas=betas, scalar_lr_scale=scalar_lr_scale, eps=eps,
-                        param_min_rms=param_min_rms, param_max_rms=param_max_rms, scalar_max=scalar_max,
-                        size_update_period=size_update_period, clipping_update_period=clipping_update_period)
+        defaults = {"lr": lr, "clipping_scale": clipping_scale, "betas": betas, "scalar_lr_scale": scalar_lr_scale, "eps": eps,
+                    "param_min_rms": param_min_rms, "param_max_rms": param_max_rms, "scalar_max": scalar_max,
+                    "size_update_period": size_update_period, "clipping_update_period": clipping_update_period}
         self._batches: list[tuple[int, list[Tensor], dict[str, Tensor]]] | None = None
         super().__init__(params, defaults)
         # of the clipping, kept with the first group so that it is in the state dict
@@ -124,7 +124,7 @@ class ScaledAdam(Optimizer):
         if scale is None or step == 0:
             return 1.0
         squares = []
-        for group, _, p, grad, state in work:
+        for group, _, _, grad, state in work:
             weight = state["param_rms"] if "param_rms" in state else group["scalar_lr_scale"]
             squares.append(((_norm(grad) * weight) ** 2).sum())
         norm = torch.stack([s.to(squares[0].device) for s in squares]).sum().sqrt().item()

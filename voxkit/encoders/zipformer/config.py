@@ -120,17 +120,17 @@ class ZipformerConfig:
 # The published sizes S, M and L (with the convolutional fbank front end; widths of input are its output); `plan` is VoxFormer's;
 # `mini` spends its time at 25 and 12.5 frames/s, for CPUs; `toy` is for the toy corpus and tests.
 PRESETS: dict[str, dict[str, Any]] = {
-    "plan": dict(input_dim=512, downsampling_factor=[1, 1, 2, 2, 4, 4], num_layers=[1], encoder_dim=[512], unmasked_dim=[256],
-                 num_heads=[8], feedforward_dim=[576], kernel=[31, 31, 31, 31, 15, 15]),
-    "S": dict(input_dim=192, num_layers=[2], encoder_dim=[192, 256, 256, 256, 256, 256], unmasked_dim=[192],
-              feedforward_dim=[512, 768, 768, 768, 768, 768]),
-    "M": dict(input_dim=192),
-    "L": dict(input_dim=192, num_layers=[2, 2, 4, 5, 4, 2], encoder_dim=[192, 256, 512, 768, 512, 256],
-              unmasked_dim=[192, 192, 256, 320, 256, 192], feedforward_dim=[512, 768, 1536, 2048, 1536, 768]),
-    "mini": dict(input_dim=512, downsampling_factor=[2, 4, 2], num_layers=[1, 3, 1], encoder_dim=[256], unmasked_dim=[192],
-                 num_heads=[4], feedforward_dim=[512], kernel=[31, 15, 31]),
-    "toy": dict(input_dim=192, downsampling_factor=[1, 2, 2], num_layers=[1], encoder_dim=[96, 128, 128], unmasked_dim=[96],
-                num_heads=[4], query_head_dim=[16], feedforward_dim=[192, 256, 256], kernel=[15], pos_dim=32),
+    "plan": {"input_dim": 512, "downsampling_factor": [1, 1, 2, 2, 4, 4], "num_layers": [1], "encoder_dim": [512], "unmasked_dim": [256],
+             "num_heads": [8], "feedforward_dim": [576], "kernel": [31, 31, 31, 31, 15, 15]},
+    "S": {"input_dim": 192, "num_layers": [2], "encoder_dim": [192, 256, 256, 256, 256, 256], "unmasked_dim": [192],
+          "feedforward_dim": [512, 768, 768, 768, 768, 768]},
+    "M": {"input_dim": 192},
+    "L": {"input_dim": 192, "num_layers": [2, 2, 4, 5, 4, 2], "encoder_dim": [192, 256, 512, 768, 512, 256],
+          "unmasked_dim": [192, 192, 256, 320, 256, 192], "feedforward_dim": [512, 768, 1536, 2048, 1536, 768]},
+    "mini": {"input_dim": 512, "downsampling_factor": [2, 4, 2], "num_layers": [1, 3, 1], "encoder_dim": [256], "unmasked_dim": [192],
+             "num_heads": [4], "feedforward_dim": [512], "kernel": [31, 15, 31]},
+    "toy": {"input_dim": 192, "downsampling_factor": [1, 2, 2], "num_layers": [1], "encoder_dim": [96, 128, 128], "unmasked_dim": [96],
+            "num_heads": [4], "query_head_dim": [16], "feedforward_dim": [192, 256, 256], "kernel": [15], "pos_dim": 32},
 }
 
 
