@@ -63,9 +63,6 @@ def test_broken_off_anywhere_the_losses_go_on_to_the_last_bit(tmp_path, kill_at)
 @pytest.mark.parametrize("name", ["adam", "scaled_adam"])
 @pytest.mark.parametrize("schedule", ["eden", "linear", "constant"])
 def test_every_optimiser_and_schedule_resumes(tmp_path, name, schedule):
-    if name == "scaled_adam" or schedule != "constant":
-        pytest.importorskip("voxkit.train.scaled_adam")
-        pytest.importorskip("voxkit.train.schedules")
     options = config(optimiser=OptimiserConfig(name=name, lr=0.02), schedule=ScheduleConfig(name=schedule, warmup_steps=3), epochs=2)
     whole = tiny_trainer(tmp_path / "a", options)
     whole.fit()
@@ -156,7 +153,7 @@ def test_survives_kill_9_at_any_moment(tmp_path):
     assert unbroken.exitcode == 0
     draw, kills, process = random.Random(int(os.environ.get("VOXKIT_KILL_SEED", "7"))), 0, start("b")
     root = tmp_path / "b" / "checkpoints"
-    while process.exitcode != 0 and kills < 60:
+    while process.exitcode != 0 and kills < 12:
         # Not before it made a step of progress, or it would never end; then at a moment nobody chose.
         before, deadline = _newest(root), time.monotonic() + 60
         while process.is_alive() and _newest(root) == before and time.monotonic() < deadline:
@@ -169,6 +166,7 @@ def test_survives_kill_9_at_any_moment(tmp_path):
         if process.exitcode != 0:
             process = start("b")
     print(f"killed {kills} times")
+    process.join(120)
     assert process.exitcode == 0 and kills >= 5
     last = [list_checkpoints(tmp_path / run / "checkpoints")[-1].path for run in "ab"]
     assert last[0].name == last[1].name == f"step-{KILL_EPOCHS * 3:08d}"

@@ -170,8 +170,6 @@ def test_a_pattern_that_matches_nothing_is_an_error():
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "scaled_adam"])
 def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
-    if name == "scaled_adam":
-        pytest.importorskip("voxkit.train.scaled_adam")
     config = tiny_config(optimiser=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
     trainer = tiny_trainer(tmp_path, config)
     trainer.fit()

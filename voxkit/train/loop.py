@@ -31,12 +31,8 @@ from voxkit.train.mirror import Mirror
 from voxkit.train.optimisers import build_optimiser
 from voxkit.train.remedies import Diverged, DivergenceWatch
 from voxkit.train.run_dir import git_hash
+from voxkit.train.schedules import build_schedule
 from voxkit.train.state import TrainState
-
-try:
-    from voxkit.train.schedules import build_schedule
-except ImportError:
-    from voxkit.train.fallback_schedule import build_schedule
 
 
 @dataclass

@@ -21,7 +21,7 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
     """The trainable parameters as groups for an optimiser: {"params", "names", "lr", "weight_decay", "name"}.
 
     A parameter belongs to the first group whose pattern matches, else to the rest; each is split into matrices and
-    vectors, which weight decay leaves alone unless `config.decay_vectors`.
+    vectors, which weight decay leaves alone unless `config.decay_vectors`. ScaledAdam, which has no weight decay, gets it undivided.
 
     Raises:
         ValueError: nothing to train, or a pattern that matches no trainable parameter.
@@ -44,7 +44,8 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
         names = [name for name in trainable if taken.get(name, len(groups)) == i]
         lr = group.lr or config.lr * group.lr_scale
         decay = config.weight_decay if group.weight_decay < 0 else group.weight_decay
-        vectors = [] if config.decay_vectors or not decay else [name for name in names if trainable[name].ndim < 2]
+        undivided = config.decay_vectors or not decay or config.name == "scaled_adam"
+        vectors = [] if undivided else [name for name in names if trainable[name].ndim < 2]
         matrices = [name for name in names if name not in set(vectors)]
         for part, part_decay in ((matrices, decay), (vectors, 0.0)):
             if part:
@@ -61,15 +62,12 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, groups: list[Grou
     """
     params = parameter_groups(model, config, groups)
     betas = (config.betas[0], config.betas[1])
+    for group in params:
+        group.pop("names")
     if config.name == "scaled_adam":
         from voxkit.train.scaled_adam import ScaledAdam
 
-        for group in params:
-            group["named_params"] = list(zip(group.pop("names"), group["params"]))
-            group.pop("named_params")
         return ScaledAdam(params, lr=config.lr, clipping_scale=config.clipping_scale or None, betas=betas)
-    for group in params:
-        group.pop("names")
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     if config.name not in kinds:
         raise ValueError(f"train.optimiser.name {config.name!r} is none of adamw, adam, scaled_adam")
