@@ -1,0 +1,130 @@
+"""Words with times as files: JSON, CTM, SRT, WebVTT, TextGrid.
+
+    write("captions.srt", {"utt1": hypothesis})        the suffix names the format
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable, Mapping, Sequence
+
+from voxkit.hypothesis import Hypothesis, Word
+
+
+def to_json(hypotheses: Mapping[str, Hypothesis]) -> str:
+    """A JSON object per line: `{"id", "text", "words": [...], "audio_duration"}`."""
+    return "".join(json.dumps({"id": id, **h.to_json()}, ensure_ascii=False) + "\n" for id, h in hypotheses.items())
+
+
+def to_ctm(hypotheses: Mapping[str, Hypothesis]) -> str:
+    """NIST CTM: `id channel start duration word confidence`."""
+    return "".join(f"{id} 1 {w.start:.3f} {w.end - w.start:.3f} {w.word} {w.confidence:.4f}\n"
+                   for id, h in hypotheses.items() for w in h.words)
+
+
+def to_srt(hypotheses: Mapping[str, Hypothesis]) -> str:
+    """SubRip captions of one recording."""
+    out = []
+    for number, (start, end, lines) in enumerate(_captions(_single(hypotheses, "SRT").words), 1):
+        out.append(f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{lines}\n")
+    return "\n".join(out)
+
+
+def to_vtt(hypotheses: Mapping[str, Hypothesis]) -> str:
+    """WebVTT captions of one recording."""
+    cues = [f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape(lines)}\n"
+            for start, end, lines in _captions(_single(hypotheses, "WebVTT").words)]
+    return "WEBVTT\n\n" + "\n".join(cues)
+
+
+def to_textgrid(hypotheses: Mapping[str, Hypothesis]) -> str:
+    """Praat TextGrid of one recording, a tier of words; what lies between them is empty intervals."""
+    h = _single(hypotheses, "TextGrid")
+    end = max([h.audio_duration, *(w.end for w in h.words)])
+    intervals, at = [], 0.0
+    for w in h.words:
+        start, stop = round(max(w.start, at), 6), round(w.end, 6)
+        if stop <= start:  # Praat has no empty intervals
+            continue
+        if start > at:
+            intervals.append((at, start, ""))
+        intervals.append((start, stop, w.word))
+        at = stop
+    if end > at:
+        intervals.append((at, end, ""))
+    pad = " " * 12
+    body = "".join(f'        intervals [{n}]:\n{pad}xmin = {a:.6f}\n{pad}xmax = {b:.6f}\n{pad}text = "{_quote(text)}"\n'
+                   for n, (a, b, text) in enumerate(intervals, 1))
+    return (f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {end:.6f}\ntiers? <exists>\nsize = 1\nitem []:\n'
+            f'    item [1]:\n        class = "IntervalTier"\n        name = "words"\n        xmin = 0\n        xmax = {end:.6f}\n'
+            f"        intervals: size = {len(intervals)}\n{body}")
+
+
+FORMATS: dict[str, Callable[[Mapping[str, Hypothesis]], str]] = {
+    "json": to_json, "ctm": to_ctm, "srt": to_srt, "vtt": to_vtt, "textgrid": to_textgrid}
+ONE_RECORDING = ("srt", "vtt", "textgrid")
+
+
+def render(name: str, hypotheses: Mapping[str, Hypothesis]) -> str:
+    """The text of a format.
+
+    Raises:
+        ValueError: no such format; the message lists those there are.
+    """
+    if name not in FORMATS:
+        raise ValueError(f"format {name!r} is none of {', '.join(FORMATS)}")
+    return FORMATS[name](hypotheses)
+
+
+def write(path: str | Path, hypotheses: Mapping[str, Hypothesis], name: str | None = None) -> list[Path]:
+    """Write a file in the format its suffix names (or `name`); formats for one recording with several make a folder of files."""
+    path = Path(path)
+    name = name or path.suffix.lstrip(".").lower().replace("jsonl", "json")
+    if name in ONE_RECORDING and len(hypotheses) > 1:
+        files = [(path.with_suffix("") / f"{id}.{'TextGrid' if name == 'textgrid' else name}", {id: h}) for id, h in hypotheses.items()]
+    else:
+        files = [(path, hypotheses)]
+    for file, content in files:
+        text = render(name, content)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return [file for file, _ in files]
+
+
+def _single(hypotheses: Mapping[str, Hypothesis], what: str) -> Hypothesis:
+    if len(hypotheses) != 1:
+        raise ValueError(f"{what} describes one recording, {len(hypotheses)} were given: write one file for each")
+    return next(iter(hypotheses.values()))
+
+
+def _captions(words: Sequence[Word], width: int = 42, lines: int = 2, seconds: float = 6.0,
+              pause: float = 0.8) -> list[tuple[float, float, str]]:
+    """Words in captions of at most two lines of 42 characters and six seconds; a pause ends one."""
+    groups: list[list[Word]] = []
+    for w in words:
+        current = groups[-1] if groups else []
+        full = len(" ".join(x.word for x in (*current, w))) > width * lines - 8  # leaves room for the break
+        if not current or full or w.end - current[0].start > seconds or w.start - current[-1].end > pause:
+            groups.append([])
+        groups[-1].append(w)
+    return [(g[0].start, g[-1].end, _wrap([w.word for w in g], width)) for g in groups]
+
+
+def _wrap(words: Sequence[str], width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False))
+
+
+def _clock(seconds: float, point: str) -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}{point}{ms % 1000:03d}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _quote(text: str) -> str:
+    return text.replace('"', '""')
