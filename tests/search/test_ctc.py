@@ -7,7 +7,7 @@ import torch
 from voxkit.search.greedy import ctc_greedy
 from voxkit.search.prefix_beam import PrefixBeam, ctc_prefix_beam
 from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
-from voxkit.search.scorer import NeuralScorer, Together, Weighted
+from voxkit.search.scorer import NeuralScorer, Together, Weighted, combine
 
 EXACT = {"blank_skip": None, "min_log_prob": None, "prune": None}
 ENGINES = pytest.mark.parametrize("engine", ["tensor", "scalar"])
@@ -103,6 +103,15 @@ def test_scorers_are_fused():
     for h in found:
         last = h.tokens[-1] if h.tokens else 6
         assert ended[tuple(h.tokens)] == pytest.approx(h.score + 0.7 * float(lm.table[last, 0]), abs=1e-4)
+
+
+def test_the_usual_scorer():
+    x, lm, lengths = scores(1, 20, 6, 7, 1.0), Bigram(6), torch.tensor([20])
+    assert combine() is None and combine(lm, 0.0) is None and combine(context=lm) is lm
+    a, b = (ctc_prefix_beam(x, lengths, 4, scorer=s)[0][0] for s in (combine(lm, 0.5, context=lm, bonus=0.3), Weighted(lm, 1.5, 0.3)))
+    assert a.tokens == b.tokens and a.score == pytest.approx(b.score, abs=1e-4)
+    c = ctc_prefix_beam(x, lengths, 4, scorer=combine(bonus=0.5))[0][0]
+    assert c.score == pytest.approx(c.ctc_score + 0.5 * len(c.tokens), abs=1e-4)
 
 
 def test_neural_scorer_equals_table():

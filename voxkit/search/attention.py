@@ -176,7 +176,7 @@ class _Pool:
 
     def hypotheses(self, b: int, used: set[str]) -> list[AttentionHypothesis]:
         """The n-best of utterance b."""
-        out = [AttentionHypothesis(kept[0], score, kept[1], {k: v for k, v in kept[2].items() if k in used})
+        out = [AttentionHypothesis(kept[0], score, kept[1], parts={k: v for k, v in kept[2].items() if k in used})
                for kept, score in zip(self.kept[b][: self.nbest], self.scores[b].tolist()) if kept is not None]
         return out or [AttentionHypothesis([], -_INF)]
 
@@ -213,7 +213,7 @@ def attention_rescore(nbest: list[list[CtcHypothesis]], memory: Tensor, lengths:
             total = (1 - ctc_weight) * a + ctc_weight * h.ctc_score + fused + token_bonus * len(h.tokens)
             total /= (len(h.tokens) + 1) ** length_power
             parts = {"attention": a, "ctc": h.ctc_score, "fused": fused}
-            ranked.append(AttentionHypothesis(h.tokens, total, list(h.token_log_probs), parts))
+            ranked.append(AttentionHypothesis(h.tokens, total, list(h.token_log_probs), list(h.frames), parts))
         out.append(sorted(ranked, key=lambda x: -x.score))
     return out
 

@@ -32,10 +32,12 @@ class AttentionHypothesis:
         tokens: ids without bos and eos.
         score: what the search ranks by (natural log, weights and length normalisation included).
         token_log_probs: per token, its log-probability under the decoder; or, from rescoring, under CTC.
+        frames: per token, the frame it peaks at under CTC; only from rescoring.
         parts: log-probabilities that went into it, unweighted: "attention", "ctc", and "fused" (scorers, weighted already).
     """
 
     tokens: list[int]
     score: float
     token_log_probs: list[float] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)

@@ -77,6 +77,40 @@ class Together:
         return sum(s.final(x) for s, x in zip(self.scorers, state))
 
 
+class TokenBonus:
+    """A constant per token, against short hypotheses."""
+
+    def __init__(self, bonus: float) -> None:
+        self.bonus = bonus
+
+    def init(self, size: int, device: torch.device) -> Tensor:
+        return torch.zeros(size, device=device)
+
+    def score(self, state: Tensor, tokens: Tensor) -> Tensor:
+        return state.new_full(tokens.shape, self.bonus)
+
+    def advance(self, state: Tensor, tokens: Tensor) -> Tensor:
+        return state
+
+    def select(self, state: Tensor, index: Tensor) -> Tensor:
+        return state[index]
+
+    def final(self, state: Tensor) -> Tensor:
+        return state
+
+
+def combine(lm: Scorer | None = None, lm_weight: float = 0.3, *, context: Scorer | None = None, bonus: float = 0.0) -> Scorer | None:
+    """The usual scorer: language model times weight, context graph (whose boosts are its weights), bonus per token; None if none."""
+    parts: list[Scorer] = []
+    if lm is not None and lm_weight:
+        parts.append(Weighted(lm, lm_weight, bonus))
+    elif bonus:
+        parts.append(TokenBonus(bonus))
+    if context is not None:
+        parts.append(context)
+    return None if not parts else parts[0] if len(parts) == 1 else Together(parts)
+
+
 class NeuralScorer:
     """A neural language model, run on the whole prefix of every hypothesis that grew (shallow fusion, Gulcehre et al. 2015).
 
