@@ -1,0 +1,113 @@
+"""`voxkit align`: word times for audio and its text, by CTC forced alignment; JSON, CTM, SRT, WebVTT or TextGrid."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the command."""
+    p = subparsers.add_parser("align", help="word times for audio and its text", description=__doc__)
+    p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    p.add_argument("--audio", nargs="+", default=[], help="audio files")
+    p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
+    p.add_argument("--cuts", help="lhotse cuts with audio and text, instead of --audio and --text")
+    p.add_argument("--normalise", default="none", help="text rule before tokenizing: none, lower, librispeech")
+    p.add_argument("--out", help="file; its suffix names the format: .json, .ctm, .srt, .vtt, .TextGrid (default: JSON on the screen)")
+    p.add_argument("--format", help="json, ctm, srt, vtt or textgrid, where the suffix does not say")
+    p.add_argument("--start-shift", type=float, default=0.0, help="seconds added to word starts")
+    p.add_argument("--end-shift", type=float, default=0.0, help="seconds added to word ends")
+    p.add_argument("--device", default="cpu")
+
+
+def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None) -> int:
+    """Align.
+
+    Args:
+        load: (checkpoint, device) → object with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`;
+            by default `Recognizer.load`.
+    """
+    from voxkit.align.formats import render, write
+    from voxkit.align.words import WordTiming
+    from voxkit.eval.normalise import normalisation
+
+    rule = normalisation(args.normalise)
+    items = list(_items(args))
+    recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
+    timing = WordTiming(args.start_shift, args.end_shift)
+    hypotheses, failed = {}, []
+    for id, text, path, start, duration in items:
+        try:
+            hypotheses[id] = align_one(recognizer, rule(text), path, start, duration, timing)
+        except ValueError as error:
+            failed.append(id)
+            print(f"{id}: {error}", file=sys.stderr)
+    if not hypotheses:
+        raise ValueError(f"none of {len(items)} utterances could be aligned")
+    if args.out:
+        files = write(args.out, hypotheses, args.format)
+        print(f"{len(hypotheses)} of {len(items)} utterances aligned: {files[0]}{' ...' if len(files) > 1 else ''}")
+    else:
+        print(render(args.format or "json", hypotheses), end="")
+    return 1 if failed else 0
+
+
+def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duration: float | None = None, timing: Any = None) -> Any:
+    """One file (or its part from `start`, seconds) and its text → Hypothesis with word times from the file's beginning."""
+    import torch
+
+    from voxkit.align.ctc import forced_align
+    from voxkit.align.words import words_from_tokens
+    from voxkit.audio.io import read_audio
+    from voxkit.batch import Batch
+    from voxkit.hypothesis import Hypothesis
+
+    if not text:
+        raise ValueError("the text is empty: there is nothing to align")
+    wave, seconds = read_audio(path, start=start, duration=duration)
+    tokens = recognizer.tokenizer.encode(text)
+    model = recognizer.model
+    with torch.inference_mode():
+        batch = Batch(ids=[path], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(getattr(recognizer, "device", "cpu"))
+        states, lengths = model.encode(batch)
+        log_probs = model.ctc_log_probs(states).cpu()
+    found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
+    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
+                              offset=start)
+    return Hypothesis(text, words, found.score, tokens, seconds)
+
+
+def _load(checkpoint: str, device: str) -> Any:
+    from voxkit.infer.recognizer import Recognizer
+
+    return Recognizer.load(checkpoint, device)
+
+
+def _items(args: argparse.Namespace) -> Iterator[tuple[str, str, str, float, float | None]]:
+    """(id, text, path, start, duration) of what is to be aligned."""
+    from voxkit.eval.texts import read_texts
+
+    if bool(args.cuts) == bool(args.audio):
+        raise ValueError("give either --cuts, or --audio with --text")
+    if args.cuts:
+        cuts = read_texts(args.cuts)
+        for id, text in cuts.texts.items():
+            if id not in cuts.audio:
+                raise ValueError(f"{args.cuts}: cut {id} names no audio file")
+            yield id, text, *cuts.audio[id]
+        return
+    if not args.text:
+        raise ValueError("--audio needs --text: the text itself, or a file of id<TAB>text")
+    if not Path(args.text).is_file():
+        if len(args.audio) > 1:
+            raise ValueError(f"--text {args.text!r} is no file, and one text cannot be that of {len(args.audio)} audio files")
+        yield Path(args.audio[0]).stem, args.text, args.audio[0], 0.0, None
+        return
+    texts = read_texts(args.text).texts
+    for path in args.audio:
+        if Path(path).stem not in texts:
+            raise ValueError(f"{args.text}: no text for {Path(path).stem} ({path})")
+        yield Path(path).stem, texts[Path(path).stem], path, 0.0, None

@@ -1,0 +1,90 @@
+"""Whether confidences can be trusted: expected calibration error, normalised cross-entropy, and the temperature that mends them.
+
+    correct = right_words(reference.split(), [w.word for w in hypothesis.words])
+    temperature = fit_temperature(confidences_on_dev, correct_on_dev)
+    calibrated = apply_temperature(confidences, temperature)
+
+A temperature T turns a confidence p into p^(1/T), which is what dividing the tokens' log-probabilities by T gives
+(`words_from_tokens(..., temperature=T)`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+
+from voxkit.eval.wer import align
+
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """error: expected calibration error (Guo et al. 2017); nce: normalised cross-entropy (1 perfect, 0 no better than the mean,
+    negative worse); accuracy: share of right words; bins: (mean confidence, accuracy, words) per bin that holds any."""
+
+    error: float
+    nce: float
+    accuracy: float
+    bins: list[tuple[float, float, int]]
+
+
+def right_words(reference: Sequence[str], hypothesis: Sequence[str]) -> list[bool]:
+    """For each hypothesis word whether the alignment has it right."""
+    out = [False] * len(hypothesis)
+    for kind, _, _, j0, j1 in align("", reference, hypothesis).opcodes:
+        if kind == "equal":
+            out[j0:j1] = [True] * (j1 - j0)
+    return out
+
+
+def calibration(confidences: Sequence[float], correct: Sequence[bool], bins: int = 10) -> Calibration:
+    """Measure; bins of equal width in [0, 1]."""
+    p, y = _arrays(confidences, correct)
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    rows = [(float(p[which == b].mean()), float(y[which == b].mean()), int((which == b).sum())) for b in range(bins) if (which == b).any()]
+    error = sum(n * abs(c - a) for c, a, n in rows) / len(p)
+    mean = float(y.mean())
+    if 0 < mean < 1:
+        base = mean * np.log(mean) + (1 - mean) * np.log(1 - mean)
+        nce = float(1 - _cross_entropy(p, y) / -base)
+    else:
+        nce = 0.0
+    return Calibration(float(error), nce, mean, rows)
+
+
+def fit_temperature(confidences: Sequence[float], correct: Sequence[bool]) -> float:
+    """The temperature, in 0.1 to 20, under which the confidences explain best which words are right (least cross-entropy)."""
+    p, y = _arrays(confidences, correct)
+    low, high = np.log(0.1), np.log(20.0)
+    grid = np.linspace(low, high, 41)
+    for _ in range(4):  # ever finer around the best
+        losses = [_cross_entropy(p ** (1 / np.exp(t)), y) for t in grid]
+        best = int(np.argmin(losses))
+        grid = np.linspace(grid[max(0, best - 1)], grid[min(len(grid) - 1, best + 1)], 21)
+    return float(np.exp(grid[len(grid) // 2]))
+
+
+def apply_temperature(confidences: Sequence[float], temperature: float) -> list[float]:
+    """p^(1/T)."""
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}: it must be above 0")
+    return [float(p) ** (1 / temperature) for p in confidences]
+
+
+def _cross_entropy(p: np.ndarray, y: np.ndarray) -> float:
+    p = np.clip(p, _TINY, 1 - _TINY)
+    return float(-np.where(y > 0, np.log(p), np.log(1 - p)).mean())
+
+
+def _arrays(confidences: Sequence[float], correct: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    p, y = np.asarray(confidences, dtype=float), np.asarray(correct, dtype=float)
+    if p.shape != y.shape or p.ndim != 1:
+        raise ValueError(f"{p.size} confidences and {y.size} judgements: one for each word is needed")
+    if not len(p):
+        raise ValueError("no words: there is nothing to calibrate")
+    if p.min() < 0 or p.max() > 1:
+        raise ValueError(f"confidences reach from {p.min():g} to {p.max():g}: they must lie in 0 to 1")
+    return p, y
