@@ -1,0 +1,62 @@
+"""A checkpoint of a VoxFormer with random weights, small enough to export in seconds, and some audio."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.encoders.tiny import save_model
+from voxkit import config as configuration
+from voxkit.infer.checkpoint import Loaded, load_checkpoint
+from voxkit.recipe import structure_recipe
+from voxkit.text.tokenizer import train_bpe
+from voxkit.train.checkpoint import write_checkpoint
+
+TEXTS = ["enemy landing zone detected", "move to the base", "hold the line and wait for my order", "the tank is ready", "retreat now"]
+ENCODER = {"preset": "toy", "downsampling_factor": [1, 2], "num_layers": [1], "encoder_dim": [32, 48], "unmasked_dim": [32],
+           "feedforward_dim": [48, 64], "query_head_dim": [8], "value_head_dim": [8], "num_heads": [2], "pos_dim": 16}
+
+
+def make_checkpoint(folder: Path, kind: str = "fbank") -> Path:
+    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS. The head is large, so that texts are not all blank."""
+    tokenizer = train_bpe(TEXTS, 60, folder / "bpe")
+    front_end = {"adapter_hidden": 16, "adapter_dim": 32, "subsampling_dim": 32, "pretrained": {"name": "none", "dtype": "bfloat16"}}
+    front_end["kind"] = "fbank" if kind == "fbank" else "pretrained"
+    if kind != "fbank":
+        front_end["pretrained"]["name"] = str(save_model(kind, folder))
+    decoder = {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}
+    path = folder / "recipe.yaml"
+    path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": ENCODER, "decoder": decoder}}))
+    node = configuration.load(path)
+    recipe = structure_recipe(node)
+    torch.manual_seed(0)
+    model = recipe.build_model(tokenizer.vocab_size)
+    with torch.no_grad():
+        model.ctc.weight.mul_(20)
+
+    def extra(directory: Path) -> None:
+        configuration.save(recipe.as_mapping(), directory / "config.yaml")
+        tokenizer.save(directory / "tokenizer.model")
+
+    return write_checkpoint(folder / "checkpoints", model, {"step": 7}, save_extra=extra).path
+
+
+@functools.cache
+def loaded(folder: Path, kind: str = "fbank") -> Loaded:
+    """The same, loaded."""
+    return load_checkpoint(make_checkpoint(folder, kind))
+
+
+def waves(*seconds: float) -> list[np.ndarray]:
+    """Chirps in noise, [S] float32, so that not every frame is alike."""
+    generator = np.random.default_rng(1)
+    out = []
+    for length in seconds:
+        time = np.arange(int(16000 * length)) / 16000
+        tone = np.sin(2 * np.pi * (300 * time + 700 * time * (1 + np.sin(5 * time)))) * (np.sin(7 * time) > -0.3)
+        out.append((0.2 * tone + 0.02 * generator.standard_normal(len(time))).astype(np.float32))
+    return out
