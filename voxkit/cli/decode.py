@@ -22,6 +22,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`)")
     parser.add_argument("--lm-weight", type=float)
     parser.add_argument("--length-bonus", type=float, help="per token")
+    parser.add_argument("--phrases", help="file of phrases to favour, one a line")
+    parser.add_argument("--boost", type=float, default=1.5, help="of each token of a phrase, in nats")
+    parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
     parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
     parser.add_argument("--out", help="by default decode/ in the run")
@@ -45,11 +48,11 @@ def run(args: argparse.Namespace) -> int:
     config = loaded.recipe.config
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
-    lm = None
-    if args.lm:
-        from voxkit.search.ngram import load_scorer
-
-        lm = load_scorer(args.lm, loaded.tokenizer)
+    lm = recognizer.language_model(args.lm) if args.lm else None
+    context = None
+    if args.phrases:
+        lines = [line.strip() for line in Path(args.phrases).read_text(encoding="utf-8").splitlines()]
+        context = recognizer.phrases([line for line in lines if line], args.boost)
     rows = []
     for name in args.sets:
         cuts = read_sets(args.data_dir or config.data.data_dir, [name])
@@ -58,10 +61,12 @@ def run(args: argparse.Namespace) -> int:
         speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
         seconds = sum(c.duration for c in cuts)
         for method in args.methods or [config.decode.method]:
-            options = SearchOptions(method, args.beam or config.decode.beam,
-                                    config.decode.ctc_weight if args.ctc_weight is None else args.ctc_weight, lm,
-                                    config.decode.lm_weight if args.lm_weight is None else args.lm_weight,
-                                    config.decode.length_bonus if args.length_bonus is None else args.length_bonus)
+            fused = method != "greedy"
+            options = SearchOptions(
+                method, args.beam or config.decode.beam, config.decode.ctc_weight if args.ctc_weight is None else args.ctc_weight,
+                lm=lm if fused else None, lm_weight=config.decode.lm_weight if args.lm_weight is None else args.lm_weight,
+                context=context if fused else None,
+                length_bonus=config.decode.length_bonus if args.length_bonus is None else args.length_bonus, words=args.words)
             references, hypotheses, details = {}, {}, []
             began = time.perf_counter()
             for batch in build_eval_loader(cuts, loaded.tokenizer, config.data):
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             elapsed = time.perf_counter() - began
             result = score(references, hypotheses, normalise=args.normalise)
             low, high = result.interval(speakers)
-            label = f"{Path(name).name}_{method}" + (f"_lm{options.lm_weight:g}" if lm is not None else "")
+            label = f"{Path(name).name}_{method}" + (f"_lm{options.lm_weight:g}" if options.lm else "") + ("_phrases" if options.context else "")
             write_texts(out / f"{label}.tsv", hypotheses)
             write_texts(out / f"{Path(name).name}_reference.tsv", references)
             (out / f"{label}.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in details), encoding="utf-8")

@@ -24,6 +24,6 @@ def run(args: argparse.Namespace) -> int:
 
     recognizer = Recognizer.load(args.checkpoint, args.device)
     for path in args.audio:
-        hypothesis = recognizer.transcribe(path, SearchOptions(args.method, args.beam))
+        hypothesis = recognizer.transcribe(path, SearchOptions(args.method, args.beam, words=args.json))
         print(json.dumps({"audio": path, **hypothesis.to_json()}, ensure_ascii=False) if args.json else f"{path}\t{hypothesis.text}")
     return 0

@@ -1,6 +1,6 @@
 """Recognizer: audio → Hypothesis, by any of the searches, for one file or a batch.
 
-    recognizer = Recognizer.load("exp/.../checkpoints/best")
+    recognizer = Recognizer.load("exp/stage3")
     print(recognizer.transcribe("order.wav").text)
 """
 
@@ -13,14 +13,20 @@ from typing import Any, Sequence
 import torch
 from torch import Tensor
 
-from voxkit.audio.io import read_audio
+from voxkit.align.ctc import forced_align
+from voxkit.align.words import words_from_tokens
+from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
-from voxkit.hypothesis import Hypothesis, Word
+from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.search.attention import attention_beam, attention_rescore
+from voxkit.search.context_graph import ContextGraph
 from voxkit.search.greedy import ctc_greedy
-from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.ngram import NgramModel
+from voxkit.search.ngram_scorer import NgramScorer
 from voxkit.search.prefix_beam import ctc_prefix_beam
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.search.scorer import Scorer, combine
+from voxkit.text.tokenizer import EOS, Tokenizer
 
 
 @dataclass
@@ -31,7 +37,8 @@ class SearchOptions:
         method: one of METHODS.
         beam: hypotheses kept.
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
-        lm, lm_weight: an n-gram scorer over the same tokens, and its weight.
+        lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
+        context: scorer of phrases (`Recognizer.phrases`).
         length_bonus: added per token.
         words: also give word times and confidences.
     """
@@ -39,10 +46,15 @@ class SearchOptions:
     method: str = "greedy"
     beam: int = 10
     ctc_weight: float = 0.3
-    lm: Any = None
+    lm: Scorer | None = None
     lm_weight: float = 0.3
+    context: Scorer | None = None
     length_bonus: float = 0.0
     words: bool = False
+
+    def scorer(self) -> Scorer | None:
+        """Language model, phrases and bonus as one."""
+        return combine(self.lm, self.lm_weight, context=self.context, bonus=self.length_bonus)
 
 
 class Recognizer:
@@ -63,68 +75,90 @@ class Recognizer:
         loaded = load_checkpoint(path, device, overrides)
         return cls(loaded.model, loaded.tokenizer, device)
 
+    def language_model(self, path: str | os.PathLike) -> NgramScorer:
+        """An ARPA file over this tokenizer's pieces (`voxkit lm train --tokenizer`).
+
+        Raises:
+            ValueError: it is over other tokens.
+        """
+        return NgramScorer(NgramModel.read(path), self.tokenizer.pieces)
+
+    def phrases(self, phrases: Sequence[str], boost: float = 1.5) -> ContextGraph:
+        """Phrases that the search should favour by `boost` nats per token."""
+        return ContextGraph([self.tokenizer.encode(p) for p in phrases], self.tokenizer.vocab_size, boost, self.tokenizer.word_starts)
+
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
         """One file, or one waveform [S] at 16 kHz."""
         wave = audio if isinstance(audio, Tensor) else read_audio(audio)[0]
-        batch = Batch(ids=[str(audio) if not isinstance(audio, Tensor) else "audio"], lengths=torch.tensor([len(wave)]), audio=wave[None])
-        return self.recognize(batch, options)[0]
+        name = "audio" if isinstance(audio, Tensor) else str(audio)
+        return self.recognize(Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
 
     @torch.inference_mode()
     def recognize(self, batch: Batch, options: SearchOptions | None = None) -> list[Hypothesis]:
-        """A batch → its hypotheses, in order."""
+        """A batch → its hypotheses, in order.
+
+        Raises:
+            ValueError: an unknown method, or one that needs the decoder this model was trained without.
+        """
         options = options or SearchOptions()
         if options.method not in METHODS:
-            raise ValueError(f"decode.method: {options.method!r} is none of {', '.join(METHODS)}")
+            raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
+        if options.method in NEEDS_DECODER and self.model.decoder is None:
+            raise ValueError(f"method {options.method} needs an attention decoder, and this model was trained with CTC alone; "
+                             "use greedy or prefix_beam")
         batch = batch.to(self.device)
         states, lengths = self.model.encode(batch)
         log_probs = self.model.ctc_log_probs(states)
-        if options.method in NEEDS_DECODER and self.model.decoder is None:
-            raise ValueError(f"decode.method: {options.method} needs an attention decoder, and this model was trained with CTC alone; "
-                             "use greedy or prefix_beam")
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
-        return [self._hypothesis(h, int(n), options.words) for h, n in zip(found, lengths)]
-
-    def _hypothesis(self, found: CtcHypothesis, num_frames: int, with_words: bool) -> Hypothesis:
         step = self.model.seconds_per_frame
-        words: list[Word] = []
-        if with_words and found.tokens and len(found.frames) == len(found.tokens):
-            from voxkit.align.words import words_from_tokens
+        seconds = batch.lengths / RATE if batch.audio is not None else lengths * step
+        spoken = [[token for token in h.tokens if token > EOS] for h in found]
+        out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
+        if options.words:
+            self._add_words(out, log_probs, lengths)
+        return out
 
-            words = words_from_tokens(found.tokens, found.frames, found.token_log_probs, self.tokenizer.pieces, step, num_frames)
-        text = self.tokenizer.decode(found.tokens)
-        return Hypothesis(text, words, float(found.score), list(found.tokens), num_frames * step)
+    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> None:
+        """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
+        kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
+        if not kept:
+            return
+        sizes = torch.tensor([len(hypotheses[i].tokens) for i in kept])
+        tokens = torch.zeros(len(kept), int(sizes.max()), dtype=torch.long)
+        for row, i in zip(tokens, kept):
+            row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
+        for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes)):
+            hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
+                                                    duration=hypotheses[i].audio_duration)
 
 
-def _greedy(model, states, lengths, log_probs, options):
+def _frames_needed(tokens: list[int]) -> int:
+    """Of a CTC alignment: one per token, and a blank between two equal ones."""
+    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
+
+
+def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    if options.lm is not None or options.context is not None:
+        raise ValueError("greedy search takes neither a language model nor phrases; use prefix_beam, joint or rescoring")
     return ctc_greedy(log_probs, lengths)
 
 
-def _prefix_beam(model, states, lengths, log_probs, options):
-    nbest = ctc_prefix_beam(log_probs, lengths, beam=options.beam, lm=options.lm, lm_weight=options.lm_weight,
-                            length_bonus=options.length_bonus)
-    return [hypotheses[0] for hypotheses in nbest]
+def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, scorer=options.scorer())]
 
 
-def _attention(model, states, lengths, log_probs, options):
-    from voxkit.search.attention import attention_beam
-
-    return attention_beam(model.decoder, states, lengths, beam=options.beam, lm=options.lm, lm_weight=options.lm_weight,
-                          length_bonus=options.length_bonus)
+def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(), length_power=1.0)]
 
 
-def _joint(model, states, lengths, log_probs, options):
-    from voxkit.search.attention import joint_beam
-
-    return joint_beam(model.decoder, states, lengths, log_probs, beam=options.beam, ctc_weight=options.ctc_weight, lm=options.lm,
-                      lm_weight=options.lm_weight, length_bonus=options.length_bonus)
+def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs,
+                                                 ctc_weight=options.ctc_weight, scorer=options.scorer())]
 
 
-def _rescoring(model, states, lengths, log_probs, options):
-    from voxkit.search.attention import attention_rescore
-
-    nbest = ctc_prefix_beam(log_probs, lengths, beam=options.beam, lm=options.lm, lm_weight=options.lm_weight,
-                            length_bonus=options.length_bonus)
-    return attention_rescore(nbest, model.decoder.score, states, lengths, ctc_weight=options.ctc_weight)
+def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, scorer=options.scorer())
+    return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
 
 
 METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring}

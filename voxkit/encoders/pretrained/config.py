@@ -30,7 +30,7 @@ class PretrainedConfig:
         mask_time_length: frames of one span (50 frames are a second).
     """
 
-    name: str = ""
+    name: str = "microsoft/wavlm-base-plus"
     unfreeze: list[int] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
     dtype: str = "float32"

@@ -1,0 +1,146 @@
+"""VoxFormer whole: padding, cached states, stages that build on one another, checkpoints that describe themselves."""
+
+import pytest
+import torch
+
+from tests.encoders import tiny
+from voxkit import config as configuration
+from voxkit.batch import Batch
+from voxkit.config import ConfigError
+from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.recognizer import METHODS, Recognizer, SearchOptions
+from voxkit.models import system_classes
+from voxkit.models.sizes import count_parameters
+from voxkit.recipe import structure_recipe
+from voxkit.text.tokenizer import train_characters
+from voxkit.train.checkpoint import write_checkpoint
+from voxkit.training import initialise
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory) -> str:
+    return str(tiny.save_model("whisper", tmp_path_factory.mktemp("encoder")))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
+
+
+def recipe(front_end: dict, **model):
+    return structure_recipe(configuration.merge(configuration.OmegaConf.create({"model": {
+        "front_end": front_end, "encoder": {"preset": "toy"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}, **model}}), []))
+
+
+def pretrained(encoder: str, **options) -> dict:
+    return {"kind": "pretrained", "pretrained": {"name": encoder, **options}, "adapter_hidden": 24, "adapter_dim": 24}
+
+
+def make_batch(tokenizer) -> Batch:
+    torch.manual_seed(3)
+    texts = ["heal me now", "push"]
+    tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
+    return Batch(["a", "b"], torch.tensor([24000, 14000]), audio=torch.randn(2, 24000) * 0.1, texts=texts,
+                 tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "fbank"])
+def test_padding_never_matters(kind, encoder, tokenizer):
+    torch.manual_seed(0)
+    model = recipe(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.vocab_size).eval()
+    batch = make_batch(tokenizer)
+    with torch.no_grad():
+        states, lengths = model.encode(batch)
+        alone, alone_lengths = model.encode(Batch(["b"], torch.tensor([14000]), audio=batch.audio[1:, :14000]))
+    assert lengths[1] == alone_lengths[0]
+    n = int(alone_lengths[0])
+    torch.testing.assert_close(states[1, :n], alone[0, :n], atol=2e-4, rtol=1e-3)
+
+
+def test_cached_states_give_what_audio_gives(encoder, tokenizer):
+    torch.manual_seed(0)
+    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.vocab_size).eval()
+    batch = make_batch(tokenizer)
+    states, lengths = model.front_end.pretrained.encode(batch.audio, batch.lengths)
+    cached = Batch(batch.ids, lengths, states=states, texts=batch.texts, tokens=batch.tokens, token_lengths=batch.token_lengths)
+    torch.testing.assert_close(model.loss(batch)["loss"], model.loss(cached)["loss"])
+
+
+def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
+    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.vocab_size)
+    model.loss(make_batch(tokenizer))["loss"].backward()
+    kept = model.checkpoint_state_dict()
+    for name, parameter in model.named_parameters():
+        if name.endswith("unused_scale"):  # kept for icefall's checkpoints
+            continue
+        frozen = name.startswith("front_end.pretrained.") and ".layers.3." not in name and "last_norm" not in name
+        assert (parameter.grad is None) == frozen, name
+        assert (name in kept) != frozen, name
+
+
+def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    first = recipe(pretrained(encoder))
+    model = first.build_model(tokenizer.vocab_size).eval()
+    path = save(tmp_path / "one", first, model, tokenizer)
+    torch.manual_seed(1)
+    second = recipe(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.vocab_size).eval()
+    initialise(second, str(path), tokenizer)
+    batch = make_batch(tokenizer)
+    torch.testing.assert_close(model.loss(batch)["loss"], second.loss(batch)["loss"])
+    other = train_characters(["another alphabet zyx"], tmp_path / "other")
+    with pytest.raises(ValueError, match="another tokenizer"):
+        initialise(second, str(path), other)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    made = recipe(pretrained(encoder))
+    model = made.build_model(tokenizer.vocab_size).eval()
+    path = save(tmp_path / "run", made, model, tokenizer)
+    loaded = load_checkpoint(path)
+    batch = make_batch(tokenizer)
+    torch.testing.assert_close(loaded.model.encode(batch)[0], model.encode(batch)[0])
+    hypotheses = Recognizer(loaded.model, loaded.tokenizer).recognize(batch, SearchOptions(method, beam=4, words=True))
+    assert len(hypotheses) == 2 and hypotheses[0].audio_duration == 1.5
+    for h in hypotheses:
+        assert not h.words or 3 in h.tokens or " ".join(w.word for w in h.words) == h.text
+        assert all(0 <= w.start <= w.end <= h.audio_duration + 1e-6 and 0 <= w.confidence <= 1 for w in h.words)
+    alone = Recognizer.load(path).transcribe(batch.audio[1, :14000], SearchOptions(method, beam=4))
+    assert alone.text == hypotheses[1].text
+
+
+def test_without_a_decoder_only_ctc_can_search(tokenizer):
+    model = recipe({"kind": "fbank"}, loss={"attention": 0, "start_attention": 0, "ctc": 1, "start_ctc": 1}).build_model(tokenizer.vocab_size)
+    assert model.decoder is None
+    losses = model.loss(make_batch(tokenizer))
+    torch.testing.assert_close(losses["loss"], losses["ctc"])
+    with pytest.raises(ValueError, match="joint needs an attention decoder"):
+        Recognizer(model.eval(), tokenizer).recognize(make_batch(tokenizer), SearchOptions("joint"))
+
+
+def test_wrong_options_are_named(encoder):
+    with pytest.raises(ConfigError, match="model.front_end.kind.*fbank"):
+        recipe({"kind": "mfcc"})
+    with pytest.raises(ConfigError, match="did you mean 'kernel'"):
+        recipe({"kind": "fbank"}, encoder={"preset": "toy", "kernal": 3}).build_model(10)
+    with pytest.raises(ValueError, match="vocab_size"):
+        recipe({"kind": "fbank"}).build_model()
+    with pytest.raises(ValueError, match="'voxfromer' is none of voxformer"):
+        system_classes("voxfromer")
+
+
+def test_counts_add_up(encoder, tokenizer):
+    model = recipe(pretrained(encoder)).build_model(tokenizer.vocab_size)
+    *parts, total = count_parameters(model)
+    assert total[1] == sum(row[1] for row in parts) == sum(p.numel() for p in model.parameters())
+    assert dict((row[0], row[2]) for row in parts)["front_end.pretrained"] == 0
+
+
+def save(folder, made, model, tokenizer):
+    def extra(directory):
+        configuration.save(made.as_mapping(), directory / "config.yaml")
+        tokenizer.save(directory / "tokenizer.model")
+
+    return write_checkpoint(folder, model, {"step": 1, "tokenizer": tokenizer.fingerprint()}, save_extra=extra).path
