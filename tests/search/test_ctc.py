@@ -179,6 +179,14 @@ def test_times_are_peaks():
     assert all(-0.01 < p <= 0 for p in best.token_log_probs)
 
 
+@ENGINES
+def test_a_frame_that_allows_nothing(engine):
+    x = scores(2, 6, 4)
+    x[0, 3] = -math.inf
+    found = ctc_prefix_beam(x, torch.tensor([6, 6]), 3, engine=engine)
+    assert found[0][0].score == -math.inf and found[0][0].tokens == [] and found[1][0].score > -math.inf
+
+
 def test_bad_input_is_named():
     x = scores(2, 4, 3)
     with pytest.raises(ValueError, match="4 frames"):

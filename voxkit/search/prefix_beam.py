@@ -65,7 +65,7 @@ class PrefixBeam:
     """
 
     def __init__(self, beam: int = 10, *, blank: int = 0, tokens_per_frame: int | None = None, scorer: Scorer | None = None,
-                 blank_skip: float | None = 0.995, min_log_prob: float | None = -6.0, prune: float | None = 12.0,
+                 blank_skip: float | None = 0.99, min_log_prob: float | None = -5.0, prune: float | None = 10.0,
                  times: bool = True) -> None:
         if beam < 1:
             raise ValueError(f"beam is {beam}: it must be at least 1")
@@ -229,8 +229,8 @@ class PrefixBeam:
 
 
 def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest: int = 1, blank: int = 0,
-                    tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = 0.995,
-                    min_log_prob: float | None = -6.0, prune: float | None = 12.0, times: bool = True,
+                    tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = 0.99,
+                    min_log_prob: float | None = -5.0, prune: float | None = 10.0, times: bool = True,
                     engine: str = "auto") -> list[list[CtcHypothesis]]:
     """Search whole utterances: log_probs [B, T, V] normalised, lengths [B] → n-best per utterance, best first.
 

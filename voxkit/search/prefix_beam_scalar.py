@@ -68,8 +68,8 @@ def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[
     from voxkit.search.prefix_beam import token_peaks
 
     vocab, width, exp, item = x.shape[1], search.beam, math.exp, x.item
-    children: dict[int, int] = {}  # node * vocab + token → node; node 0 is the empty prefix
-    parent, last, first = [-1], [-1], [-1]
+    children: dict[int, int] = {}  # -1 - (node * vocab + token) → node; node 0 is the empty prefix
+    parent, last, first, child_of = [-1], [-1], [-1], children.get
     beams = [(1.0, 0, 1.0, 0.0)]  # total, node, ends in blank, ends in its last token
     alive = {0: beams[0]}
     worst = exp(-search.prune) if search.prune is not None else 0.0
@@ -83,10 +83,9 @@ def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[
         blank = exp(log_blank[t])
         held: dict[int, float] = {}
         for total, node, blanked, _ in beams:
-            own, base = last[node], node * vocab
-            for token, p in open_tokens:
-                child = children.get(base + token, -1 - base - token)
-                held[child] = held.get(child, 0.0) + (blanked if token == own else total) * p
+            own, base = last[node], -1 - node * vocab
+            for token, p in open_tokens:  # a prefix and a token make one child, so nothing is there yet
+                held[child_of(base - token, base - token)] = (blanked if token == own else total) * p
         following = []
         for total, node, _, kept in beams:
             own = last[node]
@@ -106,13 +105,15 @@ def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[
         following += [(p, node, 0.0, p) for node, p in held.items()]
         following.sort(reverse=True)
         del following[width:]
+        if following[0][0] <= 0.0:  # a frame that allows nothing: scores of minus infinity
+            return [CtcHypothesis([], -math.inf, ctc_score=-math.inf)]
         least = following[0][0] * worst
         while following[-1][0] <= least:
             following.pop()
         for i, (total, node, _, _) in enumerate(following):
             if node < 0:
+                children[node] = len(parent)
                 key = -1 - node
-                children[key] = len(parent)
                 following[i] = (total, len(parent), 0.0, total)
                 parent.append(key // vocab)
                 last.append(key % vocab)
