@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from voxkit.masks import lengths_to_mask
-from voxkit.search.checks import check_frames
-from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.ops.checks import check_frames
 
 
 @dataclass
@@ -119,7 +119,15 @@ def _spans(path: list[int], emitted: list[float], tokens: list[int]) -> list[Tok
     return spans
 
 
-def spans_from_peaks(hypothesis: CtcHypothesis) -> list[TokenSpan]:
+class Peaked(Protocol):
+    """A search's hypothesis: tokens, the frame of each, their log-probabilities (may be empty)."""
+
+    tokens: list[int]
+    frames: list[int]
+    token_log_probs: list[float]
+
+
+def spans_from_peaks(hypothesis: Peaked) -> list[TokenSpan]:
     """CTC-peak times: what a search says without an alignment; every token lasts one frame."""
     scores = hypothesis.token_log_probs or [0.0] * len(hypothesis.tokens)
     return [TokenSpan(k, t, t + 1, p, p) for k, t, p in zip(hypothesis.tokens, hypothesis.frames, scores)]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from voxkit.masks import lengths_to_mask
-from voxkit.search.checks import check_frames
+from voxkit.ops.checks import check_frames
 from voxkit.search.hypotheses import CtcHypothesis
 
 

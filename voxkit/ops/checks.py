@@ -1,4 +1,4 @@
-"""Checks that every search makes of what it is given."""
+"""Checks that searches and alignments make of what they are given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 def check_frames(log_probs: Tensor, lengths: Tensor, blank: int) -> None:
     """log_probs [B, T, V] with lengths [B] in 0..T and a blank in 0..V-1, without NaN in valid frames; else ValueError."""
     if log_probs.dim() != 3:
-        raise ValueError(f"log_probs has shape {tuple(log_probs.shape)}: a search wants [batch, frames, tokens]")
+        raise ValueError(f"log_probs has shape {tuple(log_probs.shape)}: what is wanted is [batch, frames, tokens]")
     size, frames, vocab = log_probs.shape
     if lengths.shape != (size,):
         raise ValueError(f"lengths has shape {tuple(lengths.shape)} for a batch of {size}: one length per utterance is needed")
