@@ -43,12 +43,13 @@ ARROWS: dict[str, set[str]] = {
     "eval": {"text"},
     "runtime": {"audio", "text"},
     "doctor": set(),
+    "plot": {"train"},
     "recipe": _MODELS | {"data", "train", "search"},
     "infer": _RUN,
     "training": _RUN | {"infer"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"training", "infer", "export", "runtime", "serve", "doctor"},
+    "cli": _RUN | {"training", "infer", "export", "runtime", "serve", "doctor", "plot"},
 }
 
 WITHOUT_TORCH = {"eval", "runtime"}

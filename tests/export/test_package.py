@@ -11,6 +11,7 @@ from voxkit.audio.io import write_audio
 from voxkit.batch import Batch
 from voxkit.export.package import export_checkpoint
 from voxkit.export.parity import GateOptions, Utterance
+from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.runtime.onnx import OnnxRecognizer
 from voxkit.search.greedy import ctc_greedy
 
@@ -67,9 +68,12 @@ def test_file_by_runtime_and_by_torch(exported, tmp_path):
     (wave,) = waves(2.5)
     path = write_audio(tmp_path / "order.wav", wave, subtype="FLOAT")
     found = OnnxRecognizer(out, threads=1).transcribe(path)
-    assert found.text == torch_answer(checkpoint, [wave])[1][0] != ""
-    assert found.audio_duration == 2.5 and found.text == " ".join(w.word for w in found.words)
-    assert all(0 <= w.start < w.end <= 2.56 and 0 < w.confidence <= 1 for w in found.words)
+    expected = Recognizer(checkpoint.model, checkpoint.tokenizer).transcribe(path, SearchOptions(words=True))
+    assert found.text == expected.text != "" and found.tokens == expected.tokens and found.audio_duration == expected.audio_duration == 2.5
+    assert found.score == pytest.approx(expected.score, abs=0.1)
+    assert [w.word for w in found.words] == [w.word for w in expected.words]
+    for one, other in zip(found.words, expected.words):
+        assert (one.start, one.end, one.confidence) == pytest.approx((other.start, other.end, other.confidence), abs=1e-2)
     assert isinstance(OnnxRecognizer(out, int8=True, threads=1).transcribe(path).text, str)
 
 

@@ -37,7 +37,9 @@ def test_greedy_is_the_torch_one(seed):
     scores = torch.randn(40, 5, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
     (expected,) = torch_greedy(scores[None], torch.tensor([40]))
     found = ctc_greedy(scores.numpy())
-    assert found.tokens == expected.tokens and found.frames == list(expected.frames)
+    assert found.tokens == expected.tokens and found.starts == list(expected.frames)
+    assert all(start < end for start, end in zip(found.starts, found.ends))
+    assert all(end <= start for end, start in zip(found.ends, found.starts[1:]))
     np.testing.assert_allclose(found.token_log_probs, expected.token_log_probs, rtol=1e-5)
     assert found.score == pytest.approx(expected.score, rel=1e-5)
 

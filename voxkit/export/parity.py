@@ -149,7 +149,8 @@ def check_parity(graph: CtcGraph, folder: Path, names: Sequence[str], tokenizer:
 def noise(count: int = 4) -> list[Utterance]:
     """Stand-ins where there is no check set: the same noise each time, of several lengths, no transcripts."""
     generator = np.random.default_rng(0)
-    return [Utterance(f"noise-{i}", (0.1 * generator.standard_normal(16000 * (1 + 2 * i) + 37 * i)).astype(np.float32)) for i in range(count)]
+    sizes = [16000 * (1 + 2 * i) + 37 * i for i in range(count)]
+    return [Utterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
 
 
 def _listen(models: dict[str, Callable[[np.ndarray], np.ndarray]], tokenizer: Tokenizer,

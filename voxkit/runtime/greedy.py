@@ -8,10 +8,11 @@ import numpy as np
 
 
 class Path(NamedTuple):
-    """Tokens, the frame each begins at, the log-probability of its best frame, and that of the whole path."""
+    """Tokens, the frames each begins at and ends before, the log-probability of its best frame, and that of the whole path."""
 
     tokens: list[int]
-    frames: list[int]
+    starts: list[int]
+    ends: list[int]
     token_log_probs: list[float]
     score: float
 
@@ -19,13 +20,14 @@ class Path(NamedTuple):
 def ctc_greedy(log_probs: np.ndarray, blank: int = 0) -> Path:
     """log_probs [T, V] of one utterance → the best token of every frame, repetitions and blanks taken out."""
     if not len(log_probs):
-        return Path([], [], [], 0.0)
+        return Path([], [], [], [], 0.0)
     path, best = log_probs.argmax(-1), log_probs.max(-1)
-    starts = path != blank
-    starts[1:] &= path[1:] != path[:-1]
-    frames = np.flatnonzero(starts)
     inside = path != blank
-    run = np.cumsum(starts) - 1
-    peaks = np.full(len(frames), -np.inf, dtype=best.dtype)
-    np.maximum.at(peaks, run[inside], best[inside])
-    return Path(path[frames].tolist(), frames.tolist(), peaks.tolist(), float(best.sum()))
+    changed = path[1:] != path[:-1]
+    first, last = inside.copy(), inside.copy()
+    first[1:] &= changed
+    last[:-1] &= changed
+    starts = np.flatnonzero(first)
+    peaks = np.full(len(starts), -np.inf, dtype=best.dtype)
+    np.maximum.at(peaks, np.cumsum(first)[inside] - 1, best[inside])
+    return Path(path[starts].tolist(), starts.tolist(), (np.flatnonzero(last) + 1).tolist(), peaks.tolist(), float(best.sum()))

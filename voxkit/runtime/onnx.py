@@ -16,8 +16,9 @@ import numpy as np
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.optional import require
 from voxkit.runtime.audio import RATE, read_audio
+from voxkit.runtime.greedy import Path as GreedyPath
 from voxkit.runtime.greedy import ctc_greedy
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.tokenizer import BOS, EOS, Tokenizer
 
 
 class OnnxRecognizer:
@@ -42,8 +43,8 @@ class OnnxRecognizer:
         self.session = open_session(self.folder / name, threads, device)
         self.tokenizer = Tokenizer.load(self.folder)
         if self.tokenizer.vocab_size != self.meta["vocab_size"]:
-            raise ValueError(f"{self.folder}: the tokenizer has {self.tokenizer.vocab_size} pieces and the model {self.meta['vocab_size']}: "
-                             "files of two exports?")
+            raise ValueError(f"{self.folder}: the tokenizer has {self.tokenizer.vocab_size} pieces and the model "
+                             f"{self.meta['vocab_size']}: files of two exports?")
 
     @property
     def seconds_per_frame(self) -> float:
@@ -86,23 +87,26 @@ class OnnxRecognizer:
 
     def _hypothesis(self, log_probs: np.ndarray, duration: float) -> Hypothesis:
         found = ctc_greedy(log_probs)
-        words = self._words(found.tokens, found.frames, found.token_log_probs, len(log_probs))
-        return Hypothesis(self.tokenizer.decode(found.tokens), words, found.score, found.tokens, duration)
+        tokens = [token for token in found.tokens if token not in (BOS, EOS)]
+        return Hypothesis(self.tokenizer.decode(tokens), self._words(found, duration), found.score, tokens, duration)
 
-    def _words(self, tokens: list[int], frames: list[int], scores: list[float], count: int) -> list[Word]:
-        """A word begins at its first token's frame and ends where the next token begins; its confidence is the mean of its tokens'."""
+    def _words(self, found: GreedyPath, duration: float) -> list[Word]:
+        """As voxkit.align.words makes them of a CTC alignment, which greedy search's best path is: a word's frames are those of its
+        tokens, its confidence is the geometric mean of their peaks."""
         groups: list[list[int]] = []
-        for i, token in enumerate(tokens):
+        for i, token in enumerate(found.tokens):
+            if token in (BOS, EOS):
+                continue
             if self.tokenizer.word_starts[token] or not groups:
                 groups.append([])
             groups[-1].append(i)
-        words = []
+        words, step = [], self.seconds_per_frame
         for group in groups:
-            text = self.tokenizer.decode([tokens[i] for i in group])
+            text = "".join(self.tokenizer.pieces[found.tokens[i]] for i in group).replace("▁", "")
             if text:
-                after = frames[group[-1] + 1] if group[-1] + 1 < len(frames) else count
-                step = self.seconds_per_frame
-                words.append(Word(text, frames[group[0]] * step, after * step, float(np.exp([scores[i] for i in group]).mean())))
+                start, end = found.starts[group[0]] * step, found.ends[group[-1]] * step
+                confidence = float(np.exp(np.mean([found.token_log_probs[i] for i in group])))
+                words.append(Word(text, min(start, duration), min(end, duration), min(1.0, confidence)))
         return words
 
 

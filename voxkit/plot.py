@@ -1,0 +1,142 @@
+"""Pictures of training: curves of metrics.json, weights of the layer mix. Matplotlib is optional and draws to memory only."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voxkit.config import load
+from voxkit.optional import require
+from voxkit.train.checkpoint import read_weights
+from voxkit.train.logging import read_metrics
+from voxkit.train.run_dir import latest_run
+
+PARTS = ("ctc", "attention", "quantity", "cross_entropy")  # of the loss, drawn thin where a run has them
+
+
+def find_run(path: str | os.PathLike) -> Path:
+    """The run directory that a path means: itself, or for `exp/stage1` the newest `exp/<date_time>_stage1`.
+
+    Raises:
+        ValueError: none there, or one without metrics.json.
+    """
+    path = Path(path)
+    run = path if path.exists() else latest_run(path.parent, path.name)
+    if run is None or not (run / "metrics.json").is_file():
+        raise ValueError(f"no metrics.json in {run or path}: it is no run directory, or training has not begun")
+    return run
+
+
+def plot_curves(runs: Sequence[str | os.PathLike], out: str | os.PathLike, *, overlay: bool = False, title: str = "") -> Path:
+    """Loss, word error rate on dev and learning rate by step, as one PNG.
+
+    Args:
+        runs: run directories; by default the stages of one training, one after the other.
+        out: written atomically.
+        overlay: all begin at step 0, to compare.
+
+    Raises:
+        ValueError: a path without metrics; MissingPackage: matplotlib is not installed.
+    """
+    figure = _figure(8, 8)
+    axes = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.3])
+    offset = 0
+    for index, path in enumerate(runs):
+        run = find_run(path)
+        records = read_metrics(run / "metrics.json")
+        colour, label = f"C{index % 10}", run.name
+        if not overlay and index:
+            for axis in axes:
+                axis.axvline(offset, color="0.7", linewidth=0.8, zorder=0)
+        _draw(axes, records, offset, colour, label, parts=not overlay)
+        if not overlay:
+            offset += max((r.get("step", 0) for r in records), default=0)
+    for axis, name in zip(axes, ("loss", "WER on dev (%)", "learning rate")):
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3)
+    axes[1].set_ylim(bottom=0)
+    axes[2].set_xlabel("step")
+    axes[0].legend(fontsize=8)
+    axes[0].set_title(title)
+    return _save(figure, out)
+
+
+def plot_mix(checkpoint: Path, out: str | os.PathLike) -> Path:
+    """The learned weights of a checkpoint's layer mix, as one PNG.
+
+    Raises:
+        ValueError: a model without layer mix; MissingPackage: matplotlib is not installed.
+    """
+    weights = mix_weights(checkpoint)
+    figure = _figure(max(4.0, 0.4 * len(weights) + 2), 3.2)
+    axis = figure.subplots()
+    axis.bar(range(len(weights)), list(weights.values()))
+    axis.axhline(1 / len(weights), color="0.5", linewidth=0.8, linestyle="--", label="equal")
+    axis.set_xticks(range(len(weights)), [str(state) for state in weights])
+    axis.set_xlabel("state of the pretrained encoder (0 = what enters layer 1)")
+    axis.set_ylabel("weight")
+    axis.legend(fontsize=8)
+    return _save(figure, out)
+
+
+def mix_weights(checkpoint: Path) -> dict[int, float]:
+    """State of the pretrained encoder → its weight in the mix; they sum to one.
+
+    Raises:
+        ValueError: the model has no layer mix.
+    """
+    state = read_weights(checkpoint, "auto")
+    if "front_end.mix.logits" not in state:
+        raise ValueError(f"{checkpoint}: the model has no layer mix; only a pretrained front end has one")
+    logits = state["front_end.mix.logits"].double().numpy()
+    weights = np.exp(logits - logits.max())
+    weights /= weights.sum()
+    chosen = load(checkpoint / "config.yaml").model.front_end.pretrained.get("states") or range(len(weights))
+    return {int(i): float(w) for i, w in zip(sorted(chosen), weights)}
+
+
+def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool) -> None:
+    def line(axis: Any, kind: str, key: str, scale: float = 1.0, **style: Any) -> None:
+        points = [(r["step"] + offset, scale * r[key]) for r in records if r.get("kind") == kind and isinstance(r.get(key), (int, float))]
+        if points:
+            axis.plot(*zip(*points), **style)
+
+    line(axes[0], "train", "loss", color=colour, label=label)
+    line(axes[0], "validation", "loss", color=colour, linestyle="--", marker="o", markersize=3, label=f"{label}, dev")
+    for part, style in zip(PARTS, (":", "-.", (0, (1, 3)), (0, (5, 5)))) if parts else ():
+        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=part)
+    line(axes[1], "validation", "wer", 100.0, color=colour, marker="o", markersize=3, label=label)
+    line(axes[2], "train", "lr", color=colour)
+
+
+def _figure(width: float, height: float) -> Any:
+    require("matplotlib", "plot", why="voxkit plot")
+    from matplotlib.figure import Figure  # no pyplot: it would choose a window system
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Any, out: str | os.PathLike) -> Path:
+    """PNG under a temporary name, then renamed."""
+    out = Path(out)
+    if out.suffix != ".png":
+        raise ValueError(f"{out}: pictures are written as PNG; give a name that ends in .png")
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png", dpi=120)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(memory.getvalue())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, out)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return out
