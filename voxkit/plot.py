@@ -54,7 +54,7 @@ def plot_curves(runs: Sequence[str | os.PathLike], out: str | os.PathLike, *, ov
         if not overlay and index:
             for axis in axes:
                 axis.axvline(offset, color="0.7", linewidth=0.8, zorder=0)
-        _draw(axes, records, offset, colour, label, parts=not overlay)
+        _draw(axes, records, offset, colour, label, parts=not overlay, first=index == 0)
         if not overlay:
             offset += max((r.get("step", 0) for r in records), default=0)
     for axis, name in zip(axes, ("loss", "WER on dev (%)", "learning rate")):
@@ -101,7 +101,7 @@ def mix_weights(checkpoint: Path) -> dict[int, float]:
     return {int(i): float(w) for i, w in zip(sorted(chosen), weights)}
 
 
-def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool) -> None:
+def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool, first: bool) -> None:
     def line(axis: Any, kind: str, key: str, scale: float = 1.0, **style: Any) -> None:
         points = [(r["step"] + offset, scale * r[key]) for r in records if r.get("kind") == kind and isinstance(r.get(key), (int, float))]
         if points:
@@ -110,7 +110,7 @@ def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, la
     line(axes[0], "train", "loss", color=colour, label=label)
     line(axes[0], "validation", "loss", color=colour, linestyle="--", marker="o", markersize=3, label=f"{label}, dev")
     for part, style in zip(PARTS, (":", "-.", (0, (1, 3)), (0, (5, 5)))) if parts else ():
-        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=part)
+        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=part if first else None)
     line(axes[1], "validation", "wer", 100.0, color=colour, marker="o", markersize=3, label=label)
     line(axes[2], "train", "lr", color=colour)
 
