@@ -54,7 +54,7 @@ class Fbank(nn.Module):
         self.register_buffer("window", window.float(), persistent=False)  # [400]
         self.register_buffer("basis", basis.float(), persistent=False)  # [400, 512]
         self.register_buffer("mel", mel.T.float().contiguous(), persistent=False)  # [256, bins]
-        self._kaldifeat: object | None = None
+        self._kaldifeat: tuple[torch.device, Callable[[Tensor], Tensor]] | None = None  # a tuple, so that it is no submodule
 
     @staticmethod
     def num_frames(samples: Tensor | int) -> Tensor | int:
@@ -141,7 +141,7 @@ def _torchaudio(module: Fbank) -> Callable[[Tensor], Tensor]:
 
 def _kaldifeat(module: Fbank) -> Callable[[Tensor], Tensor]:
     device = module.mel.device
-    if module._kaldifeat is None or module._kaldifeat.device != device:  # type: ignore[attr-defined]
+    if module._kaldifeat is None or module._kaldifeat[0] != device:
         kaldifeat = require("kaldifeat", why="fbank backend kaldifeat")
         options = kaldifeat.FbankOptions()
         options.device = device
@@ -151,9 +151,8 @@ def _kaldifeat(module: Fbank) -> Callable[[Tensor], Tensor]:
         options.mel_opts.num_bins = module.num_bins
         options.mel_opts.low_freq = module.low_freq
         options.mel_opts.high_freq = module.high_freq
-        module._kaldifeat = kaldifeat.Fbank(options)
-        module._kaldifeat.device = device
-    return module._kaldifeat  # type: ignore[return-value]
+        module._kaldifeat = (device, kaldifeat.Fbank(options))
+    return module._kaldifeat[1]
 
 
 BACKENDS: dict[str, Callable[[Fbank], Callable[[Tensor], Tensor]]] = {
