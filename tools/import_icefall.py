@@ -1,18 +1,21 @@
 #!/usr/bin/env python3
 """Turn an icefall Zipformer checkpoint into a voxkit one, with the same output.
 
-    python tools/import_icefall.py epoch-30-avg-9.pt --out models/zipformer --tokens data/lang_bpe_500/bpe.model
+    python tools/import_icefall.py exp/pretrained.pt --out models/zipformer --bpe-model data/lang_bpe_500/bpe.model
 
 Reads what icefall's recipes egs/*/ASR/zipformer write: checkpoint-*.pt and epoch-*.pt ({"model": state_dict, ...}), averaged or exported
 models (pretrained.pt), bare state dicts. Widths, layers, kernels and causality are read off the parameter shapes; what shapes do not
 say (downsampling factors, query head width where heads differ, chunk sizes) has icefall's defaults and can be given under icefall's
 names: --downsampling-factor 1,2,4,8,4,2. Front end, encoder and CTC head are taken; a transducer's decoder and joiner and an attention
 decoder are left out, with a notice; any other parameter that has no place here is an error that names it.
+Several checkpoints are averaged. icefall's tokenizer has three special tokens (<blk>, <sos/eos>, <unk>), voxkit's four: with --bpe-model
+the vocabulary and the CTC head get a fourth, which is never emitted.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import sys
 from collections.abc import Mapping
@@ -24,13 +27,13 @@ from torch import Tensor
 
 from voxkit.encoders.zipformer import ZipformerConfig
 
-
 # icefall's names → ours; a layer's parts, then what is inside them
 _FRONT_END = {"conv.0": "conv1", "conv.4": "conv2", "conv.7": "conv3", "convnext.depthwise_conv": "convnext.depthwise",
               "convnext.pointwise_conv1": "convnext.pointwise1", "convnext.pointwise_conv2": "convnext.pointwise2", "out": "out",
               "out_norm": "norm"}
-_CONVOLUTION = {"in_proj": "in_proj", "out_proj": "out_proj", "depthwise_conv": "depthwise", "depthwise_conv.causal_conv": "depthwise.causal",
-                "depthwise_conv.chunkwise_conv": "depthwise.chunkwise", "depthwise_conv.chunkwise_conv_scale": "depthwise.edge_scale"}
+_CONVOLUTION = {"in_proj": "in_proj", "out_proj": "out_proj", "depthwise_conv": "depthwise",
+                "depthwise_conv.causal_conv": "depthwise.causal", "depthwise_conv.chunkwise_conv": "depthwise.chunkwise",
+                "depthwise_conv.chunkwise_conv_scale": "depthwise.edge_scale"}
 _PROJECTIONS = {"in_proj": "in_proj", "out_proj": "out_proj"}
 _LAYER: dict[str, tuple[str, dict[str, str]]] = {
     "self_attn_weights": ("attention_weights", {"in_proj": "in_proj", "linear_pos": "linear_pos"}),
@@ -41,8 +44,9 @@ _LAYER: dict[str, tuple[str, dict[str, str]]] = {
     "bypass": ("bypass", {"bypass_scale": "scale"}), "bypass_mid": ("bypass_mid", {"bypass_scale": "scale"}),
     "norm": ("norm", {"bias": "bias", "log_scale": "log_scale"}),
 }
-_LEFT_OUT = {"decoder": "the transducer's prediction network", "joiner": "the transducer's joiner", "simple_am_proj": "the transducer's simple loss",
-             "simple_lm_proj": "the transducer's simple loss", "attention_decoder": "the attention decoder"}
+_LEFT_OUT = {"decoder": "the transducer's prediction network", "joiner": "the transducer's joiner",
+             "simple_am_proj": "the transducer's simple loss", "simple_lm_proj": "the transducer's simple loss",
+             "attention_decoder": "the attention decoder"}
 _CHUNKS = {"chunk_size": [16, 32, 64, -1], "left_context_frames": [64, 128, 256, -1]}  # icefall's own, where the checkpoint is causal
 _STACK_KWARGS = {"downsampling_factor": "downsampling_factor", "num_encoder_layers": "num_layers", "encoder_dim": "encoder_dim",
                  "encoder_unmasked_dim": "unmasked_dim", "num_heads": "num_heads", "feedforward_dim": "feedforward_dim",
@@ -80,7 +84,7 @@ def infer_config(state: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> Zipf
     """The architecture, from parameter shapes and icefall's constructor arguments.
 
     Raises:
-        ValueError: no Zipformer; an argument that does not exist here or says otherwise than the shapes; heads that cannot be told.
+        ValueError: an argument that does not exist here or says otherwise than the shapes; heads that cannot be told.
     """
     unknown = sorted(set(kwargs) - set(_STACK_KWARGS) - set(_OTHER_KWARGS))
     if unknown:
@@ -89,9 +93,6 @@ def infer_config(state: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> Zipf
     for name in state:
         if found := _STACK.fullmatch(name):
             layers.setdefault(int(found[1]), set()).add(int(found[2]))
-    if not layers or "encoder_embed.out.weight" not in state:
-        raise ValueError("no Zipformer in this checkpoint: it has no encoder.encoders.*.layers.* or no encoder_embed.out.weight; "
-                         f"its names start with {', '.join(sorted({n.split('.')[0] for n in state}))}")
     given = {ours: _list(kwargs[name], len(layers), name) for name, ours in _STACK_KWARGS.items() if name in kwargs}
     stacks: list[dict[str, int]] = []
     for i in sorted(layers):
@@ -100,7 +101,7 @@ def infer_config(state: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> Zipf
         stacks.append(_infer_stack(state, i, start, len(layers[i]), own))
     causal = any(name.endswith("chunkwise_conv_scale") for name in state)
     if bool(kwargs.get("causal", causal)) != causal:
-        raise ValueError(f"causal: given as {kwargs['causal']}, but the checkpoint's convolutions are{'' if causal else ' not'} chunk-causal")
+        raise ValueError(f"causal: given as {kwargs['causal']}, but the convolutions are{'' if causal else ' not'} chunk-causal")
     config = ZipformerConfig(input_dim=state["encoder_embed.out.weight"].shape[0], causal=causal, isolate_padding=False,
                              **{name: [stack[name] for stack in stacks] for name in stacks[0]})
     config.pos_dim = state[start + "self_attn_weights.linear_pos.weight"].shape[1]
@@ -124,8 +125,8 @@ def _infer_stack(state: Mapping[str, Tensor], index: int, start: str, count: int
     convolution = start + "conv_module1.depthwise_conv."
     kernel = state[convolution + "weight" if convolution + "weight" in state else convolution + "chunkwise_conv.weight"].shape[-1]
     factor = state.get(f"encoder.encoders.{index}.downsample.bias")
-    attention, positions = state[start + "self_attn_weights.in_proj.weight"].shape[0], state[start + "self_attn_weights.linear_pos.weight"].shape[0]
-    values = state[start + "self_attn1.in_proj.weight"].shape[0]
+    attention, positions, values = (state[f"{start}{part}.weight"].shape[0] for part in
+                                    ("self_attn_weights.in_proj", "self_attn_weights.linear_pos", "self_attn1.in_proj"))
     heads = given.get("num_heads") or positions // given.get("pos_head_dim", 4)
     if not heads or positions % heads or values % heads or attention % heads or (attention - positions) // heads % 2:
         raise ValueError(f"stack {index}: {heads} heads do not fit its shapes; give num_heads (or pos_head_dim, 4 where it is not given)")
@@ -153,7 +154,7 @@ def import_state_dict(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | N
         `encoder.*`, `ctc.*` (where there is a CTC head).
 
     Raises:
-        ValueError: as `infer_config`; parameters that have no place, all named.
+        ValueError: no Zipformer; as `infer_config`; parameters that have no place, all named.
     """
     state = {name.removeprefix("module."): value for name, value in state.items()}
     left_out = {name for name in state if name.split(".")[0] in _LEFT_OUT}
@@ -162,6 +163,9 @@ def import_state_dict(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | N
         if notices is not None:
             notices.append(f"left out: {top}.* ({_LEFT_OUT[top]}, {count} parameters)")
     taken = {name: rename(name) for name in state if name not in left_out}
+    if not any(_STACK.fullmatch(name) for name in state) or "encoder_embed.out.weight" not in state:
+        raise ValueError("no Zipformer in this checkpoint: it has no encoder.encoders.*.layers.* or no encoder_embed.out.weight; "
+                         f"its names start with {', '.join(sorted({n.split('.')[0] for n in state}))}")
     if strangers := [name for name, ours in taken.items() if ours is None]:
         raise ValueError(f"{len(strangers)} parameters have no place in voxkit's Zipformer: {', '.join(strangers)}")
     config = infer_config(state, kwargs or {})
@@ -179,3 +183,125 @@ def _list(value: Any, count: int, name: str) -> list[int]:
     if count and len(out) not in (1, count):
         raise ValueError(f"{name}: {len(out)} entries for {count} stacks")
     return out * count if count and len(out) == 1 else out
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The state dict in an icefall checkpoint; tensors alone are unpickled."""
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: not readable as tensors only ({error}); save its state dict alone: "
+                         "torch.save(torch.load(path, weights_only=False)['model'], new_path)") from error
+    for key in ("model", "state_dict"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(torch.is_tensor(v) for v in found.values()):
+        raise ValueError(f"{path}: no state dict in it (looked for 'model', 'state_dict' or the tensors themselves)")
+    return dict(found)
+
+
+def convert_tokenizer(path: Path) -> tuple[bytes, list[int]]:
+    """icefall's bpe.model with voxkit's special tokens, and which of icefall's ids each token was (-1: none)."""
+    from sentencepiece import sentencepiece_model_pb2 as pb
+
+    model = pb.ModelProto()
+    model.ParseFromString(path.read_bytes())
+    pieces = [(piece.piece, piece.score, piece.type) for piece in model.pieces]
+    if [piece[0] for piece in pieces[:3]] != ["<blk>", "<sos/eos>", "<unk>"]:
+        raise ValueError(f"{path}: an icefall tokenizer starts with <blk>, <sos/eos>, <unk>, not {[piece[0] for piece in pieces[:3]]}")
+    kind = pb.ModelProto.SentencePiece
+    special = [("<pad>", 0.0, kind.CONTROL), ("<s>", 0.0, kind.CONTROL), ("</s>", 0.0, kind.CONTROL), ("<unk>", 0.0, kind.UNKNOWN)]
+    del model.pieces[:]
+    for piece, score, type_ in special + pieces[3:]:
+        model.pieces.add(piece=piece, score=score, type=type_)
+    spec = model.trainer_spec
+    spec.pad_id, spec.bos_id, spec.eos_id, spec.unk_id, spec.vocab_size = 0, 1, 2, 3, len(model.pieces)
+    spec.pad_piece, spec.bos_piece, spec.eos_piece, spec.unk_piece = "<pad>", "<s>", "</s>", "<unk>"
+    del spec.user_defined_symbols[:]
+    return model.SerializeToString(), [0, 1, -1, 2, *range(3, len(pieces))]
+
+
+def write_checkpoint(out: Path, config: ZipformerConfig, state: dict[str, Tensor], feature_dim: int, source: str,
+                     tokenizer: Path | None, notices: list[str]) -> None:
+    """A voxkit checkpoint directory: config.yaml, model.safetensors, meta.json, and tokenizer.model where there is a tokenizer."""
+    from voxkit import config as configuration
+    from voxkit.encoders.front_end import FrontEndConfig
+    from voxkit.models.voxformer import VoxFormer, VoxFormerConfig
+    from voxkit.train.checkpoint import write_state
+
+    model_bytes = b""
+    if "ctc.weight" not in state:
+        notices.append("no CTC head (ctc_output) in the checkpoint: the new one is untrained; only the encoder is of use")
+        state = {**state, "ctc.weight": torch.zeros(500, config.output_dim), "ctc.bias": torch.zeros(500)}
+    elif tokenizer is not None:
+        model_bytes, ids = convert_tokenizer(tokenizer)
+        if len(ids) != len(state["ctc.bias"]) + 1:
+            raise ValueError(f"{tokenizer} has {len(ids) - 1} tokens, the CTC head {len(state['ctc.bias'])}: not the model's tokenizer")
+        rows = torch.tensor(ids).clamp(min=0)
+        state = {**state, "ctc.weight": state["ctc.weight"][rows], "ctc.bias": state["ctc.bias"][rows]}
+        state["ctc.weight"][ids.index(-1)] = 0.0
+        state["ctc.bias"][ids.index(-1)] = -1e4
+    front_end: dict[str, Any] = {"kind": "fbank", "fbank_bins": feature_dim, "subsampling_dim": config.input_dim}
+    if "isolate_padding" in {field.name for field in dataclasses.fields(FrontEndConfig)}:
+        front_end["isolate_padding"] = False
+    options = {"vocab_size": len(state["ctc.bias"]), "front_end": front_end, "encoder": dataclasses.asdict(config),
+               "loss": {"attention": 0.0, "start_attention": 0.0, "ctc": 1.0, "start_ctc": 1.0}}
+    model_config = configuration.structure(VoxFormerConfig, options, "model")
+    model = VoxFormer(model_config)
+    model.load_state_dict(state)
+
+    def save_extra(directory: Path) -> None:
+        configuration.save({"name": out.name, "system": "voxformer", "model": model_config}, directory / "config.yaml")
+        if model_bytes:
+            (directory / "tokenizer.model").write_bytes(model_bytes)
+
+    write_state(out, model.state_dict(), {"step": 0, "source": source, "notices": notices, "left_out": []}, save_extra=save_extra)
+
+
+def feature_dim(state: Mapping[str, Tensor], given: int | None) -> int:
+    """Mel bins that the front end takes: 80 where they fit, as several numbers may."""
+    bins = state["front_end.subsampling.out.weight"].shape[1] // state["front_end.subsampling.conv3.weight"].shape[0]
+    fitting = [n for n in range(7, 400) if ((n - 1) // 2 - 1) // 2 == bins]
+    if given is not None and given not in fitting:
+        raise ValueError(f"feature_dim: given as {given}, but the front end takes {' or '.join(map(str, fitting))}")
+    return given or (80 if 80 in fitting else fitting[0])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints", nargs="+", type=Path, help="icefall checkpoints; several are averaged")
+    parser.add_argument("--out", type=Path, required=True, help="directory to write")
+    parser.add_argument("--bpe-model", type=Path, help="icefall's bpe.model, for decoding to text")
+    names = [*_STACK_KWARGS, *_OTHER_KWARGS]
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", help="as in icefall; needed where shapes do not tell")
+    options = parser.parse_args(argv)
+    kwargs = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    for name in kwargs:
+        if name == "causal":
+            kwargs[name] = str(kwargs[name]).lower() in ("1", "true", "yes", "t", "y")
+        elif name in _OTHER_KWARGS and name not in _CHUNKS:
+            kwargs[name] = float(kwargs[name]) if name in ("dropout", "warmup_batches") else int(kwargs[name])
+    notices: list[str] = []
+    try:
+        states = [read_checkpoint(path) for path in options.checkpoints]
+        if len({frozenset(state) for state in states}) > 1:
+            raise ValueError("the checkpoints have different parameters and cannot be averaged")
+        state = {name: torch.stack([s[name].float() for s in states]).mean(0) if len(states) > 1 else states[0][name] for name in states[0]}
+        config, ours = import_state_dict(state, kwargs, notices=notices)
+        mel_bins = feature_dim(ours, kwargs.get("feature_dim"))
+        write_checkpoint(options.out, config, ours, mel_bins, ", ".join(p.name for p in options.checkpoints), options.bpe_model, notices)
+    except ValueError as error:
+        print(f"import_icefall: {error}", file=sys.stderr)
+        return 1
+    for notice in notices:
+        print(notice)
+    print(f"{options.out}: {sum(v.numel() for v in ours.values())} parameters, {mel_bins} mel bins, "
+          f"{'causal' if config.causal else 'not causal'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,8 +36,9 @@ class CompactPositions(nn.Module):
 
     def _compute(self, length: int) -> Tensor:
         """[2 length - 1, dim] for distances -(length - 1) ... length - 1."""
-        offset = torch.arange(-(length - 1), length, dtype=torch.float32)[:, None]
-        frequencies = 1 + torch.arange(self.dim // 2)
+        device = self.table.device if hasattr(self, "table") else None
+        offset = torch.arange(-(length - 1), length, dtype=torch.float32, device=device)[:, None]
+        frequencies = 1 + torch.arange(self.dim // 2, device=device)
         stretch = self.dim ** 0.5
         squeezed = stretch * offset.sign() * ((offset.abs() + stretch).log() - math.log(stretch))
         angle = (squeezed / (self.dim / (2 * math.pi))).atan()
@@ -47,6 +48,8 @@ class CompactPositions(nn.Module):
 
     def forward(self, size: int, left: int = 0) -> Tensor:
         """Positions of `left + size` keys as `size` queries see them: [left + 2 size - 1, dim], distances from -(left + size - 1) up."""
+        if torch.compiler.is_exporting():  # any length
+            return self._compute(left + size)[:left + 2 * size - 1].to(self.table)
         if left + size > (self.table.shape[0] + 1) // 2:
             self.table = self._compute(2 * (left + size)).to(self.table)
         centre = self.table.shape[0] // 2
@@ -54,15 +57,13 @@ class CompactPositions(nn.Module):
 
 
 def relative_to_absolute(x: Tensor, keys: int) -> Tensor:
-    """[..., T, keys + T - 1] by relative position → [..., T, keys]: entry (t, s) is x[t, T - 1 - t + s]. A view where it can be."""
+    """[..., T, keys + T - 1] by relative position → [..., T, keys]: entry (t, s) is x[t, T - 1 - t + s]. A view, but in exports."""
     size, width = x.shape[-2:]
-    if not (torch.compiler.is_exporting() or torch.jit.is_tracing()):
-        x = x.contiguous()
-        return x.as_strided((*x.shape[:-1], keys), (*x.stride()[:-2], width - 1, 1), x.storage_offset() + size - 1)
-    if size == 1:
-        return x
-    flat = x.flatten(-2)[..., size - 1:size - 1 + size * (width - 1)]
-    return flat.unflatten(-1, (size, width - 1))[..., :keys]
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        index = torch.arange(size - 1, -1, -1, device=x.device)[:, None] + torch.arange(keys, device=x.device)
+        return x.gather(-1, index.expand(*x.shape[:-1], keys))
+    x = x.contiguous()
+    return x.as_strided((*x.shape[:-1], keys), (*x.stride()[:-2], width - 1, 1), x.storage_offset() + size - 1)
 
 
 class _MaskedSoftmax(torch.autograd.Function):

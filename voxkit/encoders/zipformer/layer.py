@@ -187,7 +187,7 @@ class ZipformerLayer(Scheduled):
         return (torch.rand(x.shape[0], 1, 1, device=x.device) > rate).to(x.dtype) if rate > 0 else None
 
     def empty_cache(self, batch_size: int, left: int, device: torch.device | str | None = None) -> list[Tensor]:
-        """State before the first frame: keys, gated frames, values (twice) [B, left, width], convolution inputs (twice) [B, D, kernel // 2]."""
+        """State before the first frame: keys, gated frames, values (twice) [B, left, width], convolution inputs (twice) [B, D, K // 2]."""
         w = self.attention_weights
         dim = self.norm.bias.shape[0]
         values = self.attention1.in_proj.out_features

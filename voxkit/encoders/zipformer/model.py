@@ -72,7 +72,7 @@ class Zipformer(nn.Module):
         return lengths if self.downsample_output is None else (lengths + 1) // 2
 
     def set_chunk(self, chunk: int, left_context: int = -1) -> None:
-        """What evaluation and streaming use; frames of the input, -1 = everything. left_context is rounded down to whole chunks, at least one.
+        """What evaluation and streaming use; frames of the input, -1 = everything. left_context is rounded down to whole chunks.
 
         Raises:
             ValueError: no causal model, or a chunk that the downsampling factors do not divide.
@@ -161,18 +161,18 @@ class Zipformer(nn.Module):
         return chunk, max(1, left // chunk) * chunk
 
     def _feature_masks(self, x: Tensor) -> list[Tensor] | None:
-        """In training, in an eighth of the sequences the upper half of the channels beyond unmasked_dim is zero in all stacks, and the
-        lower half of them in another eighth or so; [B, 1, D] per stack."""
+        """[B, 1, D] per stack, in training: in an eighth of the sequences all channels beyond unmasked_dim are zero, in another eighth
+        or so the upper half of them; alike in all stacks."""
         if not self.training:
             return None
         keep = torch.rand(x.shape[0], 1, 2, device=x.device) > 0.125
-        upper, both = keep[..., :1], keep.all(-1, keepdim=True)
+        first, both = keep[..., :1], keep.all(-1, keepdim=True)
         masks = []
         for stack in self.stacks:
             low = stack.unmasked_dim
             middle = low + (stack.dim - low) // 2
             mask = torch.ones(x.shape[0], 1, stack.dim, dtype=x.dtype, device=x.device)
-            mask[..., low:middle] = upper
+            mask[..., low:middle] = first
             mask[..., middle:] = both
             masks.append(mask)
         return masks

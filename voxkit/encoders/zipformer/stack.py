@@ -35,7 +35,9 @@ class Downsample(nn.Module):
         factor, size = self.factor, x.shape[1]
         weights = self.bias.softmax(0).to(x.dtype)
         count = (size + factor - 1) // factor
-        if torch.compiler.is_exporting() or count * factor != size:  # a graph must do for every size
+        if torch.compiler.is_exporting():  # a graph must do for every size
+            x = x.index_select(1, torch.arange(count * factor, device=x.device).clamp(max=size - 1))
+        elif count * factor != size:
             x = torch.cat((x, x[:, -1:].expand(-1, count * factor - size, -1)), dim=1)
         x = x.unflatten(1, (count, factor))
         if lengths is None:
@@ -53,6 +55,8 @@ class Downsample(nn.Module):
 
 def upsample(x: Tensor, factor: int, size: int) -> Tensor:
     """[B, T, D] → [B, size, D], each frame `factor` times."""
+    if torch.compiler.is_exporting():
+        return x.index_select(1, torch.arange(size, device=x.device) // factor)
     batch, count, dim = x.shape
     return x[:, :, None].expand(batch, count, factor, dim).reshape(batch, count * factor, dim)[:, :size]
 
