@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
     target, report = export_checkpoint(loaded, args.out, heard, int8=args.int8, options=options)
     on = f"{report.utterances} utterances of {', '.join(args.check)}" if heard else "noise (give --check SET for text and WER)"
     print(format_table(report.rows(), title=f"{loaded.path} on {on}, {report.seconds:.0f} s, {report.threads} thread(s)"))
+    if len(heard) > report.utterances:
+        print(f"left out, longer than the model takes: {len(heard) - report.utterances} of {len(heard)} utterances")
     if report.problems:
         print("\n".join(["voxkit export: the gate failed:", *(f"  {problem}" for problem in report.problems), f"  files: {target}"]),
               file=sys.stderr)

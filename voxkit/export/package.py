@@ -24,6 +24,8 @@ from voxkit.export.quantise import quantise_int8
 from voxkit.infer.checkpoint import Loaded
 from voxkit.optional import require
 
+_MEASURED = 4  # utterances that tell which matrices do not bear INT8
+
 
 def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance] = (), *, int8: bool = True,
                       options: GateOptions | None = None) -> tuple[Path, GateReport]:
@@ -55,13 +57,15 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     part.mkdir(parents=True)
     try:
         graph = export_onnx(model, part / "model.onnx")
+        meta = _describe(loaded)
+        heard = [u for u in utterances if len(u.audio) <= meta["max_samples"]] if utterances else noise()
         if int8:
-            quantise_int8(part / "model.onnx", part / "model.int8.onnx")
+            measured = sorted((u.audio for u in heard if len(u.audio) >= MIN_SAMPLES), key=len)[:_MEASURED]
+            kept = quantise_int8(part / "model.onnx", part / "model.int8.onnx", measured)
+            meta["float32_in_int8"] = {name: round(error, 4) for name, error in kept.items()}
         names = [name for name in ("model.onnx", "model.int8.onnx") if (part / name).is_file()]
         loaded.tokenizer.save(part)
-        meta = _describe(loaded)
         _write_meta(part, meta, names)
-        heard = [u for u in utterances if len(u.audio) <= meta["max_samples"]] if utterances else noise()
         report = check_parity(graph, part, names, loaded.tokenizer, heard, options)
         meta["gate"] = {"on": "speech" if utterances else "noise", "utterances": report.utterances, "seconds": round(report.seconds, 2),
                         "threads": report.threads, "torch": report.torch_row,

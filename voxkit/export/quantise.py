@@ -1,4 +1,9 @@
-"""INT8 weights for what is a matrix product; activations are quantised as they come (dynamic quantisation)."""
+"""INT8 weights for what is a matrix product; activations are quantised as they come (dynamic quantisation).
+
+One scale serves all frames of an activation. Where an encoder has a few dimensions a hundred times larger than the rest (Whisper's
+upper layers; "massive activations", Sun et al. 2024, arXiv 2402.17762), that scale leaves the ordinary frames next to nothing, and
+one such matrix spoils every text. They are found by measuring, and stay in float32.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +12,90 @@ import io
 import logging
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from voxkit.optional import require
 
+KEEP_ABOVE = 0.1  # error of a frame, relative to its size, above which a matrix product stays in float32
 
-def quantise_int8(source: str | os.PathLike, target: str | os.PathLike) -> None:
+
+def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: Sequence[np.ndarray] = ()) -> dict[str, float]:
     """Write `target`, the ONNX model `source` with the constant matrices of its MatMul and Gemm nodes as INT8, a scale per column.
 
-    Convolutions, the filterbank and everything between two activations stay float32: they are small or care about their range.
+    Convolutions, the filterbank and products of two activations stay float32: they are small, or care about their range.
+
+    Args:
+        audios: [S] float32 at 16 kHz, to measure on; none = nothing is kept.
+
+    Returns:
+        The nodes that stay in float32 because of their activations, with their error.
 
     Raises:
         MissingPackage: onnx or onnxruntime is not installed.
     """
-    require("onnx", "export", why="quantisation")
+    onnx = require("onnx", "export", why="quantisation")
     quantization = require("onnxruntime.quantization", "export", why="quantisation")
+    model = onnx.load(os.fspath(source))
+    del model.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
+    kept = {name: error for name, error in activation_errors(model, audios).items() if error > KEEP_ABOVE}
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        plain = Path(scratch) / "model.onnx"
+        onnx.save(model, plain)
+        quantization.quantize_dynamic(plain, Path(target), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+                                      weight_type=quantization.QuantType.QInt8, nodes_to_exclude=list(kept))
+    return kept
+
+
+def activation_errors(model: Any, audios: Sequence[np.ndarray]) -> dict[str, float]:
+    """Node → what quantising its activation does to its output: |error| / |output| of a frame, mean over all frames of the audios.
+
+    Args:
+        model: an onnx.ModelProto of `export_onnx`.
+    """
     onnx = require("onnx", "export")
+    ort = require("onnxruntime", "export", why="quantisation")
+    weights = {i.name: i for i in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in weights]
+    inputs = list(dict.fromkeys(n.input[0] for n in nodes))
+    if not audios or not nodes:
+        return {}
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # fusions would take the inputs away
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    errors: dict[str, list[np.ndarray]] = {n.name: [] for n in nodes}
+    for audio in audios:
+        values = dict(zip(inputs, session.run(inputs, {"audio": audio[None], "lengths": np.array([len(audio)], dtype=np.int64)})))
+        for node in nodes:
+            weight = onnx.numpy_helper.to_array(weights[node.input[1]])
+            transposed = any(a.name == "transB" and a.i for a in node.attribute)
+            errors[node.name].append(_frame_errors(values[node.input[0]], weight.T if transposed else weight))
+    return {name: float(np.concatenate(parts).mean()) for name, parts in errors.items()}
+
+
+def _frame_errors(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """x [..., D] and weight [D, E] → [frames]: |(x' - x) weight| / |x weight|, x' as an 8-bit number per activation would have it."""
+    x = x.reshape(-1, x.shape[-1])
+    scale = (max(float(x.max()), 0.0) - min(float(x.min()), 0.0)) / 255 or 1.0
+    rounding = np.round(x / scale) * scale - x
+    return np.linalg.norm(rounding @ weight, axis=1) / np.maximum(np.linalg.norm(x @ weight, axis=1), 1e-9)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without its advice to pre-process, which the exporter's optimiser has done."""
     logger = logging.getLogger()
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it advises a pre-processing step that the exporter's optimiser has done
+    logger.setLevel(logging.ERROR)
     try:
-        with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
-            model = onnx.load(os.fspath(source))
-            del model.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
-            plain = Path(scratch) / "model.onnx"
-            onnx.save(model, plain)
-            quantization.quantize_dynamic(plain, Path(target), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                                          weight_type=quantization.QuantType.QInt8)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logger.setLevel(level)
