@@ -157,7 +157,7 @@ class Zipformer(nn.Module):
         """Chunk and left context in frames."""
         chunk, left = self.chunk, self.left_context
         if not self.config.causal or chunk < 0 or left < 0:
-            raise ValueError("Zipformer streams with a causal model (causal: true) and a bounded chunk and left context: set_chunk(32, 128)")
+            raise ValueError("Zipformer streams with causal: true and a bounded chunk and left context: set_chunk(32, 128)")
         return chunk, max(1, left // chunk) * chunk
 
     def _feature_masks(self, x: Tensor) -> list[Tensor] | None:
