@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from voxkit.data.recipes.synthesis.utterance import ACCENTS, VARIANTS, Block, Ma
 from voxkit.data.validate import Checks, Preparation
 from voxkit.optional import require
 
-_VERSION = 1  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_VERSION = 2  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _BLOCK = 25  # utterances per block; part of what decides the samples
 
 
@@ -111,17 +112,22 @@ def split_voices(seed: int) -> dict[str, list[str]]:
 
 
 def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[Utterance]:
+    """Sentences that bring the words that were rare so far, so that none is heard too seldom to be learnt."""
     rng = random.Random(f"{split}|{seed}")
     by_template = sentences(domain, part, seed)
-    unused = [[] for _ in by_template]
-    chosen = []
-    for i in range(size):
-        which = i % len(by_template)
-        if not unused[which]:  # every sentence of a template once, before any of it comes again
-            unused[which] = rng.sample(by_template[which], len(by_template[which]))
-        text = unused[which].pop()
+    heard: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+
+    def worth(sentence: str) -> int:
+        return -(1 + min(heard[w] for w in sentence.split())) * (1 + said[sentence])
+
+    chosen: list[Utterance] = []
+    while len(chosen) < size:
+        text = max((rng.choice(rng.choice(by_template)) for _ in range(24)), key=worth)
+        said[text] += 1
+        heard.update(text.split())
         variant, accent = variants[rng.randrange(len(variants))], ACCENTS[rng.randrange(len(ACCENTS))]
-        chosen.append(Utterance(f"{split}-{i:05d}", text, accent, variant, domain == "domain", rng.getrandbits(48)))
+        chosen.append(Utterance(f"{split}-{len(chosen):05d}", text, accent, variant, domain == "domain", rng.getrandbits(48)))
     return chosen
 
 
