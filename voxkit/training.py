@@ -3,6 +3,7 @@ models and training meet."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from voxkit import config as configuration
-from voxkit.data.loader import build_eval_loader, build_train_loader
+from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.recipes import load_cuts
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.eval.wer import score
@@ -19,8 +20,11 @@ from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.recipe import Recipe
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
-from voxkit.train.distributed import World, barrier
+from voxkit.train.distributed import World, barrier, broadcast, gather
 from voxkit.train.loop import FitResult, Trainer
+from voxkit.train.probe import find_max_duration
+
+log = logging.getLogger(__name__)
 
 
 def split_path(data_dir: str, name: str) -> Path:
@@ -41,7 +45,8 @@ def read_sets(data_dir: str, names: list[str]) -> Any:
         path = split_path(data_dir, name)
         if not path.is_file():
             there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
-            raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. `voxkit prepare` makes them")
+            raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. "
+                             "`voxkit prepare` makes them")
         sets.append(load_cuts(path))
     return CutSet.from_cuts(cut for cuts in sets for cut in cuts).to_eager()
 
@@ -74,6 +79,9 @@ class Training:
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
+        config.data.frames_per_second = 1 / self.model.seconds_per_frame
+        if config.data.max_duration == "auto":
+            config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
                                          world_size=world.size, states=train_states)
         self.dev = None
@@ -106,6 +114,28 @@ class Training:
         """What makes a checkpoint describe itself."""
         configuration.save(self.recipe.as_mapping(), directory / "config.yaml")
         self.tokenizer.save(directory / "tokenizer.model")
+
+    def _largest_duration(self, cuts: Any, states: StateCache | None) -> float:
+        """`max_duration: auto`: what fits into memory, found by trying; kept in the run, so that it resumes with the same."""
+        kept = self.run_dir / "max_duration.txt"
+        if kept.is_file():
+            return float(kept.read_text())
+        config, model = self.recipe.config, self.model.to(self.world.device)
+        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.train.precision)
+
+        def step(batch: Any) -> None:
+            with torch.autocast(self.world.device.type, dtype=precision or torch.bfloat16, enabled=precision is not None):
+                loss = model.loss(batch.to(self.world.device))["loss"]
+            loss.backward()
+            model.zero_grad(set_to_none=True)
+
+        found = find_max_duration(lambda seconds: largest_batch(cuts, self.tokenizer, config.data, seconds, states=states), step,
+                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))))
+        found = min(broadcast(self.world, found), min(gather(self.world, found)))
+        if self.world.main:
+            configuration.write_text(kept, f"{found:.1f}\n")
+        log.info("data.max_duration: auto is %.0f s of audio per batch", found)
+        return round(found, 1)
 
     def _cache(self, cuts: Any) -> StateCache:
         config = self.recipe.config

@@ -300,6 +300,16 @@ def test_long_audio_goes_through_in_windows(checkpoints):
     assert states[1, :, 250:].abs().max() == 0
 
 
+def test_half_precision_cache_under_autocast(checkpoints):
+    encoder = build(checkpoints, "whisper", unfreeze=[4]).eval()
+    audio, lengths = tiny.make_audio([16000, 9000])
+    cached, frames = encoder.encode(audio, lengths)
+    plain, _ = encoder.forward_from_states(cached, frames)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        states, _ = encoder.forward_from_states(cached.half(), frames)
+    assert (states - plain).norm() < 0.05 * plain.norm()
+
+
 def test_the_hub_out_of_reach_says_what_to_do(monkeypatch):
     import transformers
 

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     config = loaded.recipe.config
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
+    out.mkdir(parents=True, exist_ok=True)
     lm = recognizer.language_model(args.lm) if args.lm else None
     context = None
     if args.phrases:
@@ -69,14 +70,20 @@ def run(args: argparse.Namespace) -> int:
                 length_bonus=config.decode.length_bonus if args.length_bonus is None else args.length_bonus, words=args.words)
             references, hypotheses, details = {}, {}, []
             began = time.perf_counter()
-            for batch in build_eval_loader(cuts, loaded.tokenizer, config.data):
+            loader = build_eval_loader(cuts, loaded.tokenizer, config.data)
+            for batch in loader:
                 for id, text, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
                     references[id], hypotheses[id] = text, hypothesis.text
                     details.append({"id": id, "reference": text, **hypothesis.to_json()})
+            if not references:
+                raise ValueError(f"set {name}: nothing could be decoded; it is empty, or none of its audio can be read")
+            for failed, reason in loader.failures.items():
+                print(f"{failed}: not decoded: {reason}")
             elapsed = time.perf_counter() - began
             result = score(references, hypotheses, normalise=args.normalise)
             low, high = result.interval(speakers)
-            label = f"{Path(name).name}_{method}" + (f"_lm{options.lm_weight:g}" if options.lm else "") + ("_phrases" if options.context else "")
+            fusion = (f"_lm{options.lm_weight:g}" if options.lm else "") + ("_phrases" if options.context else "")
+            label = f"{Path(name).name}_{method}{fusion}"
             write_texts(out / f"{label}.tsv", hypotheses)
             write_texts(out / f"{Path(name).name}_reference.tsv", references)
             (out / f"{label}.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in details), encoding="utf-8")

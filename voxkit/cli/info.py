@@ -20,6 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from voxkit import config as configuration
+    from voxkit.encoders.pretrained.loading import shape_only
     from voxkit.models.sizes import count_parameters
     from voxkit.recipe import structure_recipe
 
@@ -27,9 +28,10 @@ def run(args: argparse.Namespace) -> int:
     if not files:
         raise ValueError("give a configuration file: voxkit info egs/librispeech/voxformer/conf/stage1.yaml")
     recipe = structure_recipe(configuration.overlay(files, [c for c in args.config if "=" in c]), " + ".join(files))
-    model = recipe.build_model(recipe.model.vocab_size or args.vocab_size, pretrained_weights=False)
+    with shape_only():
+        model = recipe.build_model(recipe.model.vocab_size or args.vocab_size)
     table = Table("part", "parameters", "trained", title=f"{recipe.config.system}: {', '.join(files)}")
     for part, total, trained in count_parameters(model, names=args.names):
-        table.add_row(part, f"{total:,}", f"{trained:,}", style="bold" if part == "total" else None)
+        table.add_row(part, f"{total:,}", f"{trained:,}", style="bold" if part == "total" else "")
     Console().print(table)
     return 0

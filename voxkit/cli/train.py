@@ -30,15 +30,16 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from voxkit import config as configuration
-    from voxkit.training import Training
     from voxkit.recipe import structure_recipe
     from voxkit.train import distributed
     from voxkit.train.run_dir import describe_run, latest_run, new_run_dir
+    from voxkit.training import Training
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),
                                                  ("train.price_per_hour", args.price_per_hour)) if value is not None]
-    node = configuration.overlay(args.config, [*args.overrides, *extra])
-    recipe = structure_recipe(node, " + ".join(Path(c).name for c in args.config))
+    files = [item for item in args.config if "=" not in item]  # `--config a.yaml key=value`: argparse hands both to --config
+    overrides = [*(item for item in args.config if "=" in item), *args.overrides, *extra]
+    recipe = structure_recipe(configuration.overlay(files, overrides), " + ".join(Path(c).name for c in files))
     if args.threads:
         torch.set_num_threads(args.threads)
     world = distributed.setup(args.device)

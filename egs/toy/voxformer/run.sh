@@ -56,6 +56,11 @@ if stage 6 "Decode and score"; then
   run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods
 fi
 
+if stage 6 "One recording"; then
+  recording=$(ls "$data"/audio/test/* | head -n 1)
+  run voxkit transcribe "$exp/stage3" "$recording" --json
+fi
+
 if stage 7 "Export to ONNX and INT8, check parity"; then
   run voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *}
 fi

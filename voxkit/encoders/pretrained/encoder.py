@@ -145,7 +145,10 @@ class PretrainedEncoder(nn.Module):
         if self.num_frozen < self.num_layers:
             x = states[self.num_frozen]
             states |= self._upper(x.to(next(self.backbone.layers[self.num_frozen].parameters()).dtype), lengths)
-        return torch.stack([states[i] for i in self.state_ids], dim=1)
+        chosen = [states[i] for i in self.state_ids]
+        if len({state.dtype for state in chosen}) > 1:  # float16 from the cache beside bfloat16 from autocast: no stack takes both
+            chosen = [state.float() for state in chosen]
+        return torch.stack(chosen, dim=1)
 
     def _dropped(self, index: int) -> bool:
         if not self.training or self.config.layerdrop == 0 or index not in self.open_layers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import os
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Iterator
 import torch
 
 from voxkit.encoders.pretrained.backbone import Backbone
+from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
 from voxkit.optional import require
@@ -21,7 +23,18 @@ FAMILIES = {
     "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
     "whisper": ("WhisperEncoder", WhisperBackbone),
 }
+_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
 _UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
+
+
+@contextlib.contextmanager
+def shape_only() -> Iterator[None]:
+    """Within it pretrained encoders are built without weights, on the meta device: enough to count and to name parameters."""
+    token = _shape_only.set(True)
+    try:
+        yield
+    finally:
+        _shape_only.reset(token)
 
 
 def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
@@ -37,13 +50,21 @@ def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
     """
     transformers = require("transformers", "pretrained", why="pretrained encoders")
     local = _is_folder(name)
-    with _plain_errors(name, local):
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
+    if _shape_only.get() and not local and name in KNOWN:
+        kind, options = KNOWN[name]
+        config = transformers.AutoConfig.for_model(kind, **options)
+    else:
+        with _plain_errors(name, local):
+            config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
     family = config.model_type
     if family not in FAMILIES:
         raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
-    preprocessor = _preprocessor(name, local)
     class_name, backbone = FAMILIES[family]
+    if _shape_only.get():
+        with torch.device("meta"):
+            empty = (_whisper_encoder() if family == "whisper" else getattr(transformers, class_name))(config)
+        return backbone(empty, {}) if family == "whisper" else backbone(empty, {}, normalize)
+    preprocessor = _preprocessor(name, local)
     if family == "whisper":
         if normalize is not None:
             raise ValueError("encoder.normalize: Whisper's log-mel has a normalisation of its own; leave the option out")
