@@ -31,20 +31,21 @@ CORE = [
 ]
 
 EXTRAS = {
-    "pretrained": ["transformers>=4.50,<6"],
+    "pretrained": ["transformers>=5,<6"],
     "toy": ["espeakng-loader>=0.2.4"],
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
+    "score": ["whisper-normalizer>=0.1"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
     "serve": ["fastapi", "uvicorn", "websockets", "python-multipart", "grpcio"],
 }
-EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["plot"]
+EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3",
-    *(package for extra in ("pretrained", "toy", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
+    *(package for extra in ("pretrained", "toy", "score", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
 })
 
 setup(

@@ -10,6 +10,7 @@ from torch import nn
 from voxkit.nn import balance
 from voxkit.nn.balance import Balancer, Whiten, balancer_gradient, whitening_gradient, whitening_metric
 from voxkit.nn.chunk_conv import ChunkCausalDepthwiseConv
+from voxkit.nn.depthwise import depthwise, depthwise_reference
 from voxkit.nn.scaling import BiasNorm, SharedDropout, convert_width, limit_parameter, scale_gradient
 from voxkit.nn.scheduled import ScheduledFloat, chance, set_batch_count, set_schedule_speed
 from voxkit.nn.swoosh import SwooshLinear, swoosh, swoosh_reference
@@ -186,6 +187,17 @@ def test_whitening_and_balancing_do_what_they_are_for():
         optimiser.step()
     x = x.detach()
     assert (x.mean(0) / x.std(0)).abs().max() < 1.5 and balance.whitening_metric(x, 1) < before
+
+
+@pytest.mark.parametrize(("size", "kernel", "left"), [(200, 7, 3), (203, 15, 7), (200, 4, 3), (210, 31, 15), (400, 1, 0)])
+def test_depthwise_convolution(size, kernel, left):
+    inputs = torch.randn(2, 3, size), torch.randn(3, 1, kernel), torch.randn(3)
+    same(gradient(lambda *i: depthwise(*i, left), *inputs), gradient(lambda *i: depthwise_reference(*i, left), *inputs), 1e-4)
+    x = torch.randn(2, size, 3).transpose(1, 2)  # other strides
+    same(depthwise(x, inputs[1].requires_grad_(), inputs[2], left), depthwise_reference(x, *inputs[1:], left))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = depthwise(x.bfloat16(), *inputs[1:], left)
+    assert y.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(("size", "chunk"), [(12, 4), (13, 4), (3, 4), (20, 16), (9, -1)])

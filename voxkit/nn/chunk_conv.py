@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxkit.nn.depthwise import depthwise
+
 
 class ChunkCausalDepthwiseConv(nn.Module):
     """The sum of a causal depthwise convolution with half the kernel and one with the whole kernel that is cut at the borders of
@@ -39,18 +41,24 @@ class ChunkCausalDepthwiseConv(nn.Module):
         """
         batch, channels, size = x.shape
         left = self.kernel // 2
-        padded = F.pad(x, (left, 0)) if cache is None else torch.cat((cache, x), dim=2)
-        y = self.causal(padded)
+        if cache is None:
+            y, after = depthwise(x, self.causal.weight, self.causal.bias, left), F.pad(x[..., -left:], (max(0, left - size), 0))
+        else:
+            padded = torch.cat((cache, x), dim=2)
+            y, after = self.causal(padded), padded[..., size:]
         if chunk < 0 and lengths is not None:
-            return y + self.chunkwise(x) * self._scale_to(lengths, size), padded[..., padded.shape[2] - left:]
+            return y + self._within(x) * self._scale_to(lengths, size), after
         chunk = size if chunk < 0 else chunk
         if size <= chunk:
-            return y + self.chunkwise(x) * self._scale(chunk)[:, :size], padded[..., padded.shape[2] - left:]
+            return y + self._within(x) * self._scale(chunk)[:, :size], after
         count = -(-size // chunk)
         chunks = F.pad(x, (0, count * chunk - size)).view(batch, channels, count, chunk).transpose(1, 2)
-        within = self.chunkwise(chunks.reshape(batch * count, channels, chunk)) * self._scale(chunk)
+        within = self._within(chunks.reshape(batch * count, channels, chunk)) * self._scale(chunk)
         within = within.view(batch, count, channels, chunk).transpose(1, 2).reshape(batch, channels, count * chunk)
-        return y + within[..., :size], padded[..., padded.shape[2] - left:]
+        return y + within[..., :size], after
+
+    def _within(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.chunkwise.weight, self.chunkwise.bias, self.kernel // 2)
 
     def _scale(self, chunk: int) -> Tensor:
         """[C, chunk]."""

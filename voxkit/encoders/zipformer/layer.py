@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from voxkit.encoders.zipformer.attention import AttentionWeights, NonlinearAttention, SelfAttention, whitening_schedule
 from voxkit.nn.balance import Balancer, Whiten
 from voxkit.nn.chunk_conv import ChunkCausalDepthwiseConv
+from voxkit.nn.depthwise import depthwise
 from voxkit.nn.scaling import BiasNorm, limit_parameter
 from voxkit.nn.scheduled import FloatLike, Scheduled, ScheduledFloat, chance
 from voxkit.nn.swoosh import SwooshLinear
@@ -62,7 +63,7 @@ class Convolution(nn.Module):
             self.depthwise: nn.Module = ChunkCausalDepthwiseConv(dim, kernel)
         else:
             self.depthwise = nn.Conv1d(dim, dim, kernel, groups=dim, padding=kernel // 2)
-        self.causal = causal
+        self.causal, self.kernel = causal, kernel
         self.balancer = Balancer(min_positive=ScheduledFloat((0, 0.1), (8000, 0.05), default=0.0), max_positive=1.0,
                                  min_abs=ScheduledFloat((0, 0.2), (20000, 0.5), default=0.0), max_abs=10.0)
         self.whiten = Whiten(whitening_schedule(7.5))
@@ -78,7 +79,7 @@ class Convolution(nn.Module):
             x, after = self.depthwise(x, view.chunk, cache, view.lengths)
             cache = None if cache is None else after
         else:
-            x = self.depthwise(x)
+            x = depthwise(x, self.depthwise.weight, self.depthwise.bias, self.kernel // 2)
         return self.out_proj(self.whiten(self.balancer(x.transpose(1, 2)))), cache
 
 
@@ -192,7 +193,7 @@ class ZipformerLayer(Scheduled):
         dim = self.norm.bias.shape[0]
         values = self.attention1.in_proj.out_features
         hidden = self.nonlinear_attention.out_proj.in_features
-        kernel = self.convolution1.depthwise.kernel
+        kernel = self.convolution1.kernel
         shapes = [(left, w.heads * w.query_dim), (left, hidden), (left, values), (left, values), (dim, kernel // 2), (dim, kernel // 2)]
         return [torch.zeros(batch_size, *shape, device=device, dtype=self.norm.bias.dtype) for shape in shapes]
 

@@ -35,12 +35,19 @@ class ConvNeXt(Scheduled):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x [B, C, T, F] → the same shape; context [B, C, T + 6, F]: x with the three frames before and after it."""
-        y = self.pointwise2(swoosh(self.balancer_hidden(self.pointwise1(self.depthwise(context))), "L"))
+        y = _pointwise(swoosh(self.balancer_hidden(_pointwise(self.depthwise(context), self.pointwise1)), "L"), self.pointwise2)
         rate = self.at(self.skip_rate) if self.training else 0.0
         if rate > 0:
             y = y * (torch.rand(y.shape[0], 1, 1, 1, device=y.device) > rate).to(y.dtype)
         x = self.balancer_out(x + y)
         return self.whiten(x.transpose(1, 3)).transpose(1, 3)
+
+
+def _pointwise(x: Tensor, layer: nn.Conv2d) -> Tensor:
+    """A 1 × 1 convolution as a matrix product, which is faster (on CPUs much)."""
+    if torch.compiler.is_exporting():
+        return layer(x)
+    return (torch.matmul(layer.weight[:, :, 0, 0], x.flatten(2)) + layer.bias[:, None]).unflatten(2, x.shape[2:])
 
 
 class ConvSubsampling(nn.Module):
