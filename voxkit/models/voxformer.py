@@ -85,6 +85,15 @@ class VoxFormer(nn.Module):
         set_batch_count(self.encoder, step)
         set_batch_count(self.front_end, step)
 
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the layers of the Zipformer and the open layers of the pretrained encoder in the backward pass: less memory, a third
+        more time."""
+        for stack in self.encoder.stacks:
+            stack.checkpointing = True
+        pretrained = getattr(self.front_end, "pretrained", None)
+        if pretrained is not None:
+            pretrained.config.gradient_checkpointing = True
+
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """→ states [B, T', D], lengths [B]."""
         x, lengths = self.front_end(batch)
