@@ -92,7 +92,8 @@ class Training:
         """Train to the end, or to the end of the budget."""
         trainer = Trainer(self.model, self.loader, self.recipe.config.train, self.run_dir, device=self.world.device,
                           validate=self.validate if self.dev is not None else None, save_extra=self.save_extra,
-                          extra_meta={"tokenizer": self.tokenizer.fingerprint(), "init": self.recipe.config.init})
+                          extra_meta={"tokenizer": self.tokenizer.fingerprint(), "init": self.recipe.config.init,
+                                       "schedule_offset": getattr(self.model, "schedule_offset", 0)})
         return trainer.fit()
 
     @torch.inference_mode()
@@ -171,4 +172,6 @@ def initialise(model: nn.Module, path: str, tokenizer: Tokenizer) -> None:
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
                          "its outputs would mean other pieces; use its tokenizer.model, or start from scratch")
     load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint))
+    if hasattr(model, "schedule_offset"):
+        model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))
 

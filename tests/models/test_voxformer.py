@@ -88,6 +88,7 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
     initialise(second, str(path), tokenizer)
     batch = make_batch(tokenizer)
     torch.testing.assert_close(model.loss(batch)["loss"], second.loss(batch)["loss"])
+    assert second.schedule_offset == 1
     other = train_characters(["another alphabet zyx"], tmp_path / "other")
     with pytest.raises(ValueError, match="another tokenizer"):
         initialise(second, str(path), other)

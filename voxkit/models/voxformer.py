@@ -73,6 +73,7 @@ class VoxFormer(nn.Module):
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
         self.step = 0
+        self.schedule_offset = 0  # steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start
 
     @property
     def seconds_per_frame(self) -> float:
@@ -82,8 +83,8 @@ class VoxFormer(nn.Module):
     def set_step(self, step: int) -> None:
         """Tell the model which optimiser step this is: the loss weights and the encoder's schedules follow it."""
         self.step = step
-        set_batch_count(self.encoder, step)
-        set_batch_count(self.front_end, step)
+        set_batch_count(self.encoder, self.schedule_offset + step)
+        set_batch_count(self.front_end, self.schedule_offset + step)
 
     def enable_activation_checkpointing(self) -> None:
         """Recompute the layers of the Zipformer and the open layers of the pretrained encoder in the backward pass: less memory, a third

@@ -21,6 +21,7 @@ size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "
 machine=                       # overlay for the machine: local_8gb or a100
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
+prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
 exp=exp                        # where runs go
@@ -41,7 +42,7 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts}
+  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens: BPE $vocab_size"; then

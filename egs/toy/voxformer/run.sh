@@ -16,7 +16,10 @@ test_sets="test test_domain"   # decoded and scored in stage 6
 domain_sets="train_domain train"  # sets for stage 3
 vocab_size=200                 # of the SentencePiece BPE
 methods="greedy joint"         # searches in stage 6
+prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
+encoder_epochs=4               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
+export_options=                # further options of voxkit export
 data=data                      # where prepared data goes
 exp=exp                        # where runs go
 
@@ -31,12 +34,12 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: synthesise, validate, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts}
+  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens, and a small pretrained encoder"; then
   run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
-  run python local/pretrain.py --data-dir "$data" --out "$data/encoder"
+  run python local/pretrain.py --data-dir "$data" --out "$data/encoder" --epochs "$encoder_epochs"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
@@ -62,5 +65,5 @@ if stage 6 "One recording"; then
 fi
 
 if stage 7 "Export to ONNX and INT8, check parity"; then
-  run voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *}
+  run voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *} $export_options
 fi
