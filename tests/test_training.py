@@ -53,7 +53,8 @@ def test_train_then_decode_then_transcribe(project, capsys):
     assert {"train", "validation"} <= kinds
     for name in ("config.yaml", "git.txt", "packages.txt", "train.log", "results.csv", "tensorboard", "checkpoints"):
         assert (run / name).exists(), name
-    assert main(["decode", "exp/tiny", "--sets", "dev", "--methods", "greedy", "rescoring", "--beam", "3", "--words", "--device", "cpu"]) == 0
+    assert main(["decode", "exp/tiny", "--sets", "dev", "--methods", "greedy", "rescoring", "--beam", "3", "--words",
+                 "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
     assert "greedy" in printed and "rescoring" in printed and "WER" in printed
     assert (run / "decode" / "dev_greedy.tsv").read_text().count("\n") == 3
@@ -68,6 +69,7 @@ def test_a_missing_set_names_those_there_are(project, capsys):
 
 def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
     monkeypatch.setattr("voxkit.training.find_max_duration", partial(find_max_duration, high=40.0))
-    assert main(["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens", "data.max_duration=auto", "train.epochs=1"]) == 0
+    assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.max_duration=auto", "train.epochs=1",
+                 "--device", "cpu"]) == 0
     kept = float((latest_run("exp", "tiny") / "max_duration.txt").read_text())
     assert 10 <= kept <= 40

@@ -113,7 +113,8 @@ def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
 
 
 def test_without_a_decoder_only_ctc_can_search(tokenizer):
-    model = recipe({"kind": "fbank"}, loss={"attention": 0, "start_attention": 0, "ctc": 1, "start_ctc": 1}).build_model(tokenizer.vocab_size)
+    ctc_alone = {"attention": 0, "start_attention": 0, "ctc": 1, "start_ctc": 1}
+    model = recipe({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.vocab_size)
     assert model.decoder is None
     losses = model.loss(make_batch(tokenizer))
     torch.testing.assert_close(losses["loss"], losses["ctc"])
@@ -136,7 +137,7 @@ def test_counts_add_up(encoder, tokenizer):
     model = recipe(pretrained(encoder)).build_model(tokenizer.vocab_size)
     *parts, total = count_parameters(model)
     assert total[1] == sum(row[1] for row in parts) == sum(p.numel() for p in model.parameters())
-    assert dict((row[0], row[2]) for row in parts)["front_end.pretrained"] == 0
+    assert {row[0]: row[2] for row in parts}["front_end.pretrained"] == 0
 
 
 def save(folder, made, model, tokenizer):

@@ -37,4 +37,5 @@ def test_heads_divide_the_width():
 def test_sinusoids_as_in_the_paper():
     table = sinusoids(50, 8)
     assert table.shape == (50, 8)
-    assert table[7, 2].isclose(torch.sin(torch.tensor(7 / 10000 ** (2 / 8)))) and table[7, 3].isclose(torch.cos(torch.tensor(7 / 10000 ** (2 / 8))))
+    angle = torch.tensor(7 / 10000 ** (2 / 8))
+    assert table[7, 2].isclose(angle.sin()) and table[7, 3].isclose(angle.cos())

@@ -75,6 +75,7 @@ def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duratio
         states, lengths = model.encode(batch)
         log_probs = model.ctc_log_probs(states).cpu()
     found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
+    assert found is not None, "strict alignment raises where there is none"
     words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
                               offset=start)
     return Hypothesis(text, words, found.score, tokens, seconds)

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
             began = time.perf_counter()
             loader = build_eval_loader(cuts, loaded.tokenizer, config.data)
             for batch in loader:
-                for id, text, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
+                for id, text, hypothesis in zip(batch.ids, batch.texts or [], recognizer.recognize(batch, options)):
                     references[id], hypotheses[id] = text, hypothesis.text
                     details.append({"id": id, "reference": text, **hypothesis.to_json()})
             if not references:

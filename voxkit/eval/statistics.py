@@ -124,12 +124,12 @@ def _matched(a: WerResult, b: WerResult) -> list[tuple[Utterance, Utterance]]:
 
 
 def _by_group(values: Sequence[int], groups: Sequence[str] | None) -> np.ndarray:
-    values = np.asarray(values, dtype=np.int64)
+    counts = np.asarray(values, dtype=np.int64)
     if groups is None:
-        return values
-    if len(groups) != len(values):
-        raise ValueError(f"{len(groups)} groups for {len(values)} utterances: one is needed for each")
+        return counts
+    if len(groups) != len(counts):
+        raise ValueError(f"{len(groups)} groups for {len(counts)} utterances: one is needed for each")
     index = np.unique(np.asarray(groups), return_inverse=True)[1]
     sums = np.zeros(index.max() + 1 if len(index) else 0, dtype=np.int64)
-    np.add.at(sums, index, values)
+    np.add.at(sums, index, counts)
     return sums

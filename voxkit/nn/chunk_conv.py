@@ -42,7 +42,8 @@ class ChunkCausalDepthwiseConv(nn.Module):
         batch, channels, size = x.shape
         left = self.kernel // 2
         if cache is None:
-            y, after = depthwise(x, self.causal.weight, self.causal.bias, left), F.pad(x[..., max(0, size - left):], (max(0, left - size), 0))
+            y = depthwise(x, self.causal.weight, self.causal.bias, left)
+            after = F.pad(x[..., max(0, size - left):], (max(0, left - size), 0))
         else:
             padded = torch.cat((cache, x), dim=2)
             y, after = self.causal(padded), padded[..., size:]
