@@ -27,6 +27,7 @@ exp=exp                        # where runs go
 parse_options "$@"
 
 overrides="data.data_dir=$data tokenizer=$data/bpe model.front_end.pretrained.name=$data/encoder data.dev=[$(echo $dev_sets | tr ' ' ,)]"
+all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sort -u)
 train="data.train=[$(echo $train_sets | tr ' ' ,)]"
 
 if stage 0 "Get the corpus"; then
@@ -38,8 +39,8 @@ if stage 1 "Prepare: synthesise, validate, write cuts"; then
 fi
 
 if stage 2 "Tokens, and a small pretrained encoder"; then
-  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
-  run python local/pretrain.py --data-dir "$data" --out "$data/encoder" --epochs "$encoder_epochs"
+  run voxkit tokenize --cuts $(for s in $all_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
+  run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then

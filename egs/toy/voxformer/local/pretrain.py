@@ -75,6 +75,7 @@ def frame_labels(cuts: Any, frame_rate: float = 50.0) -> dict[str, Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--sets", nargs="+", default=["train"])
     parser.add_argument("--out", type=Path, default=Path("data/encoder"))
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
@@ -86,7 +87,7 @@ def main() -> None:
         print(f"{args.out} is there")
         return
     torch.manual_seed(1)
-    cuts = read_sets(args.data_dir, ["train"])
+    cuts = read_sets(args.data_dir, args.sets)
     config = WhisperConfig(d_model=args.dim, encoder_layers=args.layers, encoder_attention_heads=4, encoder_ffn_dim=4 * args.dim,
                            decoder_layers=1, decoder_attention_heads=4, decoder_ffn_dim=args.dim, num_mel_bins=80, dropout=0.1)
     encoder = WhisperEncoder(config)
