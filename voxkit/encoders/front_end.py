@@ -30,6 +30,7 @@ class FrontEndConfig:
     fbank_bins: mel bins of the fbank front end.
     spec_augment: masking of the fbank, in training.
     subsampling_dim: width out of the convolutional front end.
+    isolate_padding: False = frames past an utterance's end leak into its last ones, as in icefall (imported models).
     """
 
     kind: str = "pretrained"
@@ -41,6 +42,7 @@ class FrontEndConfig:
     fbank_bins: int = 80
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     subsampling_dim: int = 192
+    isolate_padding: bool = True
 
     def problems(self) -> list[str]:
         return [] if self.kind in FRONT_ENDS else [f"kind: {self.kind!r} is none of {', '.join(FRONT_ENDS)}"]
@@ -75,7 +77,7 @@ class FbankFrontEnd(nn.Module):
         super().__init__()
         self.fbank = Fbank(num_bins=config.fbank_bins)
         self.augment = SpecAugment(config.spec_augment)
-        self.subsampling = ConvSubsampling(config.fbank_bins, config.subsampling_dim)
+        self.subsampling = ConvSubsampling(config.fbank_bins, config.subsampling_dim, isolate_padding=config.isolate_padding)
         self.output_dim = config.subsampling_dim
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
