@@ -61,7 +61,7 @@ if stage 6 "Decode and score"; then
 fi
 
 if stage 6 "One recording"; then
-  recording=$(ls "$data"/audio/test/* | head -n 1)
+  recording=$(find "$data/audio/test" -type f | sort | sed -n 1p)
   run voxkit transcribe "$exp/stage3" "$recording" --json
 fi
 
