@@ -34,8 +34,8 @@ class ToyConfig:
 
     Attributes:
         seed: another seed is another corpus.
-        num_train: utterances of 2.2 s on average; likewise the others.
-        num_domain: utterances of train_domain; dev_domain and test_domain are as large as dev and test, halved.
+        num_train: utterances of 2 s on average; likewise the others.
+        num_domain: utterances of train_domain; dev_domain and test_domain are half as large as dev and test.
     """
 
     seed: int = 0
