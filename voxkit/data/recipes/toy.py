@@ -24,7 +24,7 @@ from voxkit.data.recipes.synthesis.utterance import ACCENTS, VARIANTS, Block, Ma
 from voxkit.data.validate import Checks, Preparation
 from voxkit.optional import require
 
-_VERSION = 2  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _BLOCK = 25  # utterances per block; part of what decides the samples
 
 

@@ -23,6 +23,9 @@ VARIANTS = (
     "rob", "robert", "sandro", "shelby", "steph steph2 steph3", "travis", "victor", "zac",
 )
 
+# The rate in Hz that a voice is played back at: a shorter or longer vocal tract, a higher or lower, faster or slower voice.
+SIZES = tuple(range(19500, 25500, 500))
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -80,8 +83,9 @@ def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) ->
     rng = np.random.default_rng(utterance.seed)
     synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(165, 211)),
                           pitch=int(np.clip(rng.normal(50, 9), 25, 75)), pitch_range=int(rng.integers(35, 70)))
-    speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()])
-    x = sounds.resample(speech, espeak.SAMPLING_RATE, sounds.RATE)
+    rate = int(rng.choice(SIZES))
+    speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()], rate)
+    x = sounds.resample(speech, rate, sounds.RATE)
     if rng.random() < 0.4:
         x = sounds.room(rng, x, rng.uniform(0.1, 0.4), rng.uniform(6, 18))
     low, high, clean = (5, 20, 0.1) if utterance.radio else (10, 30, 0.3)
@@ -107,12 +111,12 @@ def trim(word: np.ndarray, threshold: float = 0.02, guard: float = 0.005) -> np.
     return word[max(0, loud[0] - guard_samples):loud[-1] + 1 + guard_samples]
 
 
-def lay_down(rng: np.random.Generator, said: list[tuple[str, np.ndarray]]) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
-    """Words in a row at 22.05 kHz: short gaps, some of them negative, where the words cross-fade.
+def lay_down(rng: np.random.Generator, said: list[tuple[str, np.ndarray]], rate: int) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+    """Words in a row at `rate` Hz: short gaps, some of them negative, where the words cross-fade.
 
     Where two words overlap the boundary is the middle of the overlap.
     """
-    rate, fade = espeak.SAMPLING_RATE, int(0.008 * espeak.SAMPLING_RATE)
+    fade = int(0.008 * rate)
     position, places = int(rng.uniform(0.1, 0.3) * rate), []
     for _, wave in said:
         places.append(position)
