@@ -43,7 +43,7 @@ def test_words_are_where_the_alignment_says(tmp_path):
     synthesiser = Synthesiser()
     synthesiser.set_voice("en-us", "m3", rate=160, pitch=50, pitch_range=50)
     said = [(w, trim(synthesiser.say(w.lower()))) for w in ("HEAL", "ME", "NOW")]
-    speech, words = lay_down(np.random.default_rng(0), said)
+    speech, words = lay_down(np.random.default_rng(0), said, 22050)
     inside = np.zeros(len(speech), bool)
     for _, start, duration in words:
         inside[int(start * 22050) - 2:int((start + duration) * 22050) + 2] = True

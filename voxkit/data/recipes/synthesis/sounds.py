@@ -101,6 +101,13 @@ def room(rng: np.random.Generator, speech: np.ndarray, reverberation: float, dir
     return wet[: len(speech)]
 
 
+def microphone(rng: np.random.Generator, x: np.ndarray, depth: float = 6.0) -> np.ndarray:
+    """Through one microphone of many: a response of at most `depth` dB up or down, smooth over the octaves from 60 Hz."""
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(x), 1 / RATE), 60.0) / 60.0)
+    curve = sum(rng.uniform(-1, 1) * np.cos(np.pi * k * octaves / 7 + rng.uniform(0, np.pi)) for k in range(1, 5)) / 2
+    return np.fft.irfft(np.fft.rfft(x) * 10 ** (depth * np.clip(curve, -1, 1) / 20), len(x))
+
+
 def radio(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
     """Through a field radio: a narrow band, a driven amplifier, static."""
     x = band(x, rng.uniform(250, 400), rng.uniform(2800, 3600))

@@ -85,7 +85,7 @@ def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) ->
                           pitch=int(np.clip(rng.normal(50, 9), 25, 75)), pitch_range=int(rng.integers(35, 70)))
     rate = int(rng.choice(SIZES))
     speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()], rate)
-    x = sounds.resample(speech, rate, sounds.RATE)
+    x = sounds.microphone(rng, sounds.resample(speech, rate, sounds.RATE))
     if rng.random() < 0.4:
         x = sounds.room(rng, x, rng.uniform(0.1, 0.4), rng.uniform(6, 18))
     low, high, clean = (5, 20, 0.1) if utterance.radio else (10, 30, 0.3)
