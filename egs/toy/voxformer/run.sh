@@ -14,10 +14,10 @@ train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
 test_sets="test test_domain"   # decoded and scored in stage 6
 domain_sets="train_domain train"  # sets for stage 3
-vocab_size=200                 # of the SentencePiece BPE
+vocab_size=300                 # of the SentencePiece BPE
 methods="greedy joint"         # searches in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
-encoder_epochs=4               # of the small encoder made in stage 2
+encoder_epochs=2               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
 export_options=                # further options of voxkit export
 data=data                      # where prepared data goes

@@ -34,15 +34,15 @@ class ToyConfig:
 
     Attributes:
         seed: another seed is another corpus.
-        num_train: utterances of 2 s on average; likewise the others.
+        num_train: utterances of 1.7 s on average; likewise the others.
         num_domain: utterances of train_domain; dev_domain and test_domain are half as large as dev and test.
     """
 
     seed: int = 0
-    num_train: int = 1500
+    num_train: int = 2600
     num_dev: int = 150
     num_test: int = 300
-    num_domain: int = 400
+    num_domain: int = 900
 
     def problems(self) -> list[str]:
         return [f"{name}: {value}, and must be at least 2" for name, value in asdict(self).items() if name != "seed" and value < 2]

@@ -129,8 +129,8 @@ PRESETS: dict[str, dict[str, Any]] = {
           "unmasked_dim": [192, 192, 256, 320, 256, 192], "feedforward_dim": [512, 768, 1536, 2048, 1536, 768]},
     "mini": {"input_dim": 512, "downsampling_factor": [2, 4, 2], "num_layers": [1, 3, 1], "encoder_dim": [256], "unmasked_dim": [192],
              "num_heads": [4], "feedforward_dim": [512], "kernel": [31, 15, 31]},
-    "toy": {"input_dim": 192, "downsampling_factor": [1, 2, 2], "num_layers": [1], "encoder_dim": [96, 128, 128], "unmasked_dim": [96],
-            "num_heads": [4], "query_head_dim": [16], "feedforward_dim": [192, 256, 256], "kernel": [15], "pos_dim": 32},
+    "toy": {"input_dim": 192, "downsampling_factor": [2, 2, 2], "num_layers": [1], "encoder_dim": [128], "unmasked_dim": [96],
+            "num_heads": [4], "query_head_dim": [16], "feedforward_dim": [256], "kernel": [15], "pos_dim": 32},
 }
 
 

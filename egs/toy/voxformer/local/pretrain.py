@@ -79,9 +79,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/encoder"))
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--max-duration", type=float, default=30.0)
+    parser.add_argument("--max-duration", type=float, default=20.0)
     args = parser.parse_args()
     if (args.out / "model.safetensors").is_file():
         print(f"{args.out} is there")

@@ -81,7 +81,7 @@ def make_block(block: Block) -> list[Made]:
 def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
     """The waveform [S] at 16 kHz, and its words with start and duration in seconds."""
     rng = np.random.default_rng(utterance.seed)
-    synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(165, 211)),
+    synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(180, 231)),
                           pitch=int(np.clip(rng.normal(50, 9), 25, 75)), pitch_range=int(rng.integers(35, 70)))
     rate = int(rng.choice(SIZES))
     speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()], rate)
@@ -117,12 +117,12 @@ def lay_down(rng: np.random.Generator, said: list[tuple[str, np.ndarray]], rate:
     Where two words overlap the boundary is the middle of the overlap.
     """
     fade = int(0.008 * rate)
-    position, places = int(rng.uniform(0.1, 0.3) * rate), []
+    position, places = int(rng.uniform(0.1, 0.2) * rate), []
     for _, wave in said:
         places.append(position)
         position += len(wave) + int(rng.uniform(-0.025, 0.09) * rate)
     ends = [place + len(wave) for place, (_, wave) in zip(places, said)]
-    speech = np.zeros(ends[-1] + int(rng.uniform(0.1, 0.3) * rate))
+    speech = np.zeros(ends[-1] + int(rng.uniform(0.1, 0.2) * rate))
     ramp = np.linspace(0, 1, fade)
     for place, (_, wave) in zip(places, said):
         wave = wave.astype(np.float64)
