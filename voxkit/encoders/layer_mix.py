@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 
 class LayerMix(nn.Module):
-    """scale * sum_l softmax(w)_l * state_l, starting at equal weights.
+    """sum_l softmax(w)_l * state_l, starting at equal weights.
+
+    ELMo's global scale is left out: the adapter's LayerNorm follows, so that its gradient is noise; ScaledAdam walked it through zero
+    (where the sum, and all that was learnt, is lost).
 
     Args:
         num_states: L.
@@ -23,7 +26,6 @@ class LayerMix(nn.Module):
             raise ValueError(f"a layer mix needs at least one state, got num_states={num_states}")
         self.num_states, self.layer_norm = num_states, layer_norm
         self.logits = nn.Parameter(torch.zeros(num_states))
-        self.scale = nn.Parameter(torch.ones(()))
 
     @property
     def weights(self) -> Tensor:
@@ -38,7 +40,7 @@ class LayerMix(nn.Module):
             states = states.float()
             if self.layer_norm:
                 states = F.layer_norm(states, states.shape[-1:])
-            weights = self.scale.float() * self.logits.float().softmax(0)
+            weights = self.logits.float().softmax(0)
             mixed = torch.matmul(weights, states.flatten(2))  # [L] x [B, L, T * D]: reads each state once
         return mixed.view(states.shape[0], *states.shape[2:])
 
