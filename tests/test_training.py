@@ -73,3 +73,14 @@ def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
                  "--device", "cpu"]) == 0
     kept = float((latest_run("exp", "tiny") / "max_duration.txt").read_text())
     assert 10 <= kept <= 40
+
+
+def test_a_share_of_a_set(project):
+    from voxkit.training import read_sets
+
+    data = project / "data"
+    whole = [cut.id for cut in read_sets(str(data), ["train"])]
+    part = [cut.id for cut in read_sets(str(data), ["train:0.5"])]
+    assert len(part) == len(whole) // 2 and set(part) < set(whole) and part != whole[:len(part)]
+    with pytest.raises(ValueError, match="train:1.5"):
+        read_sets(str(data), ["train:1.5"])

@@ -32,22 +32,35 @@ def split_path(data_dir: str, name: str) -> Path:
     return Path(name) if name.endswith((".jsonl", ".jsonl.gz")) else Path(data_dir) / f"cuts_{name}.jsonl.gz"
 
 
+def split_share(entry: str) -> tuple[str, float]:
+    """`train:0.3` → ("train", 0.3); without a number the share is 1."""
+    name, _, share = entry.rpartition(":")
+    try:
+        value = float(share) if name else 1.0
+    except ValueError:
+        return entry, 1.0
+    if not 0 < value <= 1:
+        raise ValueError(f"{entry}: the share of a set is above 0 and at most 1")
+    return name or entry, value
+
+
 def read_sets(data_dir: str, names: list[str]) -> Any:
-    """The cuts of several sets as one CutSet.
+    """The cuts of several sets as one CutSet. `train:0.3` is three tenths of a set, spread over it evenly.
 
     Raises:
-        ValueError: a set that was not prepared; the message lists those there are.
+        ValueError: a set that was not prepared; the message lists those there are. A share that is not in (0, 1].
     """
     from lhotse import CutSet
 
     sets = []
-    for name in names:
+    for entry in names:
+        name, share = split_share(entry)
         path = split_path(data_dir, name)
         if not path.is_file():
             there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
             raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. "
                              "`voxkit prepare` makes them")
-        sets.append(load_cuts(path))
+        sets.append([cut for i, cut in enumerate(load_cuts(path)) if int((i + 1) * share) > int(i * share)])
     return CutSet.from_cuts(cut for cuts in sets for cut in cuts).to_eager()
 
 

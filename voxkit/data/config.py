@@ -11,7 +11,8 @@ INPUTS = ("audio", "fbank")
 @dataclass
 class DataConfig:
     """Attributes:
-    data_dir: where `voxkit prepare` wrote; train, dev, test: names of the sets there (or paths of cuts).
+    data_dir: where `voxkit prepare` wrote; train, dev, test: names of the sets there (or paths of cuts); in train and
+        dev `name:0.3` is three tenths of one.
     input: what a batch carries: audio, or fbank computed in the loader.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.

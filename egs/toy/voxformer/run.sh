@@ -13,7 +13,7 @@ parts=                         # which parts of it
 train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
 test_sets="test test_domain"   # decoded and scored in stage 6
-domain_sets="train_domain train"  # sets for stage 3
+domain_sets="train_domain train:0.35"  # sets for stage 3, the second in part
 vocab_size=300                 # of the SentencePiece BPE
 methods="greedy joint"         # searches in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
@@ -27,7 +27,7 @@ exp=exp                        # where runs go
 parse_options "$@"
 
 overrides="data.data_dir=$data tokenizer=$data/bpe model.front_end.pretrained.name=$data/encoder data.dev=[$(echo $dev_sets | tr ' ' ,)]"
-all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sort -u)
+all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sed 's/:.*//' | sort -u)
 train="data.train=[$(echo $train_sets | tr ' ' ,)]"
 
 if stage 0 "Get the corpus"; then
