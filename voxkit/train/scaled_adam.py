@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 CPU_BATCH = 1 << 17  # elements that are updated together on a CPU: what fits its caches; on a GPU everything of one shape
-_STATE = ("exp_avg_sq", "delta", "param_rms", "scale_exp_avg_sq", "scale_grads")
+_STATE = ("exp_avg_sq", "delta", "param_rms", "max_rms", "scale_exp_avg_sq", "scale_grads")
 _EARLY = (10, 20, 40)  # steps after which the clipping threshold is first estimated, generously
 
 
@@ -97,7 +97,7 @@ class ScaledAdam(Optimizer):
             for start in range(0, len(params), size):
                 part = params[start:start + size]
                 for p in part:
-                    self._initialise(p, self.param_groups[index]["size_update_period"])
+                    self._initialise(p, self.param_groups[index])
                 names = [name for name in _STATE if name in self.state[part[0]]]
                 joined = {name: torch.cat([self.state[p][name] for p in part]) for name in names}
                 for i, p in enumerate(part):
@@ -106,15 +106,21 @@ class ScaledAdam(Optimizer):
                 batches.append((index, part, joined))
         return batches
 
-    def _initialise(self, p: Tensor, period: int) -> None:
-        """State of a parameter that has none: each [1, ...], the 1 being where parameters are joined."""
+    def _initialise(self, p: Tensor, group: dict[str, Any]) -> None:
+        """State of a parameter that has none: each [1, ...], the 1 being where parameters are joined.
+
+        A tensor that starts above `param_max_rms` keeps its start as its limit: pulling the LayerNorm gains of a pretrained Whisper (some
+        above 10) down to the limit undoes what it knows within ten steps.
+        """
         if self.state[p]:
             return
+        period = group["size_update_period"]
         zeros = torch.zeros_like(p, dtype=torch.float32)[None]
         self.state[p].update(exp_avg_sq=zeros, delta=zeros.clone())
         if p.numel() > 1:
             ones = torch.ones(1, *[1] * p.ndim, device=p.device)
-            self.state[p].update(param_rms=ones * _rms(p.detach()[None].float()), scale_exp_avg_sq=ones * 0,
+            rms = ones * _rms(p.detach()[None].float())
+            self.state[p].update(param_rms=rms, max_rms=rms.clamp(min=group["param_max_rms"]), scale_exp_avg_sq=ones * 0,
                                  scale_grads=(ones * 0)[:, None].repeat(1, period, *[1] * p.ndim))
 
     def _clip(self, work: list[tuple]) -> float:
@@ -168,7 +174,7 @@ def _update(group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Ten
         correction = 1 - beta ** ((step + 1) // period)
         change = -scalar_lr * correction ** 0.5 * state["scale_grads"].sum(dim=1) / (square.sqrt() + eps)
         change.masked_fill_(rms < group["param_min_rms"], 0.0)
-        change = torch.minimum(change.clamp_(-0.1, 0.1), (group["param_max_rms"] - rms) / rms)
+        change = torch.minimum(change.clamp_(-0.1, 0.1), (state["max_rms"] - rms) / rms)
         delta.addcmul_(p, change)
     return state["delta"].mul_(beta1).add_(delta, alpha=1 - beta1)
 
