@@ -140,3 +140,12 @@ def test_learns():
 def test_refuses_what_makes_no_sense():
     with pytest.raises(ValueError, match="lr above 0"):
         ScaledAdam(network().parameters(), lr=0.0)
+
+
+def test_a_pretrained_tensor_above_the_limit_is_not_pulled_down_to_it():
+    large, small = nn.Parameter(torch.full((4,), 12.0)), nn.Parameter(torch.full((4,), 2.9))
+    optimiser = ScaledAdam([large, small], lr=0.05, scalar_lr_scale=1.0)
+    for _ in range(40):
+        large.grad, small.grad = -torch.ones(4), -torch.ones(4)  # larger would be better, says the loss
+        optimiser.step()
+    assert 12 < large.detach().mean() < 16 and 2.9 < small.detach().mean() < 4
