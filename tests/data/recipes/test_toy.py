@@ -7,7 +7,8 @@ import soundfile
 from voxkit.cli.main import main
 from voxkit.data.recipes import load_cuts, toy
 from voxkit.data.recipes.synthesis import grammar, sounds
-from voxkit.data.recipes.synthesis.utterance import VARIANTS
+from voxkit.data.recipes.synthesis.espeak import Synthesiser
+from voxkit.data.recipes.synthesis.voices import timbre
 from voxkit.data.recipes.toy import ToyConfig, plan, prepare_toy, split_voices
 
 pytest.importorskip("espeakng_loader")
@@ -37,7 +38,6 @@ def test_splits_audio_and_words(made):
 
 
 def test_words_are_where_the_alignment_says(tmp_path):
-    from voxkit.data.recipes.synthesis.espeak import Synthesiser
     from voxkit.data.recipes.synthesis.utterance import lay_down, trim
 
     synthesiser = Synthesiser()
@@ -56,9 +56,22 @@ def test_held_out_sentences_and_voices():
         seen = {part: {getattr(u, field) for split in (part, f"{part}_domain") for u in plans[split]} for part in ("train", "dev", "test")}
         assert not seen["train"] & seen["dev"] and not seen["train"] & seen["test"] and not seen["dev"] & seen["test"]
     assert {w for u in plans["test"] for w in u.text.split()} <= {w for u in plans["train"] for w in u.text.split()}
-    voices = split_voices(3)
-    assert sorted(v for part in voices.values() for v in part) == sorted(v for family in VARIANTS for v in family.split())
-    assert split_voices(3) != split_voices(4)
+    voices = [v for part in split_voices().values() for v in part]
+    assert len(set(voices)) == len(voices) and {u.variant for us in plans.values() for u in us} <= set(voices)
+
+
+def test_every_speaker_sounds_like_nobody_else():
+    assert timbre("test000", 0) == timbre("test000", 0) != timbre("test001", 0)
+    assert timbre("test000", 0) != timbre("test000", 1)
+    synthesiser = Synthesiser(0, {name: timbre(name, 0) for name in ("test000", "test001")})
+    said = {}
+    for name in ("test000", "test001"):
+        synthesiser.set_voice("en-us", name, rate=180, pitch=50, pitch_range=50)
+        said[name] = synthesiser.say("heal me now")
+        assert np.abs(said[name]).max() > 0.05
+    assert not np.array_equal(*(x[:10000] for x in said.values()))
+    with pytest.raises(ValueError, match="no voice"):
+        synthesiser.set_voice("en-us", "f3", rate=180, pitch=50, pitch_range=50)
 
 
 def test_the_grammar():

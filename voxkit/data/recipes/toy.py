@@ -20,11 +20,13 @@ from pathlib import Path
 
 from voxkit.data.executors import open_executor
 from voxkit.data.recipes.synthesis.grammar import sentences, vocabulary
-from voxkit.data.recipes.synthesis.utterance import ACCENTS, VARIANTS, Block, Made, Utterance, make_block
+from voxkit.data.recipes.synthesis.utterance import Block, Made, Utterance, make_block
+from voxkit.data.recipes.synthesis.voices import ACCENTS
 from voxkit.data.validate import Checks, Preparation
 from voxkit.optional import require
 
 _VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
+VOICES = {"train": 240, "dev": 30, "test": 60}  # speakers; each with two accents
 _BLOCK = 25  # utterances per block; part of what decides the samples
 
 
@@ -91,7 +93,7 @@ def prepare_toy(out: str | os.PathLike, config: ToyConfig | None = None, *, chec
 
 def plan(config: ToyConfig) -> dict[str, list[Utterance]]:
     """Who says what in each split; held-out sentences and voices are decided here."""
-    voices = split_voices(config.seed)
+    voices = split_voices()
     sizes = {"train": config.num_train, "dev": config.num_dev, "test": config.num_test}
     plans = {}
     for part, size in sizes.items():
@@ -102,13 +104,9 @@ def plan(config: ToyConfig) -> dict[str, list[Utterance]]:
     return plans
 
 
-def split_voices(seed: int) -> dict[str, list[str]]:
-    """espeak's timbres by part, 70 / 12 / 18 %: kinds of one voice stay together."""
-    families = list(VARIANTS)
-    random.Random(f"voices|{seed}").shuffle(families)
-    bounds = [0, round(0.7 * len(families)), round(0.82 * len(families)), len(families)]
-    return {part: sorted(v for family in families[a:b] for v in family.split())
-            for part, a, b in zip(("train", "dev", "test"), bounds, bounds[1:])}
+def split_voices() -> dict[str, list[str]]:
+    """Names of the speakers of each part; `synthesis.voices.timbre` knows what they sound like."""
+    return {part: [f"{part}{i:03d}" for i in range(count)] for part, count in VOICES.items()}
 
 
 def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[Utterance]:
@@ -138,7 +136,7 @@ def _blocks(utterances: list[Utterance], directory: Path, seed: int) -> list[Blo
     for first in range(0, len(utterances), _BLOCK):
         rng = random.Random(f"{utterances[first].id}|{seed}")
         crowd = tuple(rng.choice(voices) for _ in range(4))
-        blocks.append(Block(tuple(utterances[first:first + _BLOCK]), crowd, words, str(directory), rng.getrandbits(31)))
+        blocks.append(Block(tuple(utterances[first:first + _BLOCK]), crowd, words, str(directory), rng.getrandbits(31), seed))
     return blocks
 
 

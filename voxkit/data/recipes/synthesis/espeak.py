@@ -10,6 +10,7 @@ import ctypes
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +31,23 @@ class Synthesiser:
     The library keeps pitch flutter and noise in global variables that nothing resets, so each instance loads a copy of
     its own: the same calls on a new instance give the same samples, in whichever process and after whatever else.
 
+    Args:
+        seed: of its noise.
+        timbres: voice variants of one's own, name → text of the file, beside which espeak-ng's are not to be had.
+
     Raises:
         MissingPackage: espeakng-loader is not installed; the message is the command.
     """
 
-    def __init__(self, seed: int = 0):
+    def __init__(self, seed: int = 0, timbres: Mapping[str, str] | None = None):
         loader = require("espeakng_loader", "toy", why="the toy corpus")
         self._chunks: list[np.ndarray] = []
         self._callback = _CALLBACK(self._receive)  # must live as long as the library may call it
         self._library = _private_copy(Path(loader.get_library_path()))
-        data = os.fsencode(loader.get_data_path())
+        folder = Path(loader.get_data_path())
+        self._data = folder
+        self._folder = _with_timbres(folder, timbres) if timbres else None  # lives as long as the library may read it
+        data = os.fsencode(self._folder.name if self._folder else folder)
         rate = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
         if rate != SAMPLING_RATE:
             raise RuntimeError(f"espeak-ng answered {rate} where its sampling rate of {SAMPLING_RATE} was expected; "
@@ -52,7 +60,7 @@ class Synthesiser:
 
         Args:
             accent: a language, such as "en-us" or "en-gb-scotland" ("en" is British).
-            variant: a timbre among espeak's `voices/!v`, such as "f3".
+            variant: a timbre: one of `timbres`, or of espeak's `voices/!v`, such as "f3".
             rate: words a minute, 80 to 450.
             pitch: 0 to 99, where 50 is the variant's own.
             pitch_range: 0 (monotone) to 99, where 50 is the variant's own.
@@ -60,6 +68,9 @@ class Synthesiser:
         Raises:
             ValueError: espeak-ng does not know the voice.
         """
+        variants = Path(self._folder.name if self._folder else self._data) / "voices" / "!v"
+        if not (variants / variant).is_file():  # espeak-ng would speak with its own voice, and say nothing of it
+            raise ValueError(f"espeak-ng has no voice {accent}+{variant}")
         if self._library.espeak_SetVoiceByName(f"{accent}+{variant}".encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {accent}+{variant}")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
@@ -83,3 +94,16 @@ class Synthesiser:
 def _private_copy(path: Path) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="voxkit-espeak-", ignore_cleanup_errors=True) as directory:
         return ctypes.CDLL(shutil.copy(path, directory))
+
+
+def _with_timbres(folder: Path, timbres: Mapping[str, str]) -> tempfile.TemporaryDirectory[str]:
+    """espeak-ng's data directory as it is, by links, but for the voice variants."""
+    made = tempfile.TemporaryDirectory(prefix="voxkit-espeak-", ignore_cleanup_errors=True)
+    variants = Path(made.name) / "voices" / "!v"
+    variants.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name != "voices":
+            (Path(made.name) / path.name).symlink_to(path.resolve())
+    for name, text in timbres.items():
+        (variants / name).write_text(text, encoding="ascii")
+    return made

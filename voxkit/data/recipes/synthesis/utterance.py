@@ -11,20 +11,10 @@ import soundfile
 
 from voxkit.data.recipes.synthesis import espeak, sounds
 from voxkit.data.recipes.synthesis.espeak import Synthesiser
+from voxkit.data.recipes.synthesis.voices import timbre
 
-ACCENTS = ("en-us", "en")
-
-# espeak's timbres, less the whispers, the croaks, the robots, the drawls and the old, its Klatt voices (two of which repeat nothing
-# exactly), and those that put one of the first three formants below 75 or above 130 % of its usual place, where no throat does; those of
-# one string are kinds of one voice, so that they stay on one side of a held-out split.
-VARIANTS = (
-    "Alex", "Andrea", "Annie", "Diogo", "Gene Gene2", "Henrique", "Mario", "michel", "Mike", "anika", "antonio", "ed", "f1", "f2",
-    "f4", "f5", "ian", "iven iven2 iven3 iven4", "john", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "max", "miguel", "norbert",
-    "pablo", "paul", "pedro", "quincy", "rob", "robert", "sandro", "steph steph2 steph3", "victor",
-)
-
-# The rate in Hz that a voice is played back at: a shorter or longer vocal tract, a higher or lower, faster or slower voice.
-SIZES = tuple(range(19500, 25500, 500))
+# The rate in Hz that an utterance is played back at: somewhat faster and higher, or slower and lower.
+SIZES = tuple(range(20500, 24000, 500))
 
 
 @dataclass(frozen=True)
@@ -52,6 +42,7 @@ class Block:
     crowd_words: tuple[str, ...]
     directory: str
     seed: int
+    voices_seed: int
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,8 @@ class Made:
 
 def make_block(block: Block) -> list[Made]:
     """Make the utterances of a block as 16-bit FLAC at 16 kHz under its directory; the same block gives the same samples."""
-    synthesiser = Synthesiser(block.seed)
+    voices = {u.variant for u in block.utterances} | {variant for _, variant in block.crowd}
+    synthesiser = Synthesiser(block.seed, {voice: timbre(voice, block.voices_seed) for voice in sorted(voices)})
     crowd = _crowd(synthesiser, block)
     os.makedirs(block.directory, exist_ok=True)
     made = []
@@ -82,7 +74,7 @@ def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) ->
     """The waveform [S] at 16 kHz, and its words with start and duration in seconds."""
     rng = np.random.default_rng(utterance.seed)
     synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(180, 231)),
-                          pitch=int(np.clip(rng.normal(50, 9), 25, 75)), pitch_range=int(rng.integers(35, 70)))
+                          pitch=int(np.clip(rng.normal(50, 6), 35, 65)), pitch_range=int(rng.integers(35, 70)))
     rate = int(rng.choice(SIZES))
     speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()], rate)
     x = sounds.microphone(rng, sounds.resample(speech, rate, sounds.RATE))
