@@ -18,7 +18,8 @@ def timbre(name: str, seed: int) -> str:
     woman = rng.random() < 0.5
     tract = rng.uniform(1.06, 1.24) if woman else rng.uniform(0.9, 1.08)
     base = rng.uniform(145, 230) if woman else rng.uniform(72, 135)
-    lines = ["language variant", f"name {name}", f"gender {'female' if woman else 'male'}", f"pitch {base:.0f} {base * rng.uniform(1.3, 1.6):.0f}"]
+    lines = ["language variant", f"name {name}", f"gender {'female' if woman else 'male'}",
+             f"pitch {base:.0f} {base * rng.uniform(1.3, 1.6):.0f}"]
     for formant in range(9):
         place = 100 * tract * rng.normal(1, 0.03 if formant < 4 else 0.05)
         lines.append(f"formant {formant} {place:.0f} {rng.uniform(75, 120):.0f} {rng.uniform(85, 135):.0f}")
