@@ -18,8 +18,8 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--normalise", default="none", help="text rule before tokenizing: none, lower, librispeech")
     p.add_argument("--out", help="file; its suffix names the format: .json, .ctm, .srt, .vtt, .TextGrid (default: JSON on the screen)")
     p.add_argument("--format", help="json, ctm, srt, vtt or textgrid, where the suffix does not say")
-    p.add_argument("--start-shift", type=float, default=0.0, help="seconds added to word starts")
-    p.add_argument("--end-shift", type=float, default=0.0, help="seconds added to word ends")
+    p.add_argument("--start-shift", type=float, help="seconds added to word starts; by default what `voxkit decode --calibrate` found")
+    p.add_argument("--end-shift", type=float, help="seconds added to word ends; likewise")
     p.add_argument("--device", default="cpu")
 
 
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
     rule = normalisation(args.normalise)
     items = list(_items(args))
     recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
-    timing = WordTiming(args.start_shift, args.end_shift)
+    kept = _kept_timing(args.checkpoint) if args.start_shift is None and args.end_shift is None and load is None else None
+    timing = kept or WordTiming(args.start_shift or 0.0, args.end_shift or 0.0)
     hypotheses, failed = {}, []
     for id, text, path, start, duration in items:
         try:
@@ -57,28 +58,21 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
 
 def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duration: float | None = None, timing: Any = None) -> Any:
     """One file (or its part from `start`, seconds) and its text → Hypothesis with word times from the file's beginning."""
-    import torch
-
-    from voxkit.align.ctc import forced_align
-    from voxkit.align.words import words_from_tokens
     from voxkit.audio.io import read_audio
-    from voxkit.batch import Batch
-    from voxkit.hypothesis import Hypothesis
+    from voxkit.infer.alignment import align_wave
 
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
-    wave, seconds = read_audio(path, start=start, duration=duration)
-    tokens = recognizer.tokenizer.encode(text)
-    model = recognizer.model
-    with torch.inference_mode():
-        batch = Batch(ids=[path], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(getattr(recognizer, "device", "cpu"))
-        states, lengths = model.encode(batch)
-        log_probs = model.ctc_log_probs(states).cpu()
-    found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
-    assert found is not None, "strict alignment raises where there is none"
-    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
-                              offset=start)
-    return Hypothesis(text, words, found.score, tokens, seconds)
+    wave, _ = read_audio(path, start=start, duration=duration)
+    return align_wave(recognizer, wave, text, timing, name=path, offset=start)
+
+
+def _kept_timing(checkpoint: str) -> Any:
+    """Shifts that were fitted for this run, or None."""
+    from voxkit.infer.calibration import read_calibration, timing_of
+    from voxkit.infer.checkpoint import find_checkpoint
+
+    return timing_of(read_calibration(find_checkpoint(checkpoint).parent.parent / "decode"))
 
 
 def _load(checkpoint: str, device: str) -> Any:

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from voxkit.align.ctc import forced_align
-from voxkit.align.words import words_from_tokens
+from voxkit.align.words import WordTiming, words_from_tokens
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.language_model import load_language_model
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.greedy import ctc_greedy
-from voxkit.search.ngram import NgramModel
-from voxkit.search.ngram_scorer import NgramScorer
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.scorer import Scorer, combine
-from voxkit.text.tokenizer import EOS, Tokenizer
+from voxkit.text.tokenizer import EOS, UNK, Tokenizer
 
 
 @dataclass
@@ -41,6 +40,8 @@ class SearchOptions:
         context: scorer of phrases (`Recognizer.phrases`).
         length_bonus: added per token.
         words: also give word times and confidences.
+        temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
+        graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
     """
 
     method: str = "greedy"
@@ -51,6 +52,9 @@ class SearchOptions:
     context: Scorer | None = None
     length_bonus: float = 0.0
     words: bool = False
+    temperature: float = 1.0
+    timing: WordTiming | None = None
+    graph: Any = None
 
     def scorer(self) -> Scorer | None:
         """Language model, phrases and bonus as one."""
@@ -75,17 +79,27 @@ class Recognizer:
         loaded = load_checkpoint(path, device, overrides)
         return cls(loaded.model, loaded.tokenizer, device)
 
-    def language_model(self, path: str | os.PathLike) -> NgramScorer:
-        """An ARPA file over this tokenizer's pieces (`voxkit lm train --tokenizer`).
+    def language_model(self, path: str | os.PathLike) -> Scorer:
+        """An n-gram in ARPA or KenLM's binary format, or a neural one's directory, over this tokenizer's pieces.
 
         Raises:
-            ValueError: it is over other tokens.
+            ValueError: it is over other tokens, or nothing of the three.
         """
-        return NgramScorer(NgramModel.read(path), self.tokenizer.pieces)
+        return load_language_model(path, self.tokenizer, self.device)
 
-    def phrases(self, phrases: Sequence[str], boost: float = 1.5) -> ContextGraph:
-        """Phrases that the search should favour by `boost` nats per token."""
-        return ContextGraph([self.tokenizer.encode(p) for p in phrases], self.tokenizer.vocab_size, boost, self.tokenizer.word_starts)
+    def phrases(self, phrases: Sequence[str] | Mapping[str, float], boost: float = 1.5) -> ContextGraph:
+        """Phrases that the search should favour by `boost` nats per token, or each by its own.
+
+        Raises:
+            ValueError: none, or one that this tokenizer cannot spell.
+        """
+        boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
+        spelled = {phrase: self.tokenizer.encode(phrase) for phrase in boosts}
+        strange = [phrase for phrase, tokens in spelled.items() if UNK in tokens]
+        if strange:
+            raise ValueError(f"{len(strange)} phrases hold characters that the tokenizer lacks, e.g. {strange[0]!r}: write them as the "
+                             "transcripts are written (upper or lower case, no punctuation)")
+        return ContextGraph(list(spelled.values()), self.tokenizer.vocab_size, list(boosts.values()), self.tokenizer.word_starts)
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
         """One file, or one waveform [S] at 16 kHz."""
@@ -115,10 +129,10 @@ class Recognizer:
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
         out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
         if options.words:
-            self._add_words(out, log_probs, lengths)
+            self._add_words(out, log_probs, lengths, options)
         return out
 
-    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> None:
+    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> None:
         """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
         kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
         if not kept:
@@ -129,7 +143,8 @@ class Recognizer:
             row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
         for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes)):
             hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
-                                                    duration=hypotheses[i].audio_duration)
+                                                    timing=options.timing, duration=hypotheses[i].audio_duration,
+                                                    temperature=options.temperature)
 
 
 def _frames_needed(tokens: list[int]) -> int:
@@ -138,8 +153,10 @@ def _frames_needed(tokens: list[int]) -> int:
 
 
 def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    if options.lm is not None or options.context is not None:
-        raise ValueError("greedy search takes neither a language model nor phrases; use prefix_beam, joint or rescoring")
+    if options.lm is not None:
+        raise ValueError("greedy search takes no language model; use prefix_beam, joint or rescoring")
+    if options.context is not None:  # phrases are lent their boosts along one prefix: the beam of one hypothesis
+        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context)]
     return ctc_greedy(log_probs, lengths)
 
 
