@@ -91,16 +91,17 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             found = decode_cuts(recognizer, cuts, options, config.data, name)
             for id, reason in found.failures.items():
                 print(f"{id}: not decoded: {reason}")
-            row = {"set": Path(name).name, "method": label, "beam": "" if method == "greedy" else options.beam}
+            row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
             row |= _scores(found, cuts, args.normalise) | {"RTF": f"{found.rtf:.3f}"}
             if options.words:
                 row |= _word_scores(found, cuts, rule, known is not None)
             row |= _latency(args.latency, recognizer, cuts, options)
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
-            stem = f"{Path(name).name}_{label}"
-            _write(out, Path(name).name, stem, found, args.formats)
-            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases, row, data_dir)
+            stem = f"{_name(name)}_{label}"
+            _write(out, _name(name), stem, found, args.formats)
+            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases, row, data_dir,
+                                known is not None)
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
     return rows
@@ -118,10 +119,11 @@ def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
 def _word_scores(found: Any, cuts: Any, rule: Any, calibrated: bool) -> dict[str, Any]:
     """Expected calibration error of the confidences (in brackets where no temperature was fitted), error of the word times where known."""
     from voxkit.eval.boundaries import boundary_scores
-    from voxkit.infer.calibration import measured, true_words
+    from voxkit.eval.calibration import measured
+    from voxkit.infer.calibration import true_words
 
     row = {}
-    quality = measured(found.references, found.hypotheses, rule)
+    quality = measured(found.references, {id: h.words for id, h in found.hypotheses.items()}, rule)
     if quality is not None:
         row["ECE"] = f"{100 * quality.error:.2f}" if calibrated else f"({100 * quality.error:.2f})"
     true = {c.id: words for c in cuts if c.id in found.hypotheses and (words := true_words(c))}
@@ -147,7 +149,6 @@ def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, 
 
 def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: list[str], cuts: Any, data: Any, out: Path,
                rule: Any) -> None:
-    from voxkit.align.words import WordTiming
     from voxkit.eval.table import format_table
     from voxkit.infer.alignment import align_cuts
     from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, true_words, write_calibration
@@ -156,11 +157,12 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     content = read_calibration(out)
     true = {c.id: words for c in cuts if (words := true_words(c))}
     if true:
-        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true), WordTiming())
-        content["timing"] = {**fit_timing({id: h.words for id, h in found.items()}, true), "set": args.calibrate}
-        t = content["timing"]
-        print(f"word times on {args.calibrate}: {1000 * t['error_before']:.1f} ms off, with shifts of {1000 * t['start_shift']:+.0f} and "
-              f"{1000 * t['end_shift']:+.0f} ms {1000 * t['error_after']:.1f} ms; F1 at 50 ms {100 * t['f1_after']:.1f} %")
+        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
+        content["timing"] = t = {**fit_timing(recognizer, found, true), "set": args.calibrate}
+        ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
+        print(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
+                            for what, key in ways if t[f"error_{key}"] is not None],
+                           title=f"word times fitted on {args.calibrate} ({t['words']} words)") + "\n")
     rows = []
     for method in methods:
         decoded = decode_cuts(recognizer, cuts, search.of(method, temperature=1.0), data, args.calibrate)
@@ -185,3 +187,8 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
     configuration.write_text(out / f"{stem}.jsonl", "".join(line + "\n" for line in lines))
     for kind in formats:
         words.write(out / f"{stem}.{'TextGrid' if kind == 'textgrid' else kind}", found.hypotheses, kind)
+
+
+def _name(of_set: str) -> str:
+    """A set's name, also where it is given as a path of cuts."""
+    return Path(of_set).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")

@@ -12,11 +12,11 @@ from typing import Any
 
 from voxkit import config as configuration
 
-_KEPT = ("beam", "ctc_weight", "lm_weight", "length_bonus", "temperature")
+_KEPT = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power", "temperature")
 
 
 def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, method: str, options: Any, phrases: dict[str, float],
-          row: dict[str, Any], data_dir: str) -> None:
+          row: dict[str, Any], data_dir: str, calibrated: bool) -> None:
     """Write the record of one set by one method, and append its row to results.csv.
 
     Paths inside the run are kept relative to the record, so that a run can be moved; others as absolute ones, with a SHA-256.
@@ -30,10 +30,11 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, method: 
     record = {
         "again": f"voxkit decode --again {path}", "checkpoint": os.path.relpath(loaded.path.resolve(), path.parent.resolve()),
         "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "cuts": _stamp(cuts),
-        "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "formats": args.formats,
+        "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "calibrated": calibrated,
+        "formats": args.formats,
         "lm": _stamp(Path(args.lm)) if args.lm and options.lm is not None else None,
         "graph": _stamp(Path(args.graph)) if args.graph and method.startswith("k2") else None, "phrases": phrases,
-        "timing": vars(options.timing) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
+        "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
         "overrides": args.overrides, "device": args.device, "git": git_hash(), "voxkit": __version__, "torch": _torch(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"), "result": row,
     }
@@ -79,10 +80,9 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     if record["words"]:
         from voxkit.infer.calibration import write_calibration
 
-        label = record["result"]["method"]
-        fitted = {"methods": {label: {"temperature": record["temperature"]}}}
+        fitted = {"methods": {record["result"]["method"]: {"temperature": record["temperature"]}} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
-    kept = {key: record[key] for key in ("beam", "ctc_weight", "lm_weight", "length_bonus", "words", "formats", "normalise", "limit",
+    kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit",
                                          "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [str(cuts)], "methods": [record["method"]], "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
@@ -107,9 +107,10 @@ def _stamp(path: Path) -> dict[str, str]:
 
 def _check(what: str, path: Path, expected: str) -> None:
     if not path.exists():
-        raise ValueError(f"the {what} of this record are not at {path} any more" + ("; say with --data-dir where" if what == "cuts" else ""))
+        hint = "; say with --data-dir where" if what == "cuts" else ""
+        raise ValueError(f"the {what} of this record are not at {path} any more{hint}")
     if _sha256(path) != expected:
-        raise ValueError(f"the {what} at {path} are not those of the record (their SHA-256 differs): the result cannot be repeated with them")
+        raise ValueError(f"the {what} at {path} are not those of the record (SHA-256 differs): the result cannot be repeated with them")
 
 
 def _sha256(path: Path) -> str:

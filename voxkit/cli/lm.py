@@ -20,6 +20,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     t.add_argument("--order", type=int, default=4)
     t.add_argument("--out", required=True, help="lm.arpa or lm.arpa.gz")
     t.set_defaults(run=run)
+    r = actions.add_parser("rare-words", parents=[common], help="a phrase list to try biasing with: words of a test set that --text hardly "
+                                                                "has, and as many that nobody says")
+    r.add_argument("--test", required=True, help="texts or cuts of the test set")
+    r.add_argument("--said", type=int, default=50, help="words of the test set")
+    r.add_argument("--total", type=int, default=100, help="words in the list")
+    r.add_argument("--at-most", type=int, default=1, help="occurrences in --text")
+    r.add_argument("--out", required=True)
+    r.set_defaults(run=run)
     q = actions.add_parser("perplexity", parents=[common], help="perplexity of a text")
     q.add_argument("--lm", required=True, help="ARPA file")
     q.set_defaults(run=run)
@@ -30,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, or measure."""
     from voxkit.search.ngram import NgramModel, train
 
+    if args.action == "rare-words":
+        return _rare_words(args)
     split, vocabulary = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
     if args.action == "train":
@@ -41,6 +51,17 @@ def run(args: argparse.Namespace) -> int:
               f"perplexity on its own text {model.perplexity(sentences[:2000]):.1f}")
     else:
         print(f"perplexity {NgramModel.read(args.lm).perplexity(sentences):.2f} on {len(sentences)} sentences")
+    return 0
+
+
+def _rare_words(args: argparse.Namespace) -> int:
+    from voxkit.config import write_text
+    from voxkit.eval.biasing import rare_words
+
+    found = rare_words(_lines(args.text, args.ids, args.normalise), _lines([args.test], args.ids, args.normalise), args.said, args.total,
+                       at_most=args.at_most)
+    write_text(args.out, "".join(word + "\n" for word in found))
+    print(f"{args.out}: {args.said} words of {args.test}, each at most {args.at_most} times in the text, {args.total - args.said} others")
     return 0
 
 

@@ -16,6 +16,8 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--lm", help="language model over the tokens: ARPA, KenLM binary, or the directory of a neural one")
     group.add_argument("--lm-weight", type=float)
     group.add_argument("--length-bonus", type=float, help="per token")
+    group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
+    group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
     group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
     group.add_argument("--boost", type=float, default=1.5, help="of each token of a phrase that has none of its own, in nats")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
@@ -54,7 +56,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
     from voxkit.infer.recognizer import SearchOptions
 
     phrases = read_phrases(args.phrases, args.boost) if args.phrases else {}
-    given = {name: getattr(args, name) for name in ("beam", "ctc_weight", "lm_weight", "length_bonus")}
+    given = {name: getattr(args, name) for name in ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power")}
     settled = {name: getattr(decode, name) if value is None else value for name, value in given.items()}
     lm = recognizer.language_model(args.lm) if args.lm else None
     context = recognizer.phrases(phrases) if phrases else None

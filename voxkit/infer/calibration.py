@@ -1,7 +1,7 @@
 """Confidences and word times that can be trusted: what is fitted on a dev set and kept with a run.
 
-`decode/calibration.json` of a run holds a temperature for every search, with the calibration error before and after, and the shifts of
-word times, where the dev set's times are known. `voxkit decode --calibrate` writes it; decode, align and transcribe use it.
+`decode/calibration.json` of a run holds a temperature for every search, with the calibration error before and after, and what puts
+word times right, where the dev set's times are known. `voxkit decode --calibrate` writes it; decode, align and transcribe use it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from voxkit import config as configuration
-from voxkit.align.words import WordTiming, fit_word_timing
-from voxkit.eval.boundaries import boundary_scores
-from voxkit.eval.calibration import Calibration, apply_temperature, calibration, fit_temperature, right_words
+from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
+from voxkit.align.words import fit_word_timing, words_from_tokens
+from voxkit.eval.boundaries import BoundaryResult, boundary_scores
+from voxkit.eval.calibration import apply_temperature, calibration, fit_temperature, judged
 from voxkit.hypothesis import Hypothesis, Word
+from voxkit.infer.alignment import Aligned
 
 NAME = "calibration.json"
 
@@ -33,30 +35,12 @@ def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path
     return path
 
 
-def timing_of(content: Mapping[str, Any]) -> WordTiming | None:
-    """The fitted shifts."""
+def timing_of(content: Mapping[str, Any]) -> TokenTiming | WordTiming | None:
+    """The fitted word timing."""
     found = content.get("timing")
-    return WordTiming(found["start_shift"], found["end_shift"]) if found else None
-
-
-def judged(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], rule: Any = str) -> tuple[list[float], list[bool]]:
-    """(confidence, whether it is right) of every word that has a confidence; `rule` is the text normalisation of single words.
-
-    A rule that makes several words of one, or none, judges that word by its own spelling.
-    """
-    confidences: list[float] = []
-    correct: list[bool] = []
-    for id, h in hypotheses.items():
-        words = [rule(w.word) if len(rule(w.word).split()) == 1 else w.word for w in h.words]
-        confidences += [w.confidence for w in h.words]
-        correct += right_words(rule(references[id]).split(), words)
-    return confidences, correct
-
-
-def measured(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], rule: Any = str) -> Calibration | None:
-    """Calibration of a decoded set; None where it has no words."""
-    confidences, correct = judged(references, hypotheses, rule)
-    return calibration(confidences, correct) if confidences else None
+    if not found:
+        return None
+    return TokenTiming(found["start"], found["end"]) if "start" in found else WordTiming(found["start_shift"], found["end_shift"])
 
 
 def fit_confidence(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], rule: Any = str) -> dict[str, float]:
@@ -65,7 +49,7 @@ def fit_confidence(references: Mapping[str, str], hypotheses: Mapping[str, Hypot
     Raises:
         ValueError: no words, or all of them right (or wrong): no temperature can be told from that.
     """
-    confidences, correct = judged(references, hypotheses, rule)
+    confidences, correct = judged(references, {id: h.words for id, h in hypotheses.items()}, rule)
     if not confidences or len(set(correct)) < 2:
         raise ValueError(f"{len(confidences)} words of the calibration set are all {'right' if correct and correct[0] else 'wrong'}: "
                          "confidences cannot be calibrated on that; give a larger or harder set")
@@ -75,16 +59,35 @@ def fit_confidence(references: Mapping[str, str], hypotheses: Mapping[str, Hypot
             "nce_after": after.nce, "words": len(correct)}
 
 
-def fit_timing(found: Mapping[str, list[Word]], true: Mapping[str, list[Word]], collar: float = 0.05) -> dict[str, float]:
-    """Shifts of word times from words aligned without any, and the boundary error (seconds) and F1 before and after."""
-    ids = [id for id in found if id in true]
-    fitted = fit_word_timing([found[id] for id in ids], [true[id] for id in ids])
-    shifted = [[Word(w.word, w.start + fitted.start_shift, max(w.start + fitted.start_shift, w.end + fitted.end_shift), w.confidence)
-                for w in found[id]] for id in ids]
-    before = boundary_scores([true[id] for id in ids], [found[id] for id in ids], collar)
-    after = boundary_scores([true[id] for id in ids], shifted, collar)
-    return {**asdict(fitted), "error_before": before.error, "error_after": after.error, "f1_before": before.f1, "f1_after": after.f1,
-            "words": after.words}
+def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[str, list[Word]], collar: float = 0.05) -> dict[str, Any]:
+    """Word timing from utterances aligned with their texts and their true times; utterances of other words are left out.
+
+    Returns:
+        weights of a `TokenTiming`, and how far boundaries are off (seconds) and their F1, without it and with it. "held out": fitted on
+        two thirds of the utterances and measured on the rest; the weights are fitted on all.
+    """
+    step = recognizer.model.seconds_per_frame
+    pieces = recognizer.tokenizer.pieces
+    examples = []
+    for id, a in aligned.items():
+        groups = word_groups(a.spans, pieces)
+        if id in true and [word_of(g, pieces) for g in groups] == [w.word for w in true[id]]:
+            examples.append((groups, [(w.start, w.end) for w in true[id]], a.seconds, id))
+
+    def measure(timing: Any, chosen: list[Any]) -> BoundaryResult:
+        found = [words_from_tokens(aligned[e[3]].spans, pieces, step, timing=timing, duration=e[2]) for e in chosen]
+        return boundary_scores([true[e[3]] for e in chosen], found, collar)
+
+    fitted = TokenTiming.fit([e[:3] for e in examples], step)
+    rest = examples[2::3]
+    held = measure(TokenTiming.fit([e[:3] for i, e in enumerate(examples) if i % 3 != 2], step), rest) if len(examples) > 2 else None
+    plain, shifted = measure(None, rest or examples), None
+    found = [words_from_tokens(aligned[e[3]].spans, pieces, step, duration=e[2]) for e in examples]
+    shift = fit_word_timing(found, [true[e[3]] for e in examples])
+    shifted = measure(shift, rest or examples)
+    return {**asdict(fitted), "error_plain": plain.error, "error_shifted": shifted.error, "f1_plain": plain.f1, "f1_shifted": shifted.f1,
+            "error_held_out": held.error if held else None, "f1_held_out": held.f1 if held else None,
+            "words": sum(len(e[1]) for e in examples)}
 
 
 def true_words(cut: Any) -> list[Word] | None:

@@ -60,7 +60,8 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
     tokenizer = Tokenizer.load(path)
     model = recipe.build_model(tokenizer.vocab_size)
     meta = load_model_weights(model, path)
-    if meta.get("tokenizer", tokenizer.fingerprint()) != tokenizer.fingerprint():
-        raise ValueError(f"{path}: its tokenizer.model ({tokenizer.fingerprint()}) is not the one it was trained with ({meta['tokenizer']}): "
+    own = tokenizer.fingerprint()
+    if meta.get("tokenizer", own) != own:
+        raise ValueError(f"{path}: its tokenizer.model ({own}) is not the one it was trained with ({meta['tokenizer']}): "
                          "its outputs would mean other pieces; put back the tokenizer of the run")
     return Loaded(model.to(device).eval(), tokenizer, recipe, meta, path)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from voxkit.align.ctc import forced_align
-from voxkit.align.words import WordTiming, words_from_tokens
+from voxkit.align.timing import TokenTiming, WordTiming
+from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
@@ -26,6 +27,8 @@ from voxkit.search.greedy import ctc_greedy
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.scorer import Scorer, combine
 from voxkit.text.tokenizer import EOS, UNK, Tokenizer
+
+_CANDIDATES = 20
 
 
 @dataclass
@@ -39,6 +42,7 @@ class SearchOptions:
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
         length_bonus: added per token.
+        coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 1 alone, 0 jointly with CTC.
         words: also give word times and confidences.
         temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
         graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
@@ -51,9 +55,11 @@ class SearchOptions:
     lm_weight: float = 0.3
     context: Scorer | None = None
     length_bonus: float = 0.0
+    coverage: float = 0.0
+    length_power: float | None = None
     words: bool = False
     temperature: float = 1.0
-    timing: WordTiming | None = None
+    timing: TokenTiming | WordTiming | None = None
     graph: Any = None
 
     def scorer(self) -> Scorer | None:
@@ -147,6 +153,11 @@ class Recognizer:
                                                     temperature=options.temperature)
 
 
+def _candidates(options: SearchOptions) -> int | None:
+    """Tokens looked at per frame: more than usual with phrases, whose tokens the model itself may rank low."""
+    return max(_CANDIDATES, 2 * options.beam) if options.context is not None else None
+
+
 def _frames_needed(tokens: list[int]) -> int:
     """Of a CTC alignment: one per token, and a blank between two equal ones."""
     return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
@@ -156,25 +167,31 @@ def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, opti
     if options.lm is not None:
         raise ValueError("greedy search takes no language model; use prefix_beam, joint or rescoring")
     if options.context is not None:  # phrases are lent their boosts along one prefix: the beam of one hypothesis
-        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context)]
+        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, tokens_per_frame=_CANDIDATES, scorer=options.context)]
     return ctc_greedy(log_probs, lengths)
 
 
 def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, scorer=options.scorer())]
+    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, tokens_per_frame=_candidates(options),
+                                                  scorer=options.scorer())]
 
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(), length_power=1.0)]
+    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(),
+                                                 length_power=1.0 if options.length_power is None else options.length_power,
+                                                 coverage=options.coverage, candidates=_candidates(options))]
 
 
 def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs,
-                                                 ctc_weight=options.ctc_weight, scorer=options.scorer())]
+                                                 ctc_weight=options.ctc_weight, scorer=options.scorer(),
+                                                 length_power=options.length_power or 0.0, coverage=options.coverage,
+                                                 candidates=_candidates(options))]
 
 
 def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, scorer=options.scorer())
+    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, tokens_per_frame=_candidates(options),
+                            scorer=options.scorer())
     return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
 
 
