@@ -140,7 +140,6 @@ class TransformerDecoder(nn.Module):
         lengths = token_lengths + 1
         return inputs, targets.masked_fill(~lengths_to_mask(lengths, targets.shape[1]), -100), lengths
 
-    @torch.no_grad()
     def score(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Log-probability of whole hypotheses, eos included: memory [B, T, D], tokens [B, N, U], token_lengths [B, N] → [B, N]."""
         size, n = tokens.shape[:2]
