@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
                                                            "kept for later calls")
     parser.add_argument("--latency", type=int, default=0, metavar="N", help="measure latency on N utterances, one at a time")
     parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
-    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
+    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set, the calibration's too")
     parser.add_argument("--out", help="by default decode/ in the run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
@@ -77,7 +77,9 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     methods = args.methods or [config.decode.method]
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
-        _calibrate(args, recognizer, search, methods, read_sets(data_dir, [args.calibrate]), config.data, out, rule)
+        known = read_sets(data_dir, [args.calibrate])
+        known = known.subset(first=min(args.limit, len(known))) if args.limit and len(known) else known
+        _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
     fitted = read_calibration(out)
     rows = []
     for name in args.sets:

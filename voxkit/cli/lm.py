@@ -33,6 +33,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     n.add_argument("--seed", type=int, default=0)
     n.add_argument("--device", default="cpu")
     n.set_defaults(run=run)
+    g = actions.add_parser("graph", parents=[common], help="decoding graph for the k2 methods: HL, with --lm HLG; the words are those of "
+                                                           "--text and of the models")
+    g.add_argument("--lm", help="ARPA over words; none: HL")
+    g.add_argument("--rescore-lm", help="a larger ARPA over words, for k2_rescoring")
+    g.add_argument("--out", required=True)
+    g.set_defaults(run=run)
     r = actions.add_parser("rare-words", parents=[common], help="a phrase list to try biasing with: words of a test set that --text hardly "
                                                                 "has, and as many that nobody says")
     r.add_argument("--test", required=True, help="texts or cuts of the test set")
@@ -53,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.action == "rare-words":
         return _rare_words(args)
+    if args.action == "graph":
+        return _graph(args)
     if args.action == "train-neural":
         return _train_neural(args)
     split, vocabulary = _splitter(args.tokenizer)
@@ -66,6 +74,25 @@ def run(args: argparse.Namespace) -> int:
               f"perplexity on its own text {model.perplexity(sentences[:2000]):.1f}")
     else:
         print(f"perplexity {NgramModel.read(args.lm).perplexity(sentences):.2f} on {len(sentences)} sentences")
+    return 0
+
+
+def _graph(args: argparse.Namespace) -> int:
+    from voxkit.search.k2_graphs import build_graph
+    from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
+    from voxkit.text.tokenizer import UNK as UNKNOWN
+    from voxkit.text.tokenizer import Tokenizer
+
+    if args.tokenizer is None:
+        raise ValueError("graph needs --tokenizer: words are spelled in its pieces")
+    tokenizer = Tokenizer.load(args.tokenizer)
+    models = [NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm)]
+    words = {word for line in _lines(args.text, args.ids, args.normalise) for word in line.split()}
+    words |= {word for model in models if model for word in model.vocabulary} - {BOS, EOS, UNK}
+    spellings = {word: tokenizer.encode(word) for word in words}
+    spellings = {word: tokens for word, tokens in spellings.items() if tokens and UNKNOWN not in tokens}
+    build_graph(spellings, tokenizer.vocab_size, args.out, *models)
+    print(f"{args.out}: {'HLG' if args.lm else 'HL'} over {len(spellings)} words")
     return 0
 
 

@@ -36,7 +36,7 @@ class Search:
 
     def of(self, method: str, **changes: Any) -> Any:
         """Options of one method: greedy search takes no language model, so that it can stand beside others in one table."""
-        lm = None if method in ("greedy", "k2_ctc", "k2_hlg", "k2_nbest") else self.options.lm
+        lm = None if method == "greedy" or method.startswith("k2_") else self.options.lm
         return replace(self.options, method=method, lm=lm, **changes)
 
     def label(self, method: str) -> str:

@@ -21,6 +21,7 @@ from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
+from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.greedy import ctc_greedy
@@ -130,6 +131,9 @@ class Recognizer:
         states, lengths = self.model.encode(batch)
         log_probs = self.model.ctc_log_probs(states)
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
+        if METHODS[options.method] is _k2_graph:  # words → their tokens
+            for h in found:
+                h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
         step = self.model.seconds_per_frame
         seconds = batch.lengths / RATE if batch.audio is not None else lengths * step
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
@@ -195,5 +199,24 @@ def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, o
     return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
 
 
-METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring}
+def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    return k2_graphs.one_best(*k2_graphs.lattice(k2_graphs.ctc_graph(log_probs.shape[2], log_probs.device), log_probs, lengths))
+
+
+def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    """1-best, n-best or whole-lattice rescoring over a graph of words: hypotheses of word ids."""
+    if options.graph is None:
+        raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
+    found, order = k2_graphs.lattice(options.graph.fsa, log_probs, lengths)
+    if options.method == "k2_rescoring":
+        if options.graph.large is None:
+            raise ValueError("k2_rescoring needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
+        return k2_graphs.one_best(k2_graphs.rescore_lattice(found, options.graph.large), order)
+    if options.method == "k2_nbest":
+        return [row[0] for row in k2_graphs.n_best(found, order, max(100, options.beam))]
+    return k2_graphs.one_best(found, order)
+
+
+METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring,
+           "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_rescoring": _k2_graph}
 NEEDS_DECODER = ("attention", "joint", "rescoring")
