@@ -25,7 +25,7 @@ class DecodeConfig:
         beam: hypotheses kept.
         ctc_weight: of the CTC score in joint decoding and rescoring.
         lm_weight, length_bonus: of a language model and of each token, where there is one.
-        coverage, length_power: of the attention decoder's beam; length_power null: 1 alone, 0 jointly with CTC.
+        coverage, length_power: of the attention decoder's beam; length_power null: 0.5 alone, 0 jointly with CTC.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """

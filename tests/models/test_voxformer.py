@@ -94,7 +94,7 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
         initialise(second, str(path), other)
 
 
-@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("method", [m for m in METHODS if not m.startswith("k2_")])
 def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     made = recipe(pretrained(encoder))

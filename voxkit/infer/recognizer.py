@@ -43,7 +43,7 @@ class SearchOptions:
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
         length_bonus: added per token.
-        coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 1 alone, 0 jointly with CTC.
+        coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
         temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
         graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
@@ -182,7 +182,7 @@ def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor,
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(),
-                                                 length_power=1.0 if options.length_power is None else options.length_power,
+                                                 length_power=0.5 if options.length_power is None else options.length_power,
                                                  coverage=options.coverage, candidates=_candidates(options))]
 
 

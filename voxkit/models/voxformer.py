@@ -19,7 +19,9 @@ from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderCo
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset, set_batch_count
 from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
+from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
+from voxkit.optional import require
 
 
 @dataclass
@@ -30,6 +32,7 @@ class VoxFormerConfig:
     encoder: Zipformer: `preset` (plan, S, M, L, mini, toy) and any field of ZipformerConfig to change.
     decoder: the attention decoder; left out where loss.attention and loss.start_attention are 0.
     loss: the hybrid weights.
+    transducer: sizes of the pruned transducer's predictor and joiner, where loss.transducer is above 0.
     dropout: on the states before the CTC head, in training.
     ctc_blank_bias: start value of the head's bias for blank; below 0 makes blanks rarer at the start, a remedy where
         training sits on a plateau of blanks.
@@ -40,6 +43,7 @@ class VoxFormerConfig:
     encoder: dict[str, Any] = field(default_factory=lambda: {"preset": "plan"})
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     loss: HybridLossConfig = field(default_factory=HybridLossConfig)
+    transducer: TransducerConfig = field(default_factory=TransducerConfig)
     dropout: float = 0.1
     ctc_blank_bias: float = 0.0
 
@@ -73,6 +77,11 @@ class VoxFormer(nn.Module):
             self.ctc.bias[0] += config.ctc_blank_bias
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
+        self.transducer = None
+        if config.loss.transducer > 0:
+            self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
+        if config.loss.ctc_by == "k2":
+            require("k2", why="loss.ctc_by=k2")
         self.step = 0
         self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
         self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
@@ -114,7 +123,8 @@ class VoxFormer(nn.Module):
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
         log_probs = self.ctc_log_probs(states)
-        ctc = ctc_loss(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
+        by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
+        ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
         out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
         if self.decoder is not None and attention_weight > 0:
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
@@ -123,6 +133,10 @@ class VoxFormer(nn.Module):
             attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
             out["loss"] = out["loss"] + attention_weight * attention
             out |= {"attention": attention.detach(), "accuracy": token_accuracy(logits, targets)}
+        if self.transducer is not None:
+            transducer = self.transducer.loss(states, lengths, tokens, token_lengths) / num_tokens
+            out["loss"] = out["loss"] + self.config.loss.transducer * transducer
+            out["transducer"] = transducer.detach()
         if self.config.loss.mwer > 0 and self.training:
             risk = self._risk(states, lengths, log_probs, batch) / num_tokens
             out["loss"] = out["loss"] + self.config.loss.mwer * risk
