@@ -28,9 +28,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
                                                            "kept for later calls")
+    parser.add_argument("--calibrate-limit", type=int, default=0, metavar="N", help="only the first utterances of that set")
     parser.add_argument("--latency", type=int, default=0, metavar="N", help="measure latency on N utterances, one at a time")
     parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
-    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set, the calibration's too")
+    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
     parser.add_argument("--out", help="by default decode/ in the run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
@@ -78,7 +79,8 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
         known = read_sets(data_dir, [args.calibrate])
-        known = known.subset(first=min(args.limit, len(known))) if args.limit and len(known) else known
+        if args.calibrate_limit and len(known):
+            known = known.subset(first=min(args.calibrate_limit, len(known)))
         _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
     fitted = read_calibration(out)
     rows = []
