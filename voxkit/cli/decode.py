@@ -115,7 +115,8 @@ def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
     from voxkit.eval.wer import score
 
     result = score(found.references, found.texts, normalise=normalise)
-    low, high = result.interval({c.id: c.supervisions[0].speaker or c.id for c in cuts})
+    speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
+    low, high = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
     row = result.row()
     return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
 
