@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -25,6 +25,7 @@ class DecodeConfig:
         beam: hypotheses kept.
         ctc_weight: of the CTC score in joint decoding and rescoring.
         lm_weight, length_bonus: of a language model and of each token, where there is one.
+        coverage, length_power: of the attention decoder's beam; length_power null: 0.5 alone, 0 jointly with CTC.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """
@@ -34,6 +35,8 @@ class DecodeConfig:
     ctc_weight: float = 0.3
     lm_weight: float = 0.3
     length_bonus: float = 0.0
+    coverage: float = 0.0
+    length_power: Optional[float] = None
     validation_method: str = "greedy"
     validation_limit: int = 0
 

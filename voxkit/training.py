@@ -18,6 +18,7 @@ from voxkit.eval.wer import score
 from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.recipe import Recipe
+from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
 from voxkit.train.distributed import World, barrier, broadcast, gather
@@ -82,6 +83,8 @@ class Training:
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
         self.tokenizer = Tokenizer.load(config.tokenizer)
         self.model = recipe.build_model(self.tokenizer.vocab_size)
+        if hasattr(self.model, "nbest"):
+            self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         if config.init:
             initialise(self.model, config.init, self.tokenizer)
         train_cuts = read_sets(config.data.data_dir, config.data.train)
@@ -162,6 +165,11 @@ class Training:
             build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device)
         barrier(self.world)
         return StateCache.open(directory, encoder.fingerprints())
+
+
+def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:
+    """n-best token lists of CTC prefix beam search, for minimum word error training."""
+    return [[h.tokens for h in row] for row in ctc_prefix_beam(log_probs, lengths, max(count, 4), nbest=count, times=False)]
 
 
 def with_speeds(cuts: Any, factors: list[float]) -> Any:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from voxkit.align.ctc import forced_align, spans_from_peaks
-from voxkit.align.words import WordTiming, fit_word_timing, words_from_tokens
+from voxkit.align.timing import WordTiming
+from voxkit.align.words import fit_word_timing, words_from_tokens
 from voxkit.hypothesis import Word
 from voxkit.search.greedy import ctc_greedy
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
+from voxkit.search.attention import attention_beam
 
 
 @pytest.fixture
@@ -65,3 +66,31 @@ def test_teacher_forcing_shifts(decoder):
     inputs, targets, lengths = decoder.teacher_forcing(torch.tensor([[4, 5, 6], [7, 0, 0]]), torch.tensor([3, 1]))
     assert inputs.tolist() == [[1, 4, 5, 6], [1, 7, 0, 0]] and lengths.tolist() == [4, 2]
     assert targets.tolist() == [[4, 5, 6, 2], [7, 2, -100, -100]]
+
+
+@pytest.mark.parametrize("index", [[0, 0, 1, 1, 2, 2], [2, 0, 0], [1], [1, 1, 0, 2]], ids=["even", "mixed", "one", "uneven"])
+def test_hypotheses_share_the_memory_of_their_utterance(decoder, index):
+    index = torch.tensor(index)
+    _, state = decoder.step(torch.tensor([1, 1, 1]), decoder.init_state(MEMORY, LENGTHS))
+    state = state.select(index)
+    assert all(k.shape[0] == 3 for k, _ in state.cross), "keys over the encoder states are kept once per utterance"
+    tokens = torch.arange(4, 4 + len(index))
+    log_probs, state = decoder.step(tokens, state)
+    for n, b in enumerate(index.tolist()):
+        expected = decoder(torch.tensor([[1, int(tokens[n])]]), MEMORY[b:b + 1], LENGTHS[b:b + 1])[0, -1].float().log_softmax(-1)
+        torch.testing.assert_close(log_probs[n], expected, atol=1e-5, rtol=0)
+
+
+def test_a_watched_state_shows_attention_and_the_beam_uses_it(decoder):
+    state = decoder.init_state(MEMORY, LENGTHS)
+    state.watch = True
+    state = state.select(torch.tensor([0, 0, 1, 1, 2, 2]))
+    _, state = decoder.step(torch.tensor([1] * 6), state)
+    assert state.attention.shape == (6, 9)
+    torch.testing.assert_close(state.attention.sum(1), torch.ones(6).double())
+    assert float(state.attention[2, 5:].abs().sum()) == 0.0, "padding gets none"
+    expected = decoder.attention_weights(torch.tensor([[1]] * 3), MEMORY, LENGTHS)[:, :, :, 0].mean((0, 2))
+    torch.testing.assert_close(state.attention[::2], expected)
+    plain = attention_beam(decoder, MEMORY, LENGTHS, 3)
+    covered = attention_beam(decoder, MEMORY, LENGTHS, 3, coverage=5.0)
+    assert [h[0].score for h in plain] != [h[0].score for h in covered]

@@ -3,7 +3,9 @@ import csv
 import gzip
 import json
 
+import numpy as np
 import pytest
+import soundfile
 
 from voxkit.cli import score as command
 from voxkit.eval.table import append_csv, format_table, per_duration
@@ -62,3 +64,24 @@ def test_tables(tmp_path):
     append_csv(tmp_path / "r.csv", {"a": 1})
     append_csv(tmp_path / "r.csv", {"a": 2, "b": "x,y"})
     assert list(csv.DictReader((tmp_path / "r.csv").open())) == [{"a": "1", "b": ""}, {"a": "2", "b": "x,y"}]
+
+
+def test_conditions_times_confidences_and_a_report(files, capsys):
+    alignment = {"word": [["HEAL", 2.0, 0.5, None], ["ME", 2.6, 0.2, None]]}
+    cut = {"id": "c", "start": 2.0, "duration": 1.0, "type": "MonoCut", "recording": {"sources": [{"type": "file", "source": "a.flac"}]},
+           "supervisions": [{"id": "s", "text": "HEAL ME", "speaker": "x", "custom": {"room": "hall"}, "alignment": alignment}]}
+    other = {**cut, "id": "d", "supervisions": [{"id": "t", "text": "HEAL", "speaker": "y", "custom": {"room": "street"}}]}
+    (files / "cuts.jsonl").write_text(json.dumps(cut) + "\n" + json.dumps(other) + "\n")
+    soundfile.write(files / "a.flac", np.zeros(64000), 16000)
+    words = [{"word": "HEAL", "start": 0.03, "end": 0.5, "confidence": 0.9}, {"word": "MY", "start": 0.6, "end": 0.8, "confidence": 0.5}]
+    (files / "hyp.jsonl").write_text(json.dumps({"id": "c", "text": "HEAL MY", "words": words}) + "\n" + '{"id": "d", "text": "HEAL"}\n')
+    write_texts(files / "against.tsv", {"c": "HEAL ME", "d": ""})
+    call("--ref", files / "cuts.jsonl", "--hyp", files / "hyp.jsonl", "--per", "condition", "--condition", "room", "--samples", 100,
+         "--against", files / "against.tsv", "--report", files / "r.html")
+    printed = capsys.readouterr().out
+    assert "hall" in printed and "50.00" in printed and "street" in printed
+    assert "15.0 ms off in the mean" in printed and "expected calibration error 30.00 %" in printed
+    page = (files / "r.html").read_text()
+    assert "data:audio/flac" in page and "By condition" in page and "Against another run" in page and "<svg" in page
+    with pytest.raises(ValueError, match="fields there are: room"):
+        call("--ref", files / "cuts.jsonl", "--hyp", files / "hyp.jsonl", "--condition", "noise")

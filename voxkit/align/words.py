@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from statistics import median
 from typing import Sequence
 
 from voxkit.align.ctc import TokenSpan
+from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
 from voxkit.hypothesis import Word
 
 CONFIDENCES = ("mean", "min", "product")
 
 
-@dataclass
-class WordTiming:
-    """How a system's frames lie to the speech: CTC spikes late at a word's start and stops before its end.
-
-    Attributes:
-        start_shift, end_shift: seconds added to word starts and ends; `fit_word_timing` finds them on speech with known times.
-    """
-
-    start_shift: float = 0.0
-    end_shift: float = 0.0
-
-
-def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds_per_frame: float, *, timing: WordTiming | None = None,
-                      duration: float | None = None, offset: float = 0.0, confidence: str = "mean", temperature: float = 1.0) -> list[Word]:
+def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds_per_frame: float, *,
+                      timing: WordTiming | TokenTiming | None = None, duration: float | None = None,
+                      offset: float = 0.0, confidence: str = "mean", temperature: float = 1.0) -> list[Word]:
     """Put pieces together to words.
 
     Args:
         spans: of the tokens, in order.
         pieces: [V] SentencePiece pieces; one that begins with "▁" begins a word.
         seconds_per_frame: of the spans' frames.
-        timing: shifts; words never overlap and never leave the audio.
+        timing: where words begin and end around their spikes; words never overlap and never leave the audio.
         duration: seconds of audio, the latest end.
         offset: seconds added to all times (a segment of a longer recording).
         confidence: of a word from its tokens' peak probabilities: "mean" (geometric), "min", "product".
@@ -45,15 +34,10 @@ def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds
     if confidence not in CONFIDENCES:
         raise ValueError(f"confidence {confidence!r} is none of {', '.join(CONFIDENCES)}")
     timing = timing or WordTiming()
-    groups: list[list[TokenSpan]] = []
-    for span in spans:
-        if not groups or pieces[span.token].startswith("▁"):
-            groups.append([])
-        groups[-1].append(span)
-    raw = [("".join(pieces[s.token] for s in group).replace("▁", ""), group) for group in groups]
-    raw = [(text, group) for text, group in raw if text]
-    starts = [group[0].start * seconds_per_frame + timing.start_shift for _, group in raw]
-    ends = [group[-1].end * seconds_per_frame + timing.end_shift for _, group in raw]
+    groups = word_groups(spans, pieces)
+    raw = [(word_of(group, pieces), group) for group in groups]
+    placed = timing.places(groups, seconds_per_frame, duration)
+    starts, ends = [p[0] for p in placed], [p[1] for p in placed]
     for i in range(1, len(raw)):  # where shifted words overlap, they meet in the middle
         if starts[i] < ends[i - 1]:
             starts[i] = ends[i - 1] = (starts[i] + ends[i - 1]) / 2

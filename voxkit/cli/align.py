@@ -1,9 +1,11 @@
-"""`voxkit align`: word times for audio and its text, by CTC forced alignment; JSON, CTM, SRT, WebVTT or TextGrid."""
+"""`voxkit align`: word times for audio and its text, by CTC forced alignment, by the decoder's cross-attention or by Whisper; JSON, CTM,
+SRT, WebVTT or TextGrid, or cuts that know their word times."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -11,15 +13,19 @@ from typing import Any, Callable, Iterator
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
     p = subparsers.add_parser("align", help="word times for audio and its text", description=__doc__)
-    p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name; with --method whisper a Whisper")
+    p.add_argument("--method", default="ctc", choices=["ctc", "attention", "whisper"],
+                   help="ctc: forced alignment; attention, whisper: cross-attention and DTW of our decoder, of a Whisper model")
     p.add_argument("--audio", nargs="+", default=[], help="audio files")
     p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
     p.add_argument("--cuts", help="lhotse cuts with audio and text, instead of --audio and --text")
     p.add_argument("--normalise", default="none", help="text rule before tokenizing: none, lower, librispeech")
     p.add_argument("--out", help="file; its suffix names the format: .json, .ctm, .srt, .vtt, .TextGrid (default: JSON on the screen)")
     p.add_argument("--format", help="json, ctm, srt, vtt or textgrid, where the suffix does not say")
-    p.add_argument("--start-shift", type=float, default=0.0, help="seconds added to word starts")
-    p.add_argument("--end-shift", type=float, default=0.0, help="seconds added to word ends")
+    p.add_argument("--start-shift", type=float, help="seconds added to word starts; by default what `voxkit decode --calibrate` found")
+    p.add_argument("--end-shift", type=float, help="seconds added to word ends; likewise")
+    p.add_argument("--limit", type=int, default=0, help="only the first of --cuts")
+    p.add_argument("--out-cuts", help="write --cuts that could be aligned with their word times: what decode and score measure against")
     p.add_argument("--device", default="cpu")
 
 
@@ -31,54 +37,95 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
             by default `Recognizer.load`.
     """
     from voxkit.align.formats import render, write
-    from voxkit.align.words import WordTiming
+    from voxkit.align.timing import WordTiming
     from voxkit.eval.normalise import normalisation
 
     rule = normalisation(args.normalise)
-    items = list(_items(args))
-    recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
-    timing = WordTiming(args.start_shift, args.end_shift)
+    if args.out_cuts and not args.cuts:
+        raise ValueError("--out-cuts needs --cuts: it writes those again, with word times")
+    items = list(_items(args))[: args.limit or None]
+    align_this = _aligner(args, load, items, rule)
+    fitted = args.method == "ctc" and args.start_shift is None and args.end_shift is None and load is None
+    kept = _kept_timing(args.checkpoint) if fitted else None
+    timing = kept or WordTiming(args.start_shift or 0.0, args.end_shift or 0.0)
     hypotheses, failed = {}, []
     for id, text, path, start, duration in items:
         try:
-            hypotheses[id] = align_one(recognizer, rule(text), path, start, duration, timing)
+            hypotheses[id] = align_this(rule(text), path, start, duration, timing)
         except ValueError as error:
             failed.append(id)
             print(f"{id}: {error}", file=sys.stderr)
     if not hypotheses:
         raise ValueError(f"none of {len(items)} utterances could be aligned")
+    if args.out_cuts:
+        _write_cuts(args.cuts, args.out_cuts, hypotheses)
+        print(f"{len(hypotheses)} of {len(items)} utterances aligned: {args.out_cuts}")
     if args.out:
         files = write(args.out, hypotheses, args.format)
         print(f"{len(hypotheses)} of {len(items)} utterances aligned: {files[0]}{' ...' if len(files) > 1 else ''}")
-    else:
+    elif not args.out_cuts:
         print(render(args.format or "json", hypotheses), end="")
     return 1 if failed else 0
 
 
 def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duration: float | None = None, timing: Any = None) -> Any:
     """One file (or its part from `start`, seconds) and its text → Hypothesis with word times from the file's beginning."""
-    import torch
-
-    from voxkit.align.ctc import forced_align
-    from voxkit.align.words import words_from_tokens
     from voxkit.audio.io import read_audio
-    from voxkit.batch import Batch
-    from voxkit.hypothesis import Hypothesis
+    from voxkit.infer.alignment import align_wave
 
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
-    wave, seconds = read_audio(path, start=start, duration=duration)
-    tokens = recognizer.tokenizer.encode(text)
-    model = recognizer.model
-    with torch.inference_mode():
-        batch = Batch(ids=[path], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(getattr(recognizer, "device", "cpu"))
-        states, lengths = model.encode(batch)
-        log_probs = model.ctc_log_probs(states).cpu()
-    found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
-    assert found is not None, "strict alignment raises where there is none"
-    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
-                              offset=start)
-    return Hypothesis(text, words, found.score, tokens, seconds)
+    wave, _ = read_audio(path, start=start, duration=duration)
+    return align_wave(recognizer, wave, text, timing, name=path, offset=start)
+
+
+def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, items: list[Any], rule: Any) -> Callable[..., Any]:
+    """(text, path, start, duration, timing) → Hypothesis, by the method asked for."""
+    from voxkit.audio.io import read_audio
+
+    if args.method == "whisper":
+        from voxkit.infer.attention_times import WhisperAligner
+
+        aligner: Any = WhisperAligner(args.checkpoint, args.device)
+    else:
+        recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
+        if args.method == "ctc":
+            return partial(align_one, recognizer)
+        from voxkit.infer.attention_times import AttentionAligner
+
+        aligner = AttentionAligner(recognizer)
+        heads = aligner.choose([(read_audio(path, start=start, duration=seconds)[0], rule(text)) for _, text, path, start, seconds
+                                in items[:16]])
+        print(f"heads (layer, head): {', '.join(map(str, heads))}", file=sys.stderr)
+
+    def align(text: str, path: str, start: float, duration: float | None, timing: Any) -> Any:
+        return aligner.align(read_audio(path, start=start, duration=duration)[0], text, timing, start)
+
+    return align
+
+
+def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:
+    from lhotse import CutSet
+    from lhotse.supervision import AlignmentItem
+
+    from voxkit.data.manifests import load_cuts, save_cuts
+
+    kept = []
+    for cut in load_cuts(source):
+        if cut.id in hypotheses:
+            items = [AlignmentItem(w.word, round(w.start, 4), round(w.end - w.start, 4), round(w.confidence, 4))
+                     for w in hypotheses[cut.id].words]
+            cut.supervisions[0].alignment = {"word": items}
+            kept.append(cut)
+    save_cuts(CutSet.from_cuts(kept), out)
+
+
+def _kept_timing(checkpoint: str) -> Any:
+    """Shifts that were fitted for this run, or None."""
+    from voxkit.infer.calibration import read_calibration, timing_of
+    from voxkit.infer.checkpoint import find_checkpoint
+
+    return timing_of(read_calibration(find_checkpoint(checkpoint).parent.parent / "decode"))
 
 
 def _load(checkpoint: str, device: str) -> Any:

@@ -1,30 +1,35 @@
-"""`voxkit decode`: transcribe test sets with a checkpoint by one or more searches; hypotheses, WER with interval and speed for each."""
+"""`voxkit decode`: transcribe test sets with a checkpoint by one or more searches; for each the hypotheses (with word times and calibrated
+confidences), the WER with its interval, speed, latency and memory, and a record from which one command repeats it."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 HELP = "transcribe test sets with a checkpoint"
+FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli.search_options import add_search_arguments
+
     parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
-    parser.add_argument("--sets", nargs="+", required=True, help="prepared sets (names, or paths of cuts)")
+    parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    parser.add_argument("--again", metavar="RECORD", help="repeat a decoding from its record (decode/SET_METHOD.json) and compare; nothing "
+                                                          "else needs to be given")
+    parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
-    parser.add_argument("--methods", nargs="+", default=None, help="greedy, prefix_beam, attention, joint, rescoring")
-    parser.add_argument("--beam", type=int)
-    parser.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding and rescoring")
-    parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`)")
-    parser.add_argument("--lm-weight", type=float)
-    parser.add_argument("--length-bonus", type=float, help="per token")
-    parser.add_argument("--phrases", help="file of phrases to favour, one a line")
-    parser.add_argument("--boost", type=float, default=1.5, help="of each token of a phrase, in nats")
+    parser.add_argument("--methods", nargs="+", default=None,
+                        help="greedy, prefix_beam, attention, joint, rescoring; with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
+    add_search_arguments(parser)
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
+    parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
+    parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
+                                                           "kept for later calls")
+    parser.add_argument("--calibrate-limit", type=int, default=0, metavar="N", help="only the first utterances of that set")
+    parser.add_argument("--latency", type=int, default=0, metavar="N", help="measure latency on N utterances, one at a time")
     parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
     parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
     parser.add_argument("--out", help="by default decode/ in the run")
@@ -33,14 +38,33 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from voxkit.cli import decode_record
+
+    if args.again:
+        record = decode_record.read(args.again)
+        if args.checkpoint or args.sets:
+            raise ValueError("--again takes checkpoint, set and options from the record: give only --device, --data-dir or --out besides")
+        args = decode_record.arguments(record, args)
+        rows = decode(args)
+        return decode_record.compare(record, rows[0])
+    if not args.checkpoint or not args.sets:
+        raise ValueError("give a checkpoint and --sets, or --again with the record of a decoding")
+    decode(args)
+    return 0
+
+
+def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Decode every set by every method, print the table → its rows."""
     import torch
 
-    from voxkit.data.loader import build_eval_loader
-    from voxkit.eval.table import append_csv, format_table
-    from voxkit.eval.texts import write_texts
-    from voxkit.eval.wer import score
+    from voxkit.cli import decode_record
+    from voxkit.cli.search_options import build_search
+    from voxkit.eval.normalise import normalisation
+    from voxkit.eval.table import format_table
+    from voxkit.infer.calibration import read_calibration, timing_of
     from voxkit.infer.checkpoint import load_checkpoint
-    from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.infer.decoding import decode_cuts, model_size
+    from voxkit.infer.recognizer import Recognizer
     from voxkit.training import read_sets
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
@@ -49,49 +73,127 @@ def run(args: argparse.Namespace) -> int:
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
     out.mkdir(parents=True, exist_ok=True)
-    lm = recognizer.language_model(args.lm) if args.lm else None
-    context = None
-    if args.phrases:
-        lines = [line.strip() for line in Path(args.phrases).read_text(encoding="utf-8").splitlines()]
-        context = recognizer.phrases([line for line in lines if line], args.boost)
+    rule = normalisation(args.normalise)
+    search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
+    methods = args.methods or [config.decode.method]
+    data_dir = args.data_dir or config.data.data_dir
+    if args.calibrate:
+        known = read_sets(data_dir, [args.calibrate])
+        if args.calibrate_limit and len(known):
+            known = known.subset(first=min(args.calibrate_limit, len(known)))
+        _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
+    fitted = read_calibration(out)
     rows = []
     for name in args.sets:
-        cuts = read_sets(args.data_dir or config.data.data_dir, [name])
-        if args.limit:
+        cuts = read_sets(data_dir, [name])
+        if args.limit and len(cuts):
             cuts = cuts.subset(first=min(args.limit, len(cuts)))
-        speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
-        seconds = sum(c.duration for c in cuts)
-        for method in args.methods or [config.decode.method]:
-            fused = method != "greedy"
-            options = SearchOptions(
-                method, args.beam or config.decode.beam, config.decode.ctc_weight if args.ctc_weight is None else args.ctc_weight,
-                lm=lm if fused else None, lm_weight=config.decode.lm_weight if args.lm_weight is None else args.lm_weight,
-                context=context if fused else None,
-                length_bonus=config.decode.length_bonus if args.length_bonus is None else args.length_bonus, words=args.words)
-            references, hypotheses, details = {}, {}, []
-            began = time.perf_counter()
-            loader = build_eval_loader(cuts, loaded.tokenizer, config.data)
-            for batch in loader:
-                for id, text, hypothesis in zip(batch.ids, batch.texts or [], recognizer.recognize(batch, options)):
-                    references[id], hypotheses[id] = text, hypothesis.text
-                    details.append({"id": id, "reference": text, **hypothesis.to_json()})
-            if not references:
-                raise ValueError(f"set {name}: nothing could be decoded; it is empty, or none of its audio can be read")
-            for failed, reason in loader.failures.items():
-                print(f"{failed}: not decoded: {reason}")
-            elapsed = time.perf_counter() - began
-            result = score(references, hypotheses, normalise=args.normalise)
-            low, high = result.interval(speakers)
-            fusion = (f"_lm{options.lm_weight:g}" if options.lm else "") + ("_phrases" if options.context else "")
-            label = f"{Path(name).name}_{method}{fusion}"
-            write_texts(out / f"{label}.tsv", hypotheses)
-            write_texts(out / f"{Path(name).name}_reference.tsv", references)
-            (out / f"{label}.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in details), encoding="utf-8")
-            row = result.row(set=name, method=label.removeprefix(Path(name).name + "_"))
-            row = {"set": row.pop("set"), "method": row.pop("method"), "beam": options.beam if method != "greedy" else "",
-                   "WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row, "RTF": f"{elapsed / seconds:.3f}"}
+        for method in methods:
+            label = search.label(method)
+            known = fitted.get("methods", {}).get(label)
+            options = search.of(method, temperature=known["temperature"] if known else 1.0, timing=timing_of(fitted))
+            found = decode_cuts(recognizer, cuts, options, config.data, name)
+            for id, reason in found.failures.items():
+                print(f"{id}: not decoded: {reason}")
+            row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
+            row |= _scores(found, cuts, args.normalise) | {"RTF": f"{found.rtf:.3f}"}
+            if options.words:
+                row |= _word_scores(found, cuts, rule, known is not None)
+            row |= _latency(args.latency, recognizer, cuts, options)
+            row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
-            append_csv(out / "results.csv", {**row, "checkpoint": str(loaded.path), "step": loaded.meta.get("step", "")})
+            stem = f"{_name(name)}_{label}"
+            _write(out, _name(name), stem, found, args.formats)
+            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases, row, data_dir,
+                                known is not None)
     print(format_table(rows, title=f"{loaded.path}"))
-    print(f"hypotheses and results.csv: {out}")
-    return 0
+    print(f"hypotheses, records and results.csv: {out}")
+    return rows
+
+
+def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
+    from voxkit.eval.wer import score
+
+    result = score(found.references, found.texts, normalise=normalise)
+    speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
+    low, high = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
+    row = result.row()
+    return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
+
+
+def _word_scores(found: Any, cuts: Any, rule: Any, calibrated: bool) -> dict[str, Any]:
+    """Expected calibration error of the confidences (in brackets where no temperature was fitted), error of the word times where known."""
+    from voxkit.eval.boundaries import boundary_scores
+    from voxkit.eval.calibration import measured
+    from voxkit.infer.calibration import true_words
+
+    row = {}
+    quality = measured(found.references, {id: h.words for id, h in found.hypotheses.items()}, rule)
+    if quality is not None:
+        row["ECE"] = f"{100 * quality.error:.2f}" if calibrated else f"({100 * quality.error:.2f})"
+    true = {c.id: words for c in cuts if c.id in found.hypotheses and (words := true_words(c))}
+    if true:
+        times = boundary_scores(list(true.values()), [found.hypotheses[id].words for id in true])
+        row |= {"ms off": f"{1000 * times.error:.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
+    return row
+
+
+def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, Any]:
+    from voxkit.audio.io import read_audio
+    from voxkit.infer.decoding import measure_latency
+
+    if not count:
+        return {}
+    chosen = sorted(cuts, key=lambda c: c.duration)[len(cuts) // 2:][:count]  # of middling length
+    sources = [(c.recording.sources[0].source, c.start, c.duration) for c in chosen]
+    found = measure_latency(recognizer, (read_audio(path, start=start, duration=seconds)[0] for path, start, seconds in sources), options)
+    if found is None:
+        return {}
+    return {"first ms": f"{found.first:.0f}", "end ms": f"{found.end:.0f}", "end 95 % ms": f"{found.end_95:.0f}"}
+
+
+def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: list[str], cuts: Any, data: Any, out: Path,
+               rule: Any) -> None:
+    from voxkit.eval.table import format_table
+    from voxkit.infer.alignment import align_cuts
+    from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, true_words, write_calibration
+    from voxkit.infer.decoding import decode_cuts
+
+    content = read_calibration(out)
+    true = {c.id: words for c in cuts if (words := true_words(c))}
+    if true:
+        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
+        content["timing"] = t = {**fit_timing(recognizer, found, true), "set": args.calibrate}
+        ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
+        print(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
+                            for what, key in ways if t[f"error_{key}"] is not None],
+                           title=f"word times fitted on {args.calibrate} ({t['words']} words)") + "\n")
+    rows = []
+    for method in methods:
+        decoded = decode_cuts(recognizer, cuts, search.of(method, temperature=1.0), data, args.calibrate)
+        label = search.label(method)
+        fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate}
+        content.setdefault("methods", {})[label] = fitted
+        rows.append({"method": label, "temperature": f"{fitted['temperature']:.2f}", "ECE before": f"{100 * fitted['ece_before']:.2f}",
+                     "ECE after": f"{100 * fitted['ece_after']:.2f}", "words": fitted["words"]})
+    write_calibration(out, content)
+    print(format_table(rows, title=f"confidences fitted on {args.calibrate}"))
+
+
+def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> None:
+    from voxkit import config as configuration
+    from voxkit.align import formats as words
+    from voxkit.eval.texts import write_texts
+
+    write_texts(out / f"{stem}.tsv", found.texts)
+    write_texts(out / f"{name}_reference.tsv", found.references)
+    lines = [json.dumps({"id": id, "reference": found.references[id], **h.to_json()}, ensure_ascii=False)
+             for id, h in found.hypotheses.items()]
+    configuration.write_text(out / f"{stem}.jsonl", "".join(line + "\n" for line in lines))
+    for kind in formats:
+        words.write(out / f"{stem}.{'TextGrid' if kind == 'textgrid' else kind}", found.hypotheses, kind)
+
+
+def _name(of_set: str) -> str:
+    """A set's name, also where it is given as a path of cuts."""
+    return Path(of_set).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")

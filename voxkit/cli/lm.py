@@ -1,4 +1,5 @@
-"""`voxkit lm train`: an n-gram model from text, over words or the pieces of a tokenizer; `voxkit lm perplexity`: what it says of a text."""
+"""`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; train-neural: an LSTM or Transformer
+over pieces; perplexity: what an n-gram says of a text; rare-words: a list to try biasing with."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Callable, Iterable
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Register the command."""
-    p = subparsers.add_parser("lm", help="train and try n-gram language models", description=__doc__)
+    p = subparsers.add_parser("lm", help="train and try language models", description=__doc__)
     actions = p.add_subparsers(dest="action", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--text", nargs="+", required=True, help="lines of text, or lhotse cuts (.jsonl, .jsonl.gz)")
@@ -20,6 +21,32 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     t.add_argument("--order", type=int, default=4)
     t.add_argument("--out", required=True, help="lm.arpa or lm.arpa.gz")
     t.set_defaults(run=run)
+    n = actions.add_parser("train-neural", parents=[common], help="LSTM or Transformer over pieces → a run directory, for --lm of decode")
+    n.add_argument("--dev", nargs="+", required=True, help="text, or cuts, that perplexity is measured on")
+    n.add_argument("--out", required=True, help="run directory; one that is there is continued")
+    n.add_argument("--kind", default="lstm", choices=["lstm", "transformer"])
+    n.add_argument("--dim", type=int, default=256)
+    n.add_argument("--layers", type=int, default=2)
+    n.add_argument("--dropout", type=float, default=0.3)
+    n.add_argument("--epochs", type=int, default=20)
+    n.add_argument("--lr", type=float, default=2e-3)
+    n.add_argument("--seed", type=int, default=0)
+    n.add_argument("--device", default="cpu")
+    n.set_defaults(run=run)
+    g = actions.add_parser("graph", parents=[common], help="decoding graph for the k2 methods: HL, with --lm HLG; the words are those of "
+                                                           "--text and of the models")
+    g.add_argument("--lm", help="ARPA over words; none: HL")
+    g.add_argument("--rescore-lm", help="a larger ARPA over words, for k2_rescoring")
+    g.add_argument("--out", required=True)
+    g.set_defaults(run=run)
+    r = actions.add_parser("rare-words", parents=[common], help="a phrase list to try biasing with: words of a test set that --text hardly "
+                                                                "has, and as many that nobody says")
+    r.add_argument("--test", required=True, help="texts or cuts of the test set")
+    r.add_argument("--said", type=int, default=50, help="words of the test set")
+    r.add_argument("--total", type=int, default=100, help="words in the list")
+    r.add_argument("--at-most", type=int, default=1, help="occurrences in --text")
+    r.add_argument("--out", required=True)
+    r.set_defaults(run=run)
     q = actions.add_parser("perplexity", parents=[common], help="perplexity of a text")
     q.add_argument("--lm", required=True, help="ARPA file")
     q.set_defaults(run=run)
@@ -30,6 +57,12 @@ def run(args: argparse.Namespace) -> int:
     """Train, or measure."""
     from voxkit.search.ngram import NgramModel, train
 
+    if args.action == "rare-words":
+        return _rare_words(args)
+    if args.action == "graph":
+        return _graph(args)
+    if args.action == "train-neural":
+        return _train_neural(args)
     split, vocabulary = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
     if args.action == "train":
@@ -41,6 +74,51 @@ def run(args: argparse.Namespace) -> int:
               f"perplexity on its own text {model.perplexity(sentences[:2000]):.1f}")
     else:
         print(f"perplexity {NgramModel.read(args.lm).perplexity(sentences):.2f} on {len(sentences)} sentences")
+    return 0
+
+
+def _graph(args: argparse.Namespace) -> int:
+    from voxkit.search.k2_graphs import build_graph
+    from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
+    from voxkit.text.tokenizer import UNK as UNKNOWN
+    from voxkit.text.tokenizer import Tokenizer
+
+    if args.tokenizer is None:
+        raise ValueError("graph needs --tokenizer: words are spelled in its pieces")
+    tokenizer = Tokenizer.load(args.tokenizer)
+    models = [NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm)]
+    words = {word for line in _lines(args.text, args.ids, args.normalise) for word in line.split()}
+    words |= {word for model in models if model for word in model.vocabulary} - {BOS, EOS, UNK}
+    spellings = {word: tokenizer.encode(word) for word in words}
+    spellings = {word: tokens for word, tokens in spellings.items() if tokens and UNKNOWN not in tokens}
+    build_graph(spellings, tokenizer.vocab_size, args.out, *models)
+    print(f"{args.out}: {'HLG' if args.lm else 'HL'} over {len(spellings)} words")
+    return 0
+
+
+def _train_neural(args: argparse.Namespace) -> int:
+    from voxkit.infer.neural_lm import train_neural_lm
+    from voxkit.models.token_lm import TokenLMConfig
+    from voxkit.text.tokenizer import Tokenizer
+
+    if args.tokenizer is None:
+        raise ValueError("train-neural needs --tokenizer: the model is over its pieces")
+    config = TokenLMConfig(args.kind, args.dim, args.layers, dropout=args.dropout, ffn=4 * args.dim)
+    result = train_neural_lm(_lines(args.text, args.ids, args.normalise), _lines(args.dev, args.ids, args.normalise),
+                             Tokenizer.load(args.tokenizer), config, args.out, epochs=args.epochs, lr=args.lr, seed=args.seed,
+                             device=args.device)
+    print(f"{args.out}: best perplexity per token on dev {result.best:.2f} after {result.epoch} epochs")
+    return 0
+
+
+def _rare_words(args: argparse.Namespace) -> int:
+    from voxkit.config import write_text
+    from voxkit.eval.biasing import rare_words
+
+    found = rare_words(_lines(args.text, args.ids, args.normalise), _lines([args.test], args.ids, args.normalise), args.said, args.total,
+                       at_most=args.at_most)
+    write_text(args.out, "".join(word + "\n" for word in found))
+    print(f"{args.out}: {args.said} words of {args.test}, each at most {args.at_most} times in the text, {args.total - args.said} others")
     return 0
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "average": ("average", "average checkpoints into one"),
     "decode": ("decode", "transcribe test sets with a checkpoint"),
     "score": ("score", "word and character error rates with intervals"),
+    "hallucinate": ("hallucinate", "words per minute where nobody speaks"),
     "transcribe": ("transcribe", "transcribe audio files"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),

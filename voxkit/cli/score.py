@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -15,14 +17,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     p.add_argument("--hyp", required=True, help="hypotheses: JSON lines, or lines of id<TAB>text")
     p.add_argument("--against", help="hypotheses of another system: MAPSSWE and permutation test between the two")
     p.add_argument("--normalise", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
+    p.add_argument("--phrases", metavar="FILE", help="recall of these phrases, one a line, and the WER of utterances without any")
     p.add_argument("--missing", default="error", choices=["error", "empty"], help="a reference without hypothesis: stop, or all deleted")
     p.add_argument("--bootstrap", default="speaker", choices=["speaker", "utterance"], help="what the interval resamples")
     p.add_argument("--samples", type=int, default=10_000, help="bootstrap and permutation samples")
-    p.add_argument("--per", nargs="*", default=[], choices=["speaker", "duration"], help="further tables")
+    p.add_argument("--per", nargs="*", default=[], choices=["speaker", "duration", "condition"], help="further tables")
+    p.add_argument("--condition", help="what --per condition goes by: a field of the cuts (custom fields, language, gender), or a file of "
+                                       "id<TAB>condition")
     p.add_argument("--errors", type=int, default=0, metavar="N", help="print the N worst utterances and confusions")
     p.add_argument("--csv", help="append a row to this results.csv")
     p.add_argument("--name", default="", help="name of the run in tables, CSV and report; by default the hypothesis file's")
     p.add_argument("--report", metavar="HTML", help="write one self-contained HTML page")
+    p.add_argument("--curves", nargs="+", default=[], metavar="RUN", help="training runs whose curves the report shows, or PNG files")
+    p.add_argument("--worst", type=int, default=20, help="utterances in the report, with audio")
     p.set_defaults(run=run)
     return p
 
@@ -35,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.eval.wer import score
 
     name = args.name or Path(args.hyp).stem
-    references, hypotheses = read_texts(args.ref), read_texts(args.hyp)
+    references, hypotheses, comparison = read_texts(args.ref), read_texts(args.hyp), []
     how = {"normalise": args.normalise, "missing": args.missing}
     words = score(references.texts, hypotheses.texts, **how)
     characters = score(references.texts, hypotheses.texts, unit="char", **how)
@@ -50,6 +57,16 @@ def run(args: argparse.Namespace) -> int:
         print("\n" + format_table(per_group(words, references.speakers, "speaker")))
     if "duration" in args.per:
         print("\n" + format_table(per_duration(words, references.durations)))
+    conditions = _conditions(args.condition, references) if args.condition or "condition" in args.per else {}
+    if "condition" in args.per:
+        print("\n" + format_table(per_group(words, conditions, "condition")))
+    confidences = _confidences(references, hypotheses, args.normalise, args.missing)
+    if args.phrases:
+        bias = [_biasing(words, args.phrases, args.normalise, name)]
+        if args.against:
+            bias.append(_biasing(score(references.texts, read_texts(args.against).texts, **how), args.phrases, args.normalise,
+                                 Path(args.against).stem))
+        print("\n" + format_table(bias, title=f"phrases of {args.phrases}"))
     if args.errors:
         _print_errors(words, args.errors)
     if args.against:
@@ -57,15 +74,77 @@ def run(args: argparse.Namespace) -> int:
         tests = {"MAPSSWE": mapsswe(words, other), "permutation": permutation_test(words, other, groups, samples=args.samples)}
         print(f"\nagainst {args.against}: WER {100 * other.rate:.2f}, difference {100 * (words.rate - other.rate):+.2f}")
         print(format_table([{"test": key, "statistic": f"{t.statistic:.3f}", "p": f"{t.p:.4f}", "n": t.n} for key, t in tests.items()]))
+        comparison = [{"against": Path(args.against).stem, "its WER": f"{100 * other.rate:.2f}", "test": key,
+                       "difference": f"{100 * t.difference:+.2f}", "p": f"{t.p:.4f}"} for key, t in tests.items()]
     if args.csv:
         append_csv(args.csv, {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "ref": args.ref, "normalise": args.normalise, **row})
     if args.report:
         from voxkit.eval.report import write_report
 
-        write_report(args.report, words, title=name, summary=[shown], speakers=references.speakers,
-                     durations=references.durations, audio=references.audio)
+        with tempfile.TemporaryDirectory() as folder:
+            write_report(args.report, words, title=name, summary=[shown], speakers=references.speakers, conditions=conditions,
+                         durations=references.durations, audio=references.audio, comparison=comparison, worst=args.worst,
+                         calibrated={"word confidences": confidences} if confidences else None, curves=_curves(args.curves, folder))
         print(f"report: {args.report}")
     return 0
+
+
+def _biasing(result: Any, path: str, normalise: str, name: str) -> dict[str, object]:
+    """One row about a phrase list."""
+    from voxkit.cli.search_options import read_phrases
+    from voxkit.eval.biasing import biasing
+    from voxkit.eval.normalise import normalisation
+
+    rule = normalisation(normalise)
+    found = biasing(result, [rule(phrase) for phrase in read_phrases(path, 0.0)])
+    return {"name": name, "said": found.said, "found": found.found, "recall": f"{100 * found.recall:.1f}", "false": found.false,
+            "WER without": f"{100 * found.others.rate:.2f}" if found.others else "", "WER": f"{100 * result.rate:.2f}"}
+
+
+def _conditions(by: str | None, references: Any) -> dict[str, str]:
+    """id → condition, from a field or a file."""
+    from voxkit.eval.texts import read_texts
+
+    if by is None:
+        raise ValueError("--per condition needs --condition: a field of the cuts, or a file of id<TAB>condition")
+    if Path(by).is_file():
+        return read_texts(by).texts
+    found = {id: str(fields[by]) for id, fields in references.custom.items() if by in fields}
+    if not found:
+        there = sorted({key for fields in references.custom.values() for key in fields})
+        raise ValueError(f"--condition {by}: no such file, and no cut has such a field; fields there are: {', '.join(there) or 'none'}")
+    return found
+
+
+def _confidences(references: Any, hypotheses: Any, normalise: str, missing: str) -> Any:
+    """Print what the words' confidences and times are worth, where hypotheses and references have them → Calibration or None."""
+    from voxkit.eval.boundaries import boundary_scores
+    from voxkit.eval.calibration import measured
+    from voxkit.eval.normalise import normalisation
+
+    words = {id: found for id, found in hypotheses.words.items() if id in references.texts}
+    if not words:
+        return None
+    quality = measured(references.texts, words, normalisation(normalise))
+    if quality is not None:
+        print(f"confidences: expected calibration error {100 * quality.error:.2f} %, normalised cross-entropy {quality.nce:.3f}")
+    timed = [id for id in references.words if id in hypotheses.texts]
+    if timed:
+        times = boundary_scores([references.words[id] for id in timed], [words.get(id, []) for id in timed])
+        print(f"word times: {1000 * times.error:.1f} ms off in the mean, F1 at 50 ms {100 * times.f1:.1f} %, starts "
+              f"{1000 * times.start_bias:+.1f} ms, ends {1000 * times.end_bias:+.1f} ms, {times.words} words")
+    return quality
+
+
+def _curves(sources: list[str], folder: str) -> list[Path]:
+    """PNG files: those given, and one drawn of all runs given."""
+    pictures = [Path(s) for s in sources if s.endswith(".png")]
+    runs = [s for s in sources if not s.endswith(".png")]
+    if runs:
+        from voxkit.plot import plot_curves
+
+        pictures.append(plot_curves(runs, Path(folder) / "curves.png"))
+    return pictures
 
 
 def _print_errors(result, count: int) -> None:

@@ -14,36 +14,55 @@ HELP = "transcribe audio files"
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli.search_options import add_search_arguments
+
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
     parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...)")
     parser.add_argument("--method", default="greedy", help="greedy, prefix_beam, attention, joint, rescoring")
-    parser.add_argument("--beam", type=int, default=10)
+    add_search_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
+    parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--int8", action="store_true", help="of an export directory: the quantised model")
 
 
 def run(args: argparse.Namespace) -> int:
+    from voxkit.align.formats import render
+
     transcribe = _exported(args) if (Path(args.checkpoint) / "model.onnx").is_file() else _trained(args)
     for path in args.audio:
         hypothesis = transcribe(path)
+        if args.format:
+            print(render(args.format, {Path(path).stem: hypothesis}), end="")
+            continue
         print(json.dumps({"audio": path, **hypothesis.to_json()}, ensure_ascii=False) if args.json else f"{path}\t{hypothesis.text}")
     return 0
 
 
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.cli.search_options import build_search
+    from voxkit.infer.calibration import read_calibration, timing_of
+    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.recognizer import Recognizer
 
     if args.int8:
         raise ValueError(f"--int8: {args.checkpoint} is no export directory; make one with `voxkit export`")
-    recognizer = Recognizer.load(args.checkpoint, args.device)
-    return lambda path: recognizer.transcribe(path, SearchOptions(args.method, args.beam, words=args.json))
+    loaded = load_checkpoint(args.checkpoint, args.device)
+    recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
+    fitted = read_calibration(loaded.path.parent.parent / "decode")
+    search = build_search(args, recognizer, loaded.recipe.config.decode, words=args.json or bool(args.format), timing=timing_of(fitted))
+    known = fitted.get("methods", {}).get(search.label(args.method))
+    options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
+    return lambda path: recognizer.transcribe(path, options)
 
 
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.runtime.onnx import OnnxRecognizer
 
+    fused = [f"--{name}" for name in ("lm", "phrases", "graph") if getattr(args, name)]
+    if fused:
+        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language model or phrases")
     if args.method != "greedy":
         raise ValueError(f"--method {args.method}: an export directory holds the CTC part alone, which is searched greedily")
     return OnnxRecognizer(args.checkpoint, int8=args.int8, device=args.device).transcribe

@@ -37,7 +37,8 @@ def load_cuts(path: str | os.PathLike) -> CutSet:
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("cuts_*.jsonl*")) if path.parent.is_dir() else []
         raise ValueError(f"no cuts at {path}; " + (f"there are: {', '.join(there)}" if there else "make them with `voxkit prepare`"))
-    return CutSet.from_file(path).with_recording_path_prefix(path.parent.absolute())
+    cuts = CutSet.from_file(path)
+    return CutSet.from_cuts([]) if cuts is None else cuts.with_recording_path_prefix(path.parent.absolute())
 
 
 def save_cuts(cuts: Iterable[Cut], path: str | os.PathLike) -> None:

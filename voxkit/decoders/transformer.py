@@ -7,7 +7,7 @@ Three ways in, one set of weights: `forward` (teacher forcing, training), `score
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -35,17 +35,26 @@ class TransformerDecoderConfig:
 
 @dataclass
 class DecoderState:
-    """What a step needs of the past, for N hypotheses; reordered by `select` when a beam moves.
+    """What a step needs of the past, for N hypotheses of B utterances; reordered by `select` when a beam moves.
+
+    What belongs to an utterance is kept once: a moving beam copies the keys and values over its tokens alone.
 
     Attributes:
-        memory_mask: [N, 1, 1, T].
-        cross: per layer, keys and values over the encoder states [N, H, T, d].
+        memory_mask: [B, 1, 1, T].
+        cross: per layer, keys and values over the encoder states [B, H, T, d].
         past: per layer, keys and values over the tokens so far [N, H, u, d].
+        rows: [N] utterance of each hypothesis.
+        even: whether rows are 0, ..., 0, 1, ..., 1, ... with as many hypotheses for each: then they ask in one go, nothing is copied.
+        watch: keep the cross-attention of each step, as `attention` [N, T] (mean over layers and heads).
     """
 
     memory_mask: Tensor
     cross: list[tuple[Tensor, Tensor]]
     past: list[tuple[Tensor, Tensor]]
+    rows: Tensor
+    even: bool = True
+    watch: bool = False
+    attention: Tensor | None = None
 
     @property
     def position(self) -> int:
@@ -54,8 +63,13 @@ class DecoderState:
 
     def select(self, index: Tensor) -> DecoderState:
         """The states of hypotheses `index` [M] (repeats allowed), in that order."""
-        return DecoderState(self.memory_mask[index], [(k[index], v[index]) for k, v in self.cross],
-                            [(k[index], v[index]) for k, v in self.past])
+        rows, utterances = self.rows[index], len(self.memory_mask)
+        even = len(rows) % utterances == 0
+        if even:
+            regular = torch.arange(utterances, device=rows.device).repeat_interleave(len(rows) // utterances)
+            even = torch.equal(rows, regular)
+        return replace(self, past=[(k[index], v[index]) for k, v in self.past], rows=rows, even=even,
+                       attention=None if self.attention is None else self.attention[index])
 
 
 class DecoderLayer(nn.Module):
@@ -72,14 +86,20 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, self_mask: Tensor | None, cross: tuple[Tensor, Tensor],
                 cross_mask: Tensor, need_weights: bool = False) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]:
-        """x [N, U, D] → x, this layer's keys and values over all tokens so far, cross-attention weights [N, H, U, T] or None."""
+        """x [N, U, D] → x, this layer's keys and values over all tokens so far, cross-attention weights [N, H, U, T] or None.
+
+        cross: keys and values [B, H, T, d]; hypothesis n is of utterance n // (N / B).
+        """
         y = self.self_norm(x)
         keys, values = self.self_attention.keys_values(y)
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
         x = x + self.dropout(self.self_attention(y, keys, values, self_mask)[0])
-        y, weights = self.cross_attention(self.cross_norm(x), *cross, cross_mask, need_weights=need_weights)
-        x = x + self.dropout(y)
+        asked = self.cross_norm(x).reshape(len(cross[0]), -1, x.shape[2])  # all hypotheses of an utterance ask together
+        y, weights = self.cross_attention(asked, *cross, cross_mask, need_weights=need_weights)
+        if weights is not None:
+            weights = weights.unflatten(2, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
+        x = x + self.dropout(y.reshape(x.shape))
         return x + self.dropout(self.ffn(self.ffn_norm(x))), (keys, values), weights
 
 
@@ -120,13 +140,11 @@ class TransformerDecoder(nn.Module):
         lengths = token_lengths + 1
         return inputs, targets.masked_fill(~lengths_to_mask(lengths, targets.shape[1]), -100), lengths
 
-    @torch.no_grad()
     def score(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Log-probability of whole hypotheses, eos included: memory [B, T, D], tokens [B, N, U], token_lengths [B, N] → [B, N]."""
         size, n = tokens.shape[:2]
         inputs, targets, _ = self.teacher_forcing(tokens.flatten(0, 1), token_lengths.flatten())
-        cross = [tuple(x.repeat_interleave(n, 0) for x in layer.cross_attention.keys_values(memory)) for layer in self.layers]
-        logits = self._forward(inputs, memory, memory_lengths.repeat_interleave(n), need_weights=False, cross=cross)[0]
+        logits = self._forward(inputs, memory, memory_lengths, need_weights=False)[0]
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         return -losses.sum(-1).unflatten(0, (size, n))
 
@@ -135,28 +153,31 @@ class TransformerDecoder(nn.Module):
         cross = [layer.cross_attention.keys_values(memory) for layer in self.layers]
         empty = cross[0][0].new_zeros(memory.shape[0], *cross[0][0].shape[1:2], 0, cross[0][0].shape[3])
         mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
-        return DecoderState(mask, cross, [(empty, empty)] * len(self.layers))
+        return DecoderState(mask, cross, [(empty, empty)] * len(self.layers), torch.arange(len(memory), device=memory.device))
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """The last token of each hypothesis [N] → log-probabilities of the next [N, V] (float32) and the state after it."""
         place = sinusoids(state.position + 1, self.dim, tokens.device)[-1:]
         x = self.embedding(tokens[:, None]) * math.sqrt(self.dim) + place
-        past = []
+        past, watched = [], []
+        mask = state.memory_mask if state.even else state.memory_mask[state.rows]
         for layer, own, cross in zip(self.layers, state.past, state.cross):
-            x, kept, _ = layer(x, own, None, cross, state.memory_mask)
+            cross = cross if state.even else (cross[0][state.rows], cross[1][state.rows])
+            x, kept, weights = layer(x, own, None, cross, mask, state.watch)
             past.append(kept)
+            watched.append(weights)
         log_probs = self.output(self.norm(x[:, 0])).float().log_softmax(-1)
-        return log_probs, DecoderState(state.memory_mask, state.cross, past)
+        seen = torch.stack([w[:, :, 0].mean(1) for w in watched]).mean(0) if state.watch else None
+        return log_probs, replace(state, past=past, attention=seen)
 
-    def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool,
-                 cross: list | None = None) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
+        """tokens [N, U] with memory [B, T, D], N a multiple of B."""
         length = tokens.shape[1]
         x = self.dropout(self.embedding(tokens) * math.sqrt(self.dim) + sinusoids(length, self.dim, tokens.device))
         self_mask = causal_mask(length, tokens.device)
         cross_mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
         weights = []
-        for i, layer in enumerate(self.layers):
-            kv = cross[i] if cross is not None else layer.cross_attention.keys_values(memory)
-            x, _, w = layer(x, None, self_mask, kv, cross_mask, need_weights)
+        for layer in self.layers:
+            x, _, w = layer(x, None, self_mask, layer.cross_attention.keys_values(memory), cross_mask, need_weights)
             weights.append(w)
         return self.output(self.norm(x)), weights

@@ -11,13 +11,20 @@ A temperature T turns a confidence p into p^(1/T), which is what dividing the to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Mapping, Protocol, Sequence
 
 import numpy as np
 
 from voxkit.eval.wer import align
 
 _TINY = 1e-6
+
+
+class Spoken(Protocol):
+    """A word with its confidence in [0, 1]."""
+
+    word: str
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,26 @@ def apply_temperature(confidences: Sequence[float], temperature: float) -> list[
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}: it must be above 0")
     return [float(p) ** (1 / temperature) for p in confidences]
+
+
+def judged(references: Mapping[str, str], words: Mapping[str, Sequence[Spoken]], rule: Any = str) -> tuple[list[float], list[bool]]:
+    """(confidence, whether it is right) of every word that has a confidence; `rule` is the text normalisation of single words.
+
+    A rule that makes several words of one, or none, judges that word by its own spelling.
+    """
+    confidences: list[float] = []
+    correct: list[bool] = []
+    for id, found in words.items():
+        spelled = [rule(w.word) if len(rule(w.word).split()) == 1 else w.word for w in found]
+        confidences += [w.confidence for w in found]
+        correct += right_words(rule(references[id]).split(), spelled)
+    return confidences, correct
+
+
+def measured(references: Mapping[str, str], words: Mapping[str, Sequence[Spoken]], rule: Any = str) -> Calibration | None:
+    """Calibration of the words found, by id; None where there are none."""
+    confidences, correct = judged(references, words, rule)
+    return calibration(confidences, correct) if confidences else None
 
 
 def _cross_entropy(p: np.ndarray, y: np.ndarray) -> float:

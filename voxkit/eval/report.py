@@ -25,19 +25,25 @@ audio { height: 2em; vertical-align: middle } .m { color: #777 } svg text { font
 
 def write_report(path: str | Path, result: WerResult, *, title: str = "result", summary: Sequence[Mapping[str, object]] = (),
                  speakers: Mapping[str, str] | None = None, durations: Mapping[str, float] | None = None,
+                 conditions: Mapping[str, str] | None = None, comparison: Sequence[Mapping[str, object]] = (),
                  audio: Mapping[str, tuple[str, float, float]] | None = None, calibrated: Mapping[str, Calibration] | None = None,
                  curves: Sequence[str | Path] = (), worst: int = 20, confusions: int = 40) -> None:
     """Write the page.
 
     Args:
         summary: rows of the first table; by default the result's own.
-        speakers, durations: id → speaker, id → seconds: further tables.
+        speakers, durations, conditions: id → speaker, id → seconds, id → condition: further tables.
+        comparison: rows about another run.
         audio: id → (file, start, seconds): the worst utterances can be played; files that cannot be read are named in the page.
         calibrated: name → Calibration: reliability diagrams.
         curves: PNG files to show.
         worst, confusions: how many.
     """
     parts = [f"<h1>{_e(title)}</h1>", _table(list(summary) or [result.row()])]
+    if comparison:
+        parts.append("<h2>Against another run</h2>" + _table(comparison))
+    if conditions:
+        parts.append("<h2>By condition</h2>" + _table(per_group(result, conditions, "condition")))
     if durations:
         parts.append("<h2>By duration</h2>" + _table(per_duration(result, durations)))
     if speakers:

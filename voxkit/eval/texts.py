@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator
 
+from voxkit.hypothesis import Word
+
 
 @dataclass
 class Texts:
-    """What a file says about utterances, each by id; seconds."""
+    """What a file says about utterances, each by id; seconds. `custom` are further fields of a cut, its supervision or a JSON record."""
 
     texts: dict[str, str] = field(default_factory=dict)
     speakers: dict[str, str] = field(default_factory=dict)
     durations: dict[str, float] = field(default_factory=dict)
     audio: dict[str, tuple[str, float, float]] = field(default_factory=dict)  # path, start, duration
+    words: dict[str, list[Word]] = field(default_factory=dict)
+    custom: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_texts(path: str | Path) -> Texts:
@@ -46,7 +50,12 @@ def read_texts(path: str | Path) -> Texts:
         if record.get("duration") is not None:
             out.durations[id] = float(record["duration"])
         if record.get("audio"):
-            out.audio[id] = record["audio"]
+            source, start, seconds = record["audio"]
+            beside = path.parent / source  # prepared data names audio inside its folder relative to it
+            out.audio[id] = (str(beside) if not Path(source).is_absolute() and beside.is_file() else source, start, seconds)
+        if record.get("words"):
+            out.words[id] = record["words"]
+        out.custom[id] = record.get("custom") or {}
     if not out.texts:
         raise ValueError(f"{path}: the file is empty; there is nothing to score")
     return out
@@ -85,7 +94,10 @@ def _json(line: str, where: str) -> dict[str, Any]:
     if "supervisions" not in item:
         if "text" not in item:
             raise ValueError(f"{where}: record {item['id']} has no 'text'")
-        return {**item, "id": str(item["id"]), "duration": item.get("audio_duration", item.get("duration")), "audio": None}
+        words = [Word(w["word"], w["start"], w["end"], w.get("confidence", 1.0)) for w in item.get("words") or []]
+        custom = {key: value for key, value in item.items() if isinstance(value, (str, int, float)) and key not in ("id", "text")}
+        return {**item, "id": str(item["id"]), "duration": item.get("audio_duration", item.get("duration")), "audio": None,
+                "words": words, "custom": custom}
     supervisions = item["supervisions"]
     if len(supervisions) != 1:
         raise ValueError(f"{where}: cut {item['id']} has {len(supervisions)} supervisions; scoring wants one (CutSet.trim_to_supervisions)")
@@ -93,5 +105,10 @@ def _json(line: str, where: str) -> dict[str, Any]:
     audio = None
     if sources and sources[0].get("type") == "file":
         audio = (sources[0]["source"], float(item.get("start", 0.0)), float(item["duration"]))
-    return {"id": item["id"], "text": supervisions[0].get("text") or "", "speaker": supervisions[0].get("speaker"),
-            "duration": item.get("duration"), "audio": audio}
+    spoken, start = supervisions[0], float(item.get("start", 0.0))
+    known = (spoken.get("alignment") or {}).get("word", [])
+    words = [Word(symbol, at - start, at - start + seconds, 1.0) for symbol, at, seconds, *_ in known if symbol.strip()]
+    custom = {**{key: spoken[key] for key in ("language", "gender") if spoken.get(key)}, **(item.get("custom") or {}),
+              **(spoken.get("custom") or {})}
+    return {"id": item["id"], "text": spoken.get("text") or "", "speaker": spoken.get("speaker"),
+            "duration": item.get("duration"), "audio": audio, "words": words, "custom": custom}

@@ -53,11 +53,15 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
         overrides: `a.b=c` laid over its config.yaml, for what may change between training and use (a pretrained encoder's folder).
 
     Raises:
-        ValueError: no checkpoint, weights that do not fit, or a tokenizer of another size.
+        ValueError: no checkpoint, weights that do not fit, or a tokenizer that is not the one of training.
     """
     path = find_checkpoint(path)
     recipe = structure_recipe(configuration.load(path / "config.yaml", overrides), str(path / "config.yaml"))
     tokenizer = Tokenizer.load(path)
     model = recipe.build_model(tokenizer.vocab_size)
     meta = load_model_weights(model, path)
+    own = tokenizer.fingerprint()
+    if meta.get("tokenizer", own) != own:
+        raise ValueError(f"{path}: its tokenizer.model ({own}) is not the one it was trained with ({meta['tokenizer']}): "
+                         "its outputs would mean other pieces; put back the tokenizer of the run")
     return Loaded(model.to(device).eval(), tokenizer, recipe, meta, path)

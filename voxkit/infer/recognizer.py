@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from voxkit.align.ctc import forced_align
+from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.language_model import load_language_model
+from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.greedy import ctc_greedy
-from voxkit.search.ngram import NgramModel
-from voxkit.search.ngram_scorer import NgramScorer
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.scorer import Scorer, combine
-from voxkit.text.tokenizer import EOS, Tokenizer
+from voxkit.text.tokenizer import EOS, UNK, Tokenizer
+
+_CANDIDATES = 20
 
 
 @dataclass
@@ -40,7 +43,10 @@ class SearchOptions:
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
         length_bonus: added per token.
+        coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
+        temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
+        graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
     """
 
     method: str = "greedy"
@@ -50,7 +56,12 @@ class SearchOptions:
     lm_weight: float = 0.3
     context: Scorer | None = None
     length_bonus: float = 0.0
+    coverage: float = 0.0
+    length_power: float | None = None
     words: bool = False
+    temperature: float = 1.0
+    timing: TokenTiming | WordTiming | None = None
+    graph: Any = None
 
     def scorer(self) -> Scorer | None:
         """Language model, phrases and bonus as one."""
@@ -75,17 +86,27 @@ class Recognizer:
         loaded = load_checkpoint(path, device, overrides)
         return cls(loaded.model, loaded.tokenizer, device)
 
-    def language_model(self, path: str | os.PathLike) -> NgramScorer:
-        """An ARPA file over this tokenizer's pieces (`voxkit lm train --tokenizer`).
+    def language_model(self, path: str | os.PathLike) -> Scorer:
+        """An n-gram in ARPA or KenLM's binary format, or a neural one's directory, over this tokenizer's pieces.
 
         Raises:
-            ValueError: it is over other tokens.
+            ValueError: it is over other tokens, or nothing of the three.
         """
-        return NgramScorer(NgramModel.read(path), self.tokenizer.pieces)
+        return load_language_model(path, self.tokenizer, self.device)
 
-    def phrases(self, phrases: Sequence[str], boost: float = 1.5) -> ContextGraph:
-        """Phrases that the search should favour by `boost` nats per token."""
-        return ContextGraph([self.tokenizer.encode(p) for p in phrases], self.tokenizer.vocab_size, boost, self.tokenizer.word_starts)
+    def phrases(self, phrases: Sequence[str] | Mapping[str, float], boost: float = 1.5) -> ContextGraph:
+        """Phrases that the search should favour by `boost` nats per token, or each by its own.
+
+        Raises:
+            ValueError: none, or one that this tokenizer cannot spell.
+        """
+        boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
+        spelled = {phrase: self.tokenizer.encode(phrase) for phrase in boosts}
+        strange = [phrase for phrase, tokens in spelled.items() if UNK in tokens]
+        if strange:
+            raise ValueError(f"{len(strange)} phrases hold characters that the tokenizer lacks, e.g. {strange[0]!r}: write them as the "
+                             "transcripts are written (upper or lower case, no punctuation)")
+        return ContextGraph(list(spelled.values()), self.tokenizer.vocab_size, list(boosts.values()), self.tokenizer.word_starts)
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
         """One file, or one waveform [S] at 16 kHz."""
@@ -110,15 +131,18 @@ class Recognizer:
         states, lengths = self.model.encode(batch)
         log_probs = self.model.ctc_log_probs(states)
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
+        if METHODS[options.method] is _k2_graph:  # words → their tokens
+            for h in found:
+                h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
         step = self.model.seconds_per_frame
         seconds = batch.lengths / RATE if batch.audio is not None else lengths * step
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
         out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
         if options.words:
-            self._add_words(out, log_probs, lengths)
+            self._add_words(out, log_probs, lengths, options)
         return out
 
-    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> None:
+    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> None:
         """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
         kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
         if not kept:
@@ -129,7 +153,13 @@ class Recognizer:
             row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
         for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes)):
             hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
-                                                    duration=hypotheses[i].audio_duration)
+                                                    timing=options.timing, duration=hypotheses[i].audio_duration,
+                                                    temperature=options.temperature)
+
+
+def _candidates(options: SearchOptions) -> int | None:
+    """Tokens looked at per frame: more than usual with phrases, whose tokens the model itself may rank low."""
+    return max(_CANDIDATES, 2 * options.beam) if options.context is not None else None
 
 
 def _frames_needed(tokens: list[int]) -> int:
@@ -138,28 +168,55 @@ def _frames_needed(tokens: list[int]) -> int:
 
 
 def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    if options.lm is not None or options.context is not None:
-        raise ValueError("greedy search takes neither a language model nor phrases; use prefix_beam, joint or rescoring")
+    if options.lm is not None:
+        raise ValueError("greedy search takes no language model; use prefix_beam, joint or rescoring")
+    if options.context is not None:  # phrases are lent their boosts along one prefix: the beam of one hypothesis
+        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, tokens_per_frame=_CANDIDATES, scorer=options.context)]
     return ctc_greedy(log_probs, lengths)
 
 
 def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, scorer=options.scorer())]
+    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, tokens_per_frame=_candidates(options),
+                                                  scorer=options.scorer())]
 
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(), length_power=1.0)]
+    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(),
+                                                 length_power=0.5 if options.length_power is None else options.length_power,
+                                                 coverage=options.coverage, candidates=_candidates(options))]
 
 
 def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs,
-                                                 ctc_weight=options.ctc_weight, scorer=options.scorer())]
+                                                 ctc_weight=options.ctc_weight, scorer=options.scorer(),
+                                                 length_power=options.length_power or 0.0, coverage=options.coverage,
+                                                 candidates=_candidates(options))]
 
 
 def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, scorer=options.scorer())
+    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, tokens_per_frame=_candidates(options),
+                            scorer=options.scorer())
     return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
 
 
-METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring}
+def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    return k2_graphs.one_best(*k2_graphs.lattice(k2_graphs.ctc_graph(log_probs.shape[2], log_probs.device), log_probs, lengths))
+
+
+def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    """1-best, n-best or whole-lattice rescoring over a graph of words: hypotheses of word ids."""
+    if options.graph is None:
+        raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
+    found, order = k2_graphs.lattice(options.graph.fsa, log_probs, lengths)
+    if options.method == "k2_rescoring":
+        if options.graph.large is None:
+            raise ValueError("k2_rescoring needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
+        return k2_graphs.one_best(k2_graphs.rescore_lattice(found, options.graph.large), order)
+    if options.method == "k2_nbest":
+        return [row[0] for row in k2_graphs.n_best(found, order, max(100, options.beam))]
+    return k2_graphs.one_best(found, order)
+
+
+METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring,
+           "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_rescoring": _k2_graph}
 NEEDS_DECODER = ("attention", "joint", "rescoring")

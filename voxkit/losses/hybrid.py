@@ -17,6 +17,10 @@ class HybridLossConfig:
         ctc, attention: weights after the warm-up; attention 0 trains CTC alone.
         start_ctc, start_attention: weights at step 0; the two sets are mixed linearly over `warmup_steps`.
         warmup_steps: optimiser steps.
+        mwer: weight of minimum word error training on n-best lists (fine-tuning of a model that is trained already; 0 = none), added to
+            the other two; mwer_nbest: hypotheses in a list.
+        ctc_by: torch, or k2 (its CTC topology).
+        transducer: weight of a pruned transducer loss beside the others; needs k2 and model.transducer.
         label_smoothing: share of the target spread over the vocabulary, in the cross-entropy.
     """
 
@@ -26,12 +30,20 @@ class HybridLossConfig:
     start_attention: float = 0.6
     warmup_steps: int = 5000
     label_smoothing: float = 0.1
+    mwer: float = 0.0
+    mwer_nbest: int = 4
+    ctc_by: str = "torch"
+    transducer: float = 0.0
 
     def problems(self) -> list[str]:
-        found = [f"{name}: {getattr(self, name)} is negative" for name in ("ctc", "attention", "start_ctc", "start_attention")
-                 if getattr(self, name) < 0]
+        weights = ("ctc", "attention", "start_ctc", "start_attention", "mwer", "transducer")
+        found = [f"{name}: {getattr(self, name)} is negative" for name in weights if getattr(self, name) < 0]
         if self.ctc + self.attention == 0:
             found.append("ctc: with attention 0 too, nothing would be trained")
+        if self.ctc_by not in ("torch", "k2"):
+            found.append(f"ctc_by: {self.ctc_by!r} is none of torch, k2")
+        if self.mwer_nbest < 2:
+            found.append(f"mwer_nbest: {self.mwer_nbest} leaves nothing to choose between; give 2 or more")
         if not 0 <= self.label_smoothing < 1:
             found.append(f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
         return found

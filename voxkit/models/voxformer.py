@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderCo
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset, set_batch_count
 from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
+from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
+from voxkit.losses.mwer import mwer_loss, word_errors
+from voxkit.optional import require
 
 
 @dataclass
@@ -29,6 +32,7 @@ class VoxFormerConfig:
     encoder: Zipformer: `preset` (plan, S, M, L, mini, toy) and any field of ZipformerConfig to change.
     decoder: the attention decoder; left out where loss.attention and loss.start_attention are 0.
     loss: the hybrid weights.
+    transducer: sizes of the pruned transducer's predictor and joiner, where loss.transducer is above 0.
     dropout: on the states before the CTC head, in training.
     ctc_blank_bias: start value of the head's bias for blank; below 0 makes blanks rarer at the start, a remedy where
         training sits on a plateau of blanks.
@@ -39,6 +43,7 @@ class VoxFormerConfig:
     encoder: dict[str, Any] = field(default_factory=lambda: {"preset": "plan"})
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     loss: HybridLossConfig = field(default_factory=HybridLossConfig)
+    transducer: TransducerConfig = field(default_factory=TransducerConfig)
     dropout: float = 0.1
     ctc_blank_bias: float = 0.0
 
@@ -72,7 +77,14 @@ class VoxFormer(nn.Module):
             self.ctc.bias[0] += config.ctc_blank_bias
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
+        self.transducer = None
+        if config.loss.transducer > 0:
+            self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
+        if config.loss.ctc_by == "k2":
+            require("k2", why="loss.ctc_by=k2")
         self.step = 0
+        self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
+        self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
         self.schedule_offset = 0  # steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start
 
     @property
@@ -110,7 +122,9 @@ class VoxFormer(nn.Module):
         tokens, token_lengths = batch.tokens, batch.token_lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
-        ctc = ctc_loss(self.ctc_log_probs(states), lengths, tokens, token_lengths).sum() / num_tokens
+        log_probs = self.ctc_log_probs(states)
+        by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
+        ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
         out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
         if self.decoder is not None and attention_weight > 0:
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
@@ -119,7 +133,39 @@ class VoxFormer(nn.Module):
             attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
             out["loss"] = out["loss"] + attention_weight * attention
             out |= {"attention": attention.detach(), "accuracy": token_accuracy(logits, targets)}
+        if self.transducer is not None:
+            transducer = self.transducer.loss(states, lengths, tokens, token_lengths) / num_tokens
+            out["loss"] = out["loss"] + self.config.loss.transducer * transducer
+            out["transducer"] = transducer.detach()
+        if self.config.loss.mwer > 0 and self.training:
+            risk = self._risk(states, lengths, log_probs, batch) / num_tokens
+            out["loss"] = out["loss"] + self.config.loss.mwer * risk
+            out["mwer"] = risk.detach()
         return out
+
+    def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, batch: Batch) -> Tensor:
+        """Expected word errors over n-best lists of the CTC head, scored by CTC and decoder; summed over the batch."""
+        if self.nbest is None:
+            raise ValueError("loss.mwer needs a search: `voxkit train` gives one (model.nbest)")
+        lists = self.nbest(log_probs.detach(), lengths, self.config.loss.mwer_nbest)
+        count, longest = max(map(len, lists)), max(1, max(len(h) for row in lists for h in row))
+        tokens = torch.zeros(len(lists), count, longest, dtype=torch.long)
+        sizes, errors = torch.zeros(len(lists), count, dtype=torch.long), torch.zeros(len(lists), count)
+        valid = torch.zeros(len(lists), count, dtype=torch.bool)
+        for b, row in enumerate(lists):
+            reference = batch.tokens[b, : batch.token_lengths[b]].tolist()
+            for n, hypothesis in enumerate(row):
+                tokens[b, n, : len(hypothesis)] = torch.tensor(hypothesis, dtype=torch.long)
+                sizes[b, n], valid[b, n] = len(hypothesis), True
+                errors[b, n] = word_errors(reference, hypothesis, self.word_starts)
+        tokens, sizes, errors, valid = (x.to(states.device) for x in (tokens, sizes, errors, valid))
+        ctc_weight, attention_weight = self.config.loss.weights(self.step)
+        repeated = log_probs.repeat_interleave(count, 0)
+        scores = -ctc_loss(repeated, lengths.repeat_interleave(count), tokens.flatten(0, 1), sizes.flatten()).view(valid.shape)
+        if self.decoder is not None and attention_weight > 0:
+            decoded = self.decoder.score(states, lengths, tokens, sizes)
+            scores = (ctc_weight * scores + attention_weight * decoded) / (ctc_weight + attention_weight)
+        return mwer_loss(scores, errors, valid).sum()
 
     def frozen_names(self) -> set[str]:
         """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""

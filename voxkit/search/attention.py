@@ -68,7 +68,10 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     ctc_weight = ctc_weight if ctc_log_probs is not None else 0.0
     rows = torch.arange(size, device=device).repeat_interleave(width)
     offset = torch.arange(size, device=device)[:, None] * width
-    state = decoder.init_state(memory, lengths).select(rows)
+    state = decoder.init_state(memory, lengths)
+    if coverage and hasattr(state, "watch"):
+        state.watch = True  # else a decoder need not form its attention weights
+    state = state.select(rows)
     ctc = CtcPrefixScorer(ctc_log_probs, lengths, blank) if ctc_log_probs is not None else None
     ctc_state = ctc.init(width) if ctc is not None else None
     fused_state = scorer.init(size * width, device) if scorer is not None else None

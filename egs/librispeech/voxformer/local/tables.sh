@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# The tables of RESULTS.md for one trained run: every search with 95 % interval, RTF and beam; calibrated confidences; word times against
+# Whisper's; biasing with 50 rare words on a list of 100; words per minute where nobody speaks. Everything goes to $out.
+#
+#   local/tables.sh --run-dir exp/stage3 --whisper /path/to/whisper-base --noise /path/to/noise
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+stage=1                        # first stage to run
+stop_stage=6                   # last stage to run
+run_dir=exp/stage3             # the run
+data=data                      # prepared data
+out=exp/tables                 # where tables, hypotheses and records go
+tokens=data/bpe300             # the run's tokenizer
+train_set=train-clean-5        # text of the language models
+dev_set=dev-clean-2            # temperatures, word times, weights are fitted here
+test_set=test-clean-2          # everything is measured here
+methods="greedy prefix_beam attention joint rescoring"
+beam=10                        # hypotheses kept
+order=4                        # of the n-gram
+lm_weights="0.2 0.3 0.5"       # tried on dev, for each method
+bonuses="0 0.5"                # per token, tried on dev with each weight
+ctc_weights="0.3 0.6 0.8"      # of joint and rescoring, tried on dev with the first lm weight and bonus
+tune=150                       # utterances of dev that weights, boosts and temperatures are fitted on
+lm_text=                       # more text for the language models, besides the training text
+limit=0                        # only the first utterances of each set (for a try)
+timed=150                      # utterances with Whisper's word times, of dev and of test
+boosts="1 2 3"                 # of phrases, tried on dev
+whisper=                       # Whisper folder whose word times are the clock; empty: no word times
+noise=                         # folder of noises; empty: only those that are made
+decode_options=                # further options of voxkit decode, e.g. model.front_end.pretrained.name=...
+device=auto
+
+. ../../../tools/recipe.sh
+parse_options "$@"
+mkdir -p "$out"
+lm=$out/$order-gram.arpa
+common="--data-dir $data --beam $beam --device $device"
+wer() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["result"]["WER"])' "$1"; }
+
+if stage 1 "Language model: $order-gram over the tokens, from the training text"; then
+  run voxkit lm train --text "$data/cuts_$train_set.jsonl.gz" $lm_text --tokenizer "$tokens" --order "$order" --out "$lm"
+fi
+
+if stage 2 "Weights of the language model, chosen on $dev_set"; then
+  : > "$out/weights.txt"
+  for method in $methods; do
+    [ "$method" = greedy ] && continue
+    share=0.3  # of CTC; first this, then the language model's weight beside it
+    best=
+    if [ "$method" = joint ] || [ "$method" = rescoring ]; then
+      for ctc in $ctc_weights; do
+        run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --lm "$lm" --lm-weight "${lm_weights%% *}" \
+          --length-bonus "${bonuses%% *}" --ctc-weight "$ctc" $common --limit "$tune" --out "$out/dev/ctc$ctc" $decode_options > /dev/null
+        found="$(wer "$out/dev/ctc$ctc/${dev_set}_${method}_lm${lm_weights%% *}.json") $ctc"
+        if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
+      done
+      share=${best#* }
+    fi
+    best=
+    for weight in $lm_weights; do
+      for bonus in $bonuses; do
+        run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --lm "$lm" --lm-weight "$weight" --length-bonus "$bonus" \
+          --ctc-weight "$share" $common --limit "$tune" --out "$out/dev/$weight-$bonus" $decode_options > /dev/null
+        found="$(wer "$out/dev/$weight-$bonus/${dev_set}_${method}_lm$weight.json") $weight $bonus $share"
+        if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
+      done
+    done
+    echo "$method $best" | tee -a "$out/weights.txt"
+  done
+fi
+
+if stage 3 "Every search, without and with the language model, confidences calibrated on $dev_set"; then
+  run voxkit decode "$run_dir" --sets "$test_set" --methods $methods --words --calibrate "$dev_set" --calibrate-limit "$tune" \
+    --latency 8 --limit "$limit" $common --out "$out/plain" \
+    $decode_options | tee "$out/plain.txt"
+  : > "$out/lm.txt"
+  while read -r method _ weight bonus share; do
+    run voxkit decode "$run_dir" --sets "$test_set" --methods "$method" --lm "$lm" --lm-weight "$weight" --length-bonus "$bonus" --words \
+      --ctc-weight "$share" --calibrate "$dev_set" --calibrate-limit "$tune" --latency 8 --limit "$limit" $common --out "$out/lm" $decode_options < /dev/null | tee -a "$out/lm.txt"
+  done < "$out/weights.txt"
+  for scored in "$out"/lm/"${test_set}"_*.tsv; do
+    case $scored in *_reference.tsv) continue ;; esac
+    echo "$(basename "$scored") against greedy:"
+    run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$scored" --against "$out/plain/${test_set}_greedy.tsv" \
+      --report "${scored%.tsv}.html"
+  done | tee "$out/significance.txt"
+fi
+
+if stage 4 "Word times against Whisper's"; then
+  if [ -n "$whisper" ]; then
+    for part in "$dev_set" "$test_set"; do
+      run voxkit align "$whisper" --method whisper --cuts "$data/cuts_$part.jsonl.gz" --limit "$timed" \
+        --out-cuts "$out/cuts_$part-timed.jsonl.gz" --device "${device/auto/cpu}"
+    done
+    run voxkit decode "$run_dir" --sets "$out/cuts_$test_set-timed.jsonl.gz" --methods greedy --calibrate "$out/cuts_$dev_set-timed.jsonl.gz" \
+      $common --out "$out/times" $decode_options | tee "$out/times.txt"
+  else
+    log "no --whisper: left out"
+  fi
+fi
+
+if stage 5 "Biasing: 50 rare words on a list of 100; the boost chosen on $dev_set"; then
+  for part in "$dev_set" "$test_set"; do
+    run voxkit lm rare-words --text "$data/cuts_$train_set.jsonl.gz" --test "$data/cuts_$part.jsonl.gz" --out "$out/rare-$part.txt"
+  done
+  for method in prefix_beam joint; do
+    best=
+    for boost in $boosts; do
+      run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --phrases "$out/rare-$dev_set.txt" --boost "$boost" $common --limit "$tune" \
+        --out "$out/bias-dev/$boost" $decode_options > /dev/null
+      found="$(wer "$out/bias-dev/$boost/${dev_set}_${method}_phrases100.json") $boost"
+      if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
+    done
+    echo "$method: boost ${best#* } (WER on dev ${best% *})"
+    run voxkit decode "$run_dir" --sets "$test_set" --methods "$method" --phrases "$out/rare-$test_set.txt" --boost "${best#* }" $common --limit "$limit" \
+      --out "$out/bias" $decode_options
+    run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$out/bias/${test_set}_${method}_phrases100.tsv" \
+      --against "$out/plain/${test_set}_$method.tsv" --phrases "$out/rare-$test_set.txt"
+  done | tee "$out/biasing.txt"
+fi
+
+if stage 6 "Words per minute where nobody speaks"; then
+  run voxkit hallucinate "$run_dir" --methods $methods --minutes 1 ${noise:+--folders "$noise"} --beam "$beam" --device "$device" \
+    --out "$out/nonspeech" $decode_options | tee "$out/hallucination.txt"
+fi

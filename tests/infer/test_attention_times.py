@@ -1,0 +1,54 @@
+"""Word times by cross-attention: through the command, and Whisper's own against known ones."""
+
+import json
+
+import pytest
+import torch
+
+from tests.infer.test_decode import here, run  # noqa: F401
+from voxkit.cli.main import main
+from voxkit.infer.attention_times import AttentionAligner, WhisperAligner
+from voxkit.infer.recognizer import Recognizer
+
+
+def test_by_our_decoder(here, capsys):  # noqa: F811
+    assert main(["align", "exp/tiny", "--method", "attention", "--cuts", "data/cuts_test.jsonl.gz", "--out", "a.json"]) == 0
+    assert "heads (layer, head)" in capsys.readouterr().err
+    for line in (here / "a.json").read_text().splitlines():
+        words = json.loads(line)["words"]
+        assert [w["word"] for w in words] == ["heal", "me"]
+        times = [t for w in words for t in (w["start"], w["end"])]
+        assert times == sorted(times) and times[-1] <= json.loads(line)["audio_duration"]
+    assert main(["align", "exp/tiny", "--cuts", "data/cuts_test.jsonl.gz", "--out-cuts", "timed.jsonl.gz", "--limit", "2"]) == 0
+    assert main(["decode", "exp/tiny", "--sets", "timed.jsonl.gz", "--words", "--device", "cpu", "--out", "t"]) == 0
+    assert "F1 50 ms" in capsys.readouterr().out
+    assert main(["align", "exp/tiny", "--audio", "data/u0.wav", "--text", "heal", "--out-cuts", "x.jsonl.gz"]) == 2
+    recognizer = Recognizer.load("exp/tiny")
+    recognizer.model.decoder = None
+    with pytest.raises(ValueError, match="needs an attention decoder"):
+        AttentionAligner(recognizer)
+
+
+def test_transcribe_takes_phrases_and_formats(here, capsys):  # noqa: F811
+    (here / "loud.txt").write_text("ward\t40\n")
+    assert main(["transcribe", "exp/tiny", "data/u0.wav", "--method", "prefix_beam", "--phrases", "loud.txt", "--format", "ctm"]) == 0
+    assert "ward" in capsys.readouterr().out
+
+
+@pytest.mark.real
+def test_whisper_hears_pauses(real_models, real_corpus):
+    """Two seconds of silence before an utterance move its words by two seconds."""
+    from voxkit.audio.io import read_audio
+
+    path = sorted((real_corpus / "LibriSpeech" / "dev-clean-2").rglob("*.flac"))[0]
+    lines = (path.parent / f"{path.parent.parent.name}-{path.parent.name}.trans.txt").read_text().splitlines()
+    text = dict(line.split(" ", 1) for line in lines)[path.stem]
+    wave, seconds = read_audio(path)
+    aligner = WhisperAligner(real_models / "whisper-tiny.en")
+    plain = aligner.align(wave, text).words
+    later = aligner.align(torch.cat([torch.zeros(32000), wave]), text).words
+    assert [w.word for w in plain] == text.split() and plain[-1].end <= seconds + 0.02
+    moved = sorted(b.start - a.start for a, b in zip(plain, later))
+    assert moved[len(moved) // 2] == pytest.approx(2.0, abs=0.06)
+    with pytest.raises(ValueError, match="30 s at most"):
+        aligner.align(torch.zeros(31 * 16000), "x")

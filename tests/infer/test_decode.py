@@ -1,0 +1,153 @@
+"""`voxkit decode`: what it writes, that its record repeats it, and what it says of wrong input. The model is untrained: words are noise."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+
+from voxkit.cli.main import main
+from voxkit.infer.checkpoint import find_checkpoint, load_checkpoint
+from voxkit.text.tokenizer import Tokenizer, train_characters
+
+CONFIG = """
+name: tiny
+model:
+  front_end: {kind: fbank, subsampling_dim: 96}
+  encoder: {preset: toy}
+  decoder: {dim: 16, heads: 2, ffn: 32, layers: 1}
+data: {max_duration: 10, num_workers: 0, train: [test], dev: []}
+train: {epochs: 1, schedule: {warmup_steps: 2}, precision: fp32}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with data/, an untrained run exp/tiny and a language model."""
+    lhotse = pytest.importorskip("lhotse")
+    root = tmp_path_factory.mktemp("decode")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        rng = np.random.default_rng(0)
+        (root / "data").mkdir()
+        cuts = []
+        for i in range(4):
+            path = root / "data" / f"u{i}.wav"
+            soundfile.write(path, (rng.standard_normal(12000 + 800 * i) * 0.1).astype("float32"), 16000)
+            cut = lhotse.Recording.from_file(path, recording_id=f"u{i}").to_cut()
+            items = [lhotse.supervision.AlignmentItem(w, 0.1 + 0.3 * n, 0.2) for n, w in enumerate(["heal", "me"])]
+            cut.supervisions = [lhotse.SupervisionSegment(f"u{i}", f"u{i}", 0, cut.duration, text="heal me", speaker=f"s{i % 2}",
+                                                          alignment={"word": items})]
+            cuts.append(cut)
+        lhotse.CutSet.from_cuts(cuts).to_file("data/cuts_test.jsonl.gz")
+        lhotse.CutSet.from_cuts([]).to_file("data/cuts_empty.jsonl.gz")
+        train_characters(["heal me", "ward"], "data/tokens")
+        (root / "conf.yaml").write_text(CONFIG)
+        (root / "text.txt").write_text("heal me\nward me\n" * 5)
+        (root / "phrases.txt").write_text("ward\nheal me\t4.0\n\n")
+        assert main(["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens"]) == 0
+        assert main(["lm", "train", "--text", "text.txt", "--tokenizer", "data/tokens", "--order", "2", "--out", "lm.arpa"]) == 0
+    return root
+
+
+@pytest.fixture
+def here(run, monkeypatch):
+    monkeypatch.chdir(run)
+    return run
+
+
+def decode(*more, sets=("test",)):
+    return main(["decode", "exp/tiny", "--sets", *sets, "--device", "cpu", "--beam", "3", *more])
+
+
+def test_every_method_takes_phrases_and_the_record_repeats_it(here, capsys):
+    out = here / "out"
+    methods = ["greedy", "prefix_beam", "attention", "joint", "rescoring"]
+    assert decode("--methods", *methods, "--lm", "lm.arpa", "--phrases", "phrases.txt", "--formats", "ctm", "vtt", "--latency", "1",
+                  "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    for column in ("WER", "95 %", "RTF", "end ms", "first ms", "MB peak", "MB model"):
+        assert column in printed
+    labels = ["greedy_phrases2", *(f"{m}_lm0.3_phrases2" for m in methods[1:])]
+    for label in labels:
+        record = json.loads((out / f"test_{label}.json").read_text())
+        assert record["phrases"] == {"ward": 1.5, "heal me": 4.0} and record["result"]["method"] == label
+        assert (out / f"test_{label}.ctm").is_file() and len(list((out / f"test_{label}").glob("*.vtt"))) == 4
+    assert (out / "results.csv").read_text().count("\n") == 6
+    assert main(["decode", "--again", str(out / f"test_{labels[3]}.json")]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+
+
+def test_a_strong_boost_is_obeyed(here):
+    (here / "one.txt").write_text("ward\t40\n")
+    for method in ("greedy", "prefix_beam", "joint", "attention", "rescoring"):
+        assert decode("--methods", method, "--phrases", "one.txt", "--out", "strong") == 0
+        texts = (here / "strong" / f"test_{method}_phrases1.tsv").read_text()
+        assert "ward" in texts, method
+
+
+def test_the_record_notices_changes(here, capsys):
+    assert decode("--methods", "greedy", "--out", "kept") == 0
+    record = json.loads((here / "kept" / "test_greedy.json").read_text())
+    (here / "kept" / "other.json").write_text(json.dumps({**record, "result": {**record["result"], "WER": "0.01"}}))
+    assert main(["decode", "--again", "kept/other.json"]) == 1
+    assert "WER 0.01 →" in capsys.readouterr().out
+    record["cuts"]["sha256"] = "0"
+    (here / "kept" / "changed.json").write_text(json.dumps(record))
+    assert main(["decode", "--again", "kept/changed.json"]) == 2
+    assert "not those of the record" in capsys.readouterr().err
+    assert main(["decode", "--again", "text.txt"]) == 2
+    assert "not the record of a decoding" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--methods", "beam"], "none of greedy"),
+    (["--lm", "nothing.arpa", "--methods", "joint"], "no language model at nothing.arpa"),
+    (["--phrases", "nothing.txt"], "no such file"),
+    (["--phrases", "latin.txt", "--methods", "joint"], "characters that the tokenizer lacks"),
+    (["--phrases", "number.txt", "--methods", "joint"], "boost 'much' is no number"),
+    (["--lm", "words.arpa", "--methods", "joint"], "over other tokens"),
+])
+def test_wrong_options(here, capsys, options, message):
+    (here / "latin.txt").write_text("HEAL\n")
+    (here / "number.txt").write_text("heal\tmuch\n")
+    main(["lm", "train", "--text", "text.txt", "--order", "2", "--out", "words.arpa"])
+    assert decode(*options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_empty_set(here, capsys):
+    assert decode(sets=("empty",)) == 2
+    assert "set empty is empty" in capsys.readouterr().err
+
+
+def test_another_tokenizer_is_refused(here, tmp_path):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(find_checkpoint("exp/tiny"), copy)
+    train_characters(["lame h", "draw"], copy)  # the same letters in another order: as many pieces, other meanings
+    assert load_checkpoint(find_checkpoint("exp/tiny")).tokenizer.vocab_size == len(Tokenizer.load(copy))
+    with pytest.raises(ValueError, match="not the one it was trained with"):
+        load_checkpoint(copy)
+
+
+def test_hallucinations_are_counted(here, capsys):
+    folder = here / "noises" / "wind"
+    folder.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / "a.wav", np.random.default_rng(1).standard_normal(16000 * 3) * 0.1, 16000)
+    (folder / "0broken.wav").write_bytes(b"no audio")
+    (here / "loud.txt").write_text("ward\t40\n")
+    assert main(["hallucinate", "exp/tiny", "--folders", "noises", "--minutes", "0.05", "--seconds", "1.5", "--methods", "prefix_beam",
+                 "--phrases", "loud.txt", "--device", "cpu", "--out", "h"]) == 0
+    printed = capsys.readouterr().out
+    assert "words/min" in printed and "left out" in printed
+    rows = list(csv.DictReader((here / "h" / "hallucination.csv").open()))
+    assert [r["condition"] for r in rows] == ["silence", "white", "pink", "hum", "clicks", "wind", "all"]
+    assert [r["clips"] for r in rows] == ["2"] * 6 + ["12"]
+    said = [json.loads(line) for line in (here / "h" / "hallucination_prefix_beam_phrases1.jsonl").read_text().splitlines()]
+    words = sum(len(s["text"].split()) for s in said)
+    assert words == int(rows[-1]["words"]) > 0 and float(rows[-1]["words/min"]) == pytest.approx(words / (12 * 1.5) * 60, abs=0.01)
+    (here / "nothing").mkdir(exist_ok=True)
+    assert main(["hallucinate", "exp/tiny", "--folders", "nothing", "--device", "cpu", "--minutes", "0.01"]) == 2
+    assert "no audio there" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""Word times for audio whose text is known: CTC forced alignment with a recogniser's model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxkit.align.ctc import TokenSpan, forced_align
+from voxkit.align.timing import TokenTiming, WordTiming
+from voxkit.align.words import words_from_tokens
+from voxkit.audio.io import RATE, read_audio
+from voxkit.batch import Batch
+from voxkit.hypothesis import Hypothesis
+
+
+@dataclass
+class Aligned:
+    """spans of the tokens of a text in frames; score: log-probability of the path; seconds of audio."""
+
+    spans: list[TokenSpan]
+    score: float
+    tokens: list[int]
+    seconds: float
+
+
+@torch.inference_mode()
+def align_spans(recognizer: Any, wave: Tensor, text: str, name: str = "audio") -> Aligned:
+    """One waveform [S] and its text → where its tokens are.
+
+    Args:
+        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`.
+
+    Raises:
+        ValueError: no text, or more of it than fits the audio.
+    """
+    if not text:
+        raise ValueError("the text is empty: there is nothing to align")
+    tokens, model = recognizer.tokenizer.encode(text), recognizer.model
+    batch = Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(getattr(recognizer, "device", "cpu"))
+    states, lengths = model.encode(batch)
+    log_probs = model.ctc_log_probs(states).cpu()
+    found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
+    assert found is not None, "strict alignment raises where there is none"
+    return Aligned(found.spans, found.score, tokens, len(wave) / RATE)
+
+
+def align_wave(recognizer: Any, wave: Tensor, text: str, timing: TokenTiming | WordTiming | None = None, *, name: str = "audio",
+               offset: float = 0.0) -> Hypothesis:
+    """The same → Hypothesis with word times, `offset` seconds added."""
+    found = align_spans(recognizer, wave, text, name)
+    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, recognizer.model.seconds_per_frame, timing=timing,
+                              duration=found.seconds, offset=offset)
+    return Hypothesis(text, words, found.score, found.tokens, found.seconds)
+
+
+def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:
+    """Every cut with its own text, one by one; those whose text does not fit their audio are left out."""
+    out = {}
+    for cut in cuts:
+        wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
+        try:
+            out[cut.id] = align_spans(recognizer, wave, cut.supervisions[0].text, cut.id)
+        except ValueError:
+            continue
+    if not out:
+        raise ValueError("no utterance can be aligned with its text: is it the right text for this model?")
+    return out

@@ -1,0 +1,125 @@
+"""Word times from cross-attention and DTW: of our own decoder, and of Whisper, which then serves as the clock for real speech."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxkit.align.attention import attention_spans, best_heads
+from voxkit.align.ctc import forced_align
+from voxkit.align.words import words_from_tokens
+from voxkit.audio.io import RATE
+from voxkit.batch import Batch
+from voxkit.hypothesis import Hypothesis, Word
+from voxkit.optional import require
+
+_EXAMPLES = 16  # utterances that the heads are chosen on
+
+
+class AttentionAligner:
+    """Aligns text by the cross-attention of a recogniser's decoder; its heads are chosen on the first utterances, by how near their
+    attention lies to where CTC has the tokens.
+
+    Args:
+        recognizer: with a model that has a `decoder`.
+
+    Raises:
+        ValueError: the model was trained with CTC alone.
+    """
+
+    def __init__(self, recognizer: Any, heads: int = 4, width: int = 3) -> None:
+        if recognizer.model.decoder is None:
+            raise ValueError("--method attention needs an attention decoder, and this model was trained with CTC alone; use --method ctc")
+        self.recognizer, self.count, self.width = recognizer, heads, width
+        self.heads: list[tuple[int, int]] | None = None
+
+    @torch.inference_mode()
+    def choose(self, examples: list[tuple[Tensor, str]]) -> list[tuple[int, int]]:
+        """Choose the heads on (waveform [S], text) pairs → (layer, head), best first."""
+        measured = []
+        for wave, text in examples[:_EXAMPLES]:
+            weights, log_probs, tokens = self._weights(wave, text)
+            found = forced_align(log_probs[None], torch.tensor([len(log_probs)]), torch.tensor([tokens]), torch.tensor([len(tokens)]),
+                                 strict=False)[0]
+            if found is not None and tokens:
+                measured.append((weights, [(s.start + s.end - 1) / 2 for s in found.spans]))
+        self.heads = best_heads(measured, self.count)
+        return self.heads
+
+    @torch.inference_mode()
+    def align(self, wave: Tensor, text: str, timing: Any = None, offset: float = 0.0) -> Hypothesis:
+        """One waveform [S] and its text → word times."""
+        if self.heads is None:
+            self.choose([(wave, text)])
+        weights, log_probs, tokens = self._weights(wave, text)
+        if not tokens:
+            raise ValueError("the text is empty: there is nothing to align")
+        peaks = [float(log_probs[:, token].max()) for token in tokens]
+        spans = attention_spans(weights, tokens, peaks, heads=self.heads, width=self.width)
+        model, seconds = self.recognizer.model, len(wave) / RATE
+        words = words_from_tokens(spans, self.recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
+                                  offset=offset)
+        return Hypothesis(text, words, 0.0, tokens, seconds)
+
+    def _weights(self, wave: Tensor, text: str) -> tuple[Tensor, Tensor, list[int]]:
+        """→ attention [L, H, U + 1, T], CTC log-probabilities [T, V], tokens."""
+        model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
+        tokens = self.recognizer.tokenizer.encode(text)
+        states, lengths = model.encode(Batch(ids=["audio"], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(device))
+        inputs, _, _ = model.decoder.teacher_forcing(torch.tensor([tokens], device=device), torch.tensor([len(tokens)], device=device))
+        frames = int(lengths[0])
+        weights = model.decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()
+        return weights, model.ctc_log_probs(states)[0, :frames].cpu(), tokens
+
+
+class WhisperAligner:
+    """Word times of a given text by Whisper's alignment heads (openai/whisper timing.py: softmax, normalise, median filter, DTW).
+
+    Args:
+        folder: a Hugging Face folder or name of a Whisper model, its generation_config with `alignment_heads`.
+    """
+
+    def __init__(self, folder: str | os.PathLike, device: torch.device | str = "cpu") -> None:
+        transformers = require("transformers", "pretrained", why="word times by Whisper")
+        self.model = transformers.WhisperForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
+        self.model.to(device).float().eval()
+        self.features = transformers.WhisperFeatureExtractor.from_pretrained(folder)
+        self.tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
+        self.device = device
+        heads = getattr(self.model.generation_config, "alignment_heads", None)
+        self.heads = [tuple(h) for h in heads] if heads else None
+        self.start = self.tokenizer.convert_tokens_to_ids(["<|startoftranscript|>"])
+        if getattr(self.model.generation_config, "is_multilingual", False):
+            self.start += self.tokenizer.convert_tokens_to_ids(["<|en|>", "<|transcribe|>"])
+
+    @torch.inference_mode()
+    def align(self, wave: Tensor, text: str, timing: Any = None, offset: float = 0.0) -> Hypothesis:
+        """One waveform [S] of at most 30 s and its text (spelled as it is in the words; Whisper is given it in lower case)."""
+        seconds, words = len(wave) / RATE, text.split()
+        if not words:
+            raise ValueError("the text is empty: there is nothing to align")
+        if seconds > 30:
+            raise ValueError(f"{seconds:.1f} s of audio: Whisper hears 30 s at most; cut it")
+        spelled = [self.tokenizer.encode(" " + word.lower(), add_special_tokens=False) for word in words]
+        tokens = [token for word in spelled for token in word]
+        end = self.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+        prompt = [*self.start, self.tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
+        features = self.features(wave.numpy(), sampling_rate=RATE, return_tensors="pt").input_features.to(self.device)
+        out = self.model(input_features=features, decoder_input_ids=torch.tensor([[*prompt, *tokens]], device=self.device),
+                         output_attentions=True)
+        # row u predicts token u; the last one the end
+        weights = torch.stack([w[0] for w in out.cross_attentions])[:, :, len(prompt) - 1:].cpu()
+        log_probs = out.logits[0, len(prompt) - 1:-1].float().log_softmax(-1).gather(1, torch.tensor(tokens, device=self.device)[:, None])
+        frames = max(len(tokens) + 1, int(seconds / 0.02))
+        spans = attention_spans(weights, [*tokens, end], [*log_probs[:, 0].tolist(), 0.0], heads=self.heads, frames=min(frames, 1500))
+        found, at = [], 0
+        for word, pieces in zip(words, spelled):
+            part = spans[at:at + len(pieces)]
+            at += len(pieces)
+            confidence = float(torch.tensor([s.peak for s in part]).mean().exp())
+            start, stop = part[0].start * 0.02, min(spans[at].start * 0.02, seconds)
+            found.append(Word(word, start + offset, max(start, stop) + offset, confidence))
+        return Hypothesis(text, found, float(log_probs.sum()), tokens, seconds)

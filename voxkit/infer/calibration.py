@@ -1,0 +1,97 @@
+"""Confidences and word times that can be trusted: what is fitted on a dev set and kept with a run.
+
+`decode/calibration.json` of a run holds a temperature for every search, with the calibration error before and after, and what puts
+word times right, where the dev set's times are known. `voxkit decode --calibrate` writes it; decode, align and transcribe use it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Mapping
+
+from voxkit import config as configuration
+from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
+from voxkit.align.words import fit_word_timing, words_from_tokens
+from voxkit.eval.boundaries import BoundaryResult, boundary_scores
+from voxkit.eval.calibration import apply_temperature, calibration, fit_temperature, judged
+from voxkit.hypothesis import Hypothesis, Word
+from voxkit.infer.alignment import Aligned
+
+NAME = "calibration.json"
+
+
+def read_calibration(directory: str | Path) -> dict[str, Any]:
+    """What was fitted: `{"timing": {...}, "methods": {label: {"temperature", ...}}}`; empty where nothing was."""
+    path = Path(directory) / NAME
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path:
+    """Write it, atomically."""
+    path = Path(directory) / NAME
+    configuration.write_text(path, json.dumps(content, indent=1) + "\n")
+    return path
+
+
+def timing_of(content: Mapping[str, Any]) -> TokenTiming | WordTiming | None:
+    """The fitted word timing."""
+    found = content.get("timing")
+    if not found:
+        return None
+    return TokenTiming(found["start"], found["end"]) if "start" in found else WordTiming(found["start_shift"], found["end_shift"])
+
+
+def fit_confidence(references: Mapping[str, str], hypotheses: Mapping[str, Hypothesis], rule: Any = str) -> dict[str, float]:
+    """Temperature from a dev set decoded with temperature 1, and the expected calibration error before and after.
+
+    Raises:
+        ValueError: no words, or all of them right (or wrong): no temperature can be told from that.
+    """
+    confidences, correct = judged(references, {id: h.words for id, h in hypotheses.items()}, rule)
+    if not confidences or len(set(correct)) < 2:
+        raise ValueError(f"{len(confidences)} words of the calibration set are all {'right' if correct and correct[0] else 'wrong'}: "
+                         "confidences cannot be calibrated on that; give a larger or harder set")
+    temperature = fit_temperature(confidences, correct)
+    after = calibration(apply_temperature(confidences, temperature), correct)
+    return {"temperature": temperature, "ece_before": calibration(confidences, correct).error, "ece_after": after.error,
+            "nce_after": after.nce, "words": len(correct)}
+
+
+def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[str, list[Word]], collar: float = 0.05) -> dict[str, Any]:
+    """Word timing from utterances aligned with their texts and their true times; utterances of other words are left out.
+
+    Returns:
+        weights of a `TokenTiming`, and how far boundaries are off (seconds) and their F1, without it and with it. "held out": fitted on
+        two thirds of the utterances and measured on the rest; the weights are fitted on all.
+    """
+    step = recognizer.model.seconds_per_frame
+    pieces = recognizer.tokenizer.pieces
+    examples = []
+    for id, a in aligned.items():
+        groups = word_groups(a.spans, pieces)
+        if id in true and [word_of(g, pieces) for g in groups] == [w.word for w in true[id]]:
+            examples.append((groups, [(w.start, w.end) for w in true[id]], a.seconds, id))
+
+    def measure(timing: Any, chosen: list[Any]) -> BoundaryResult:
+        found = [words_from_tokens(aligned[e[3]].spans, pieces, step, timing=timing, duration=e[2]) for e in chosen]
+        return boundary_scores([true[e[3]] for e in chosen], found, collar)
+
+    fitted = TokenTiming.fit([e[:3] for e in examples], step)
+    rest = examples[2::3]
+    held = measure(TokenTiming.fit([e[:3] for i, e in enumerate(examples) if i % 3 != 2], step), rest) if len(examples) > 2 else None
+    plain, shifted = measure(None, rest or examples), None
+    found = [words_from_tokens(aligned[e[3]].spans, pieces, step, duration=e[2]) for e in examples]
+    shift = fit_word_timing(found, [true[e[3]] for e in examples])
+    shifted = measure(shift, rest or examples)
+    return {**asdict(fitted), "error_plain": plain.error, "error_shifted": shifted.error, "f1_plain": plain.f1, "f1_shifted": shifted.f1,
+            "error_held_out": held.error if held else None, "f1_held_out": held.f1 if held else None,
+            "words": sum(len(e[1]) for e in examples)}
+
+
+def true_words(cut: Any) -> list[Word] | None:
+    """Word times of a cut that knows them (alignment "word" of its supervision, in the recording's time as lhotse has it), from the
+    cut's beginning; None where it does not."""
+    items = (cut.supervisions[0].alignment or {}).get("word")
+    return [Word(i.symbol, i.start - cut.start, i.end - cut.start, 1.0) for i in items if i.symbol.strip()] if items else None

@@ -1,0 +1,155 @@
+"""Decoding a test set, and measuring what it costs: real-time factor, latency, memory, size of the model."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Iterable
+
+import torch
+from torch import Tensor
+
+from voxkit.audio.io import RATE
+from voxkit.batch import Batch
+from voxkit.data.loader import build_eval_loader
+from voxkit.hypothesis import Hypothesis
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+
+
+@dataclass
+class Decoded:
+    """A decoded set: references and hypotheses by id, seconds of computing and of audio, what could not be read (id → reason)."""
+
+    references: dict[str, str] = field(default_factory=dict)
+    hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
+    elapsed: float = 0.0
+    seconds: float = 0.0
+    memory: float = 0.0
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """id → what was recognised."""
+        return {id: h.text for id, h in self.hypotheses.items()}
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: seconds of computing per second of audio, reading included."""
+        return self.elapsed / max(self.seconds, 1e-9)
+
+
+def decode_cuts(recognizer: Recognizer, cuts: Any, options: SearchOptions, data: Any, name: str = "set") -> Decoded:
+    """Decode every cut, in batches.
+
+    Args:
+        cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
+        name: of the set, for messages.
+
+    Raises:
+        ValueError: there are no cuts, or none of the audio can be read.
+    """
+    if not len(cuts):
+        raise ValueError(f"set {name} is empty: there is nothing to decode; prepare it anew or name another")
+    out = Decoded()
+    reset_memory(recognizer.device)
+    began = time.perf_counter()
+    loader = build_eval_loader(cuts, recognizer.tokenizer, data)
+    for batch in loader:
+        for id, text, hypothesis in zip(batch.ids, batch.texts or [""] * len(batch.ids), recognizer.recognize(batch, options)):
+            out.references[id], out.hypotheses[id] = text, hypothesis
+            out.seconds += hypothesis.audio_duration
+    out.elapsed, out.memory, out.failures = time.perf_counter() - began, peak_memory(recognizer.device), dict(loader.failures)
+    if not out.references:
+        some = "; ".join(f"{id}: {reason}" for id, reason in list(out.failures.items())[:3])
+        raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read ({some})")
+    return out
+
+
+@dataclass
+class Latency:
+    """Milliseconds, medians over utterances decoded one at a time.
+
+    Attributes:
+        first: from the beginning of the first word until a word can be shown, where the audio arrives in chunks as it is spoken and
+            the recogniser runs on all of it at every chunk.
+        end: from the end of the audio to the final hypothesis; end_95: its 95th percentile.
+    """
+
+    first: float
+    end: float
+    end_95: float
+
+
+def measure_latency(recognizer: Recognizer, waves: Iterable[Tensor], options: SearchOptions, chunk: float = 0.32) -> Latency | None:
+    """Time single utterances; None where there are none.
+
+    Args:
+        waves: [S] at 16 kHz each; the first is also used to warm up.
+        chunk: seconds of audio that arrive at a time.
+    """
+    first, end = [], []
+    size = round(chunk * RATE)
+    for number, wave in enumerate(waves):
+        if not number:
+            _timed(recognizer, wave, options)
+        taken, whole = _timed(recognizer, wave, options)
+        end.append(taken)
+        onset = _onset(recognizer, wave, options) if whole.text else None
+        for stop in range(size, len(wave) + size, size) if onset is not None else ():
+            stop = min(stop, len(wave))
+            taken, partial = _timed(recognizer, wave[:stop], options)
+            if partial.text or stop == len(wave):
+                first.append(max(0.0, stop / RATE - onset) + taken)
+                break
+    if not end:
+        return None
+    ordered = sorted(end)
+    return Latency(1000 * median(first) if first else float("nan"), 1000 * median(end), 1000 * ordered[int(0.95 * (len(ordered) - 1))])
+
+
+def _timed(recognizer: Recognizer, wave: Tensor, options: SearchOptions) -> tuple[float, Hypothesis]:
+    began = time.perf_counter()
+    hypothesis = recognizer.recognize(Batch(ids=["latency"], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
+    return time.perf_counter() - began, hypothesis
+
+
+def _onset(recognizer: Recognizer, wave: Tensor, options: SearchOptions) -> float | None:
+    """When the first word begins, in seconds."""
+    from dataclasses import replace
+
+    words = _timed(recognizer, wave, replace(options, words=True))[1].words
+    return words[0].start if words else None
+
+
+def reset_memory(device: torch.device) -> None:
+    """Let `peak_memory` begin anew, where the system allows it (Linux, CUDA)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path(f"/proc/{os.getpid()}/clear_refs").write_text("5")
+    except OSError:
+        pass  # then the peak is that of the whole process
+
+
+def peak_memory(device: torch.device) -> float:
+    """MB at most since `reset_memory`: of the process, on a GPU of torch there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        status = Path(f"/proc/{os.getpid()}/status").read_text()
+        return next(float(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def model_size(model: Any) -> float:
+    """MB of a model's weights and buffers in memory, a frozen encoder's included."""
+    return sum(x.numel() * x.element_size() for x in {id(p): p for p in [*model.parameters(), *model.buffers()]}.values()) / 1e6

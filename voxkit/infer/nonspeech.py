@@ -1,0 +1,126 @@
+"""Audio in which nobody speaks, and what a recogniser says to it: its hallucination rate in words per minute."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voxkit.audio.io import EXTENSIONS, RATE, AudioError, read_audio
+from voxkit.batch import Batch
+
+MADE = ("silence", "white", "pink", "hum", "clicks")
+
+
+def made(kind: str, seconds: float, seed: int = 0) -> Tensor:
+    """Synthetic audio without speech: [S] at 16 kHz, peaks below 0.5.
+
+    silence: zeros; white, pink: noise of equal power per hertz, per octave; hum: 50 Hz and its overtones with faint noise;
+    clicks: short bursts at random times. Levels are drawn between -50 and -20 dB.
+    """
+    if kind not in MADE:
+        raise ValueError(f"kind {kind!r} is none of {', '.join(MADE)}")
+    size = round(seconds * RATE)
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "silence":
+        return torch.zeros(size)
+    noise = torch.randn(size, generator=generator)
+    if kind == "pink":
+        spectrum = torch.fft.rfft(noise)
+        noise = torch.fft.irfft(spectrum / torch.arange(len(spectrum)).clamp(min=1).sqrt(), size)
+    elif kind == "hum":
+        time = torch.arange(size) / RATE
+        noise = sum(torch.sin(2 * math.pi * 50 * k * time + k) / k for k in range(1, 9)) + 0.05 * noise
+    elif kind == "clicks":
+        places = torch.rand(size, generator=generator) < 2 / RATE  # two a second
+        decay = torch.exp(-torch.arange(800) / 100.0) * torch.randn(800, generator=generator)
+        noise = torch.nn.functional.conv1d(places.float()[None, None], decay.flip(0)[None, None], padding=799)[0, 0, :size]
+    level = 10 ** (-(20 + 30 * float(torch.rand(1, generator=generator))) / 20)
+    return (noise / noise.square().mean().sqrt().clamp(min=1e-6) * level).clamp(-0.5, 0.5)
+
+
+def made_clips(minutes: float, seconds: float = 10.0) -> Iterator[tuple[str, str, Tensor]]:
+    """(condition, id, audio [S]): so many minutes of each kind, in clips."""
+    for kind in MADE:
+        for n in range(max(1, round(minutes * 60 / seconds))):
+            yield kind, f"{kind}-{n}", made(kind, seconds, seed=n)
+
+
+def folder_clips(folder: str | Path, minutes: float, seconds: float = 10.0) -> Iterator[tuple[str, str, Tensor]]:
+    """The audio of a folder, in clips of at most `seconds`; each subfolder is a condition, of which at most `minutes` are taken.
+
+    Raises:
+        ValueError: no audio there.
+    """
+    folder = Path(folder)
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    if not files:
+        raise ValueError(f"{folder}: no audio there; give a folder of recordings in which nobody speaks")
+    taken: dict[str, float] = {}
+    for path in files:
+        parts = path.relative_to(folder).parts
+        condition = parts[0] if len(parts) > 1 else folder.name
+        if taken.get(condition, 0.0) >= 60 * minutes:
+            continue
+        try:
+            audio, length = read_audio(path)
+        except AudioError as error:
+            print(f"left out: {error}")
+            continue
+        if length < 0.2:
+            continue
+        for n, part in enumerate(audio.split(round(seconds * RATE))):
+            if len(part) < 0.2 * RATE or taken.get(condition, 0.0) >= 60 * minutes:
+                continue
+            taken[condition] = taken.get(condition, 0.0) + len(part) / RATE
+            yield condition, f"{path.relative_to(folder)}-{n}", part
+
+
+@dataclass
+class Hallucinations:
+    """Of one condition: clips, those with words, all words, seconds, and what was said (id → text)."""
+
+    clips: int = 0
+    speaking: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    said: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def per_minute(self) -> float:
+        """Words per minute of audio."""
+        return 60 * self.words / self.seconds if self.seconds else 0.0
+
+
+def hallucinations(recognizer: Any, clips: Iterator[tuple[str, str, Tensor]], options: Any,
+                   batch_size: int = 8) -> dict[str, Hallucinations]:
+    """Recognise clips without speech; condition → what came of it, "all" last."""
+    out: dict[str, Hallucinations] = {}
+    total = Hallucinations()
+    waiting: list[tuple[str, str, Tensor]] = []
+
+    def flush() -> None:
+        if not waiting:
+            return
+        lengths = torch.tensor([len(w) for _, _, w in waiting])
+        audio = torch.nn.utils.rnn.pad_sequence([w for _, _, w in waiting], batch_first=True)
+        batch = Batch([id for _, id, _ in waiting], lengths, audio=audio)
+        for (condition, id, wave), h in zip(waiting, recognizer.recognize(batch, options)):
+            for part in (out.setdefault(condition, Hallucinations()), total):
+                part.clips, part.seconds = part.clips + 1, part.seconds + len(wave) / RATE
+                part.words, part.speaking = part.words + len(h.text.split()), part.speaking + bool(h.text.split())
+                if h.text:
+                    part.said[id] = h.text
+        waiting.clear()
+
+    for clip in clips:
+        waiting.append(clip)
+        if len(waiting) == batch_size:
+            flush()
+    flush()
+    return {**out, "all": total}

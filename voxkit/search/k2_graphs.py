@@ -1,0 +1,250 @@
+"""Decoding graphs of k2: H (CTC topology), HL (with a lexicon), HLG (with a word n-gram); 1-best, n-best and whole-lattice rescoring.
+
+The lexicon and the n-gram become FSAs as text here, without k2; composing and searching is k2's (icefall's recipes, same order of steps).
+k2 is optional: without it every function that needs it says what to install.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from voxkit.optional import require
+from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
+
+_LN10 = math.log(10)
+BACKOFF = "#0"  # the word on back-off arcs of G, so that LG can be made deterministic
+
+
+@dataclass
+class WordTable:
+    """Words of a graph by id: 0 is epsilon, the last BACKOFF."""
+
+    words: list[str]
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> WordTable:
+        """A table of words, sorted."""
+        return cls(["<eps>", *sorted(set(words) - {"<eps>", BACKOFF}), BACKOFF])
+
+    def ids(self) -> dict[str, int]:
+        """word → id."""
+        return {word: i for i, word in enumerate(self.words)}
+
+
+def lexicon_text(spellings: Mapping[str, Sequence[int]], table: WordTable, vocab_size: int) -> tuple[str, int]:
+    """L as k2 text ("from to label aux score"), tokens in and words out, with disambiguation tokens from vocab_size on.
+
+    A spelling that is another word's too, or begins one, gets #1, #2, ...; token vocab_size is #0, which passes G's back-off through.
+
+    Returns:
+        the text and the number of disambiguation tokens.
+    """
+    ids = table.ids()
+    times = Counter(tuple(s) for s in spellings.values())
+    prefixes = {tuple(s[:n]) for s in spellings.values() for n in range(1, len(s))}
+    used: Counter[tuple[int, ...]] = Counter()
+    arcs, state, most = [], 1, 0
+    for word, tokens in sorted(spellings.items()):
+        if not len(tokens):
+            raise ValueError(f"word {word!r} has no tokens: the tokenizer cannot spell it")
+        line = list(tokens)
+        if times[tuple(tokens)] > 1 or tuple(tokens) in prefixes:
+            used[tuple(tokens)] += 1
+            most = max(most, used[tuple(tokens)])
+            line.append(vocab_size + used[tuple(tokens)])
+        at = 0
+        for n, token in enumerate(line):
+            to = 0 if n + 1 == len(line) else state
+            arcs.append((at, to, token, ids[word] if n == 0 else 0))
+            if to:
+                at, state = to, state + 1
+    arcs.append((0, 0, vocab_size, ids[BACKOFF]))
+    final = state
+    arcs.append((0, final, -1, -1))
+    return "".join(f"{a} {b} {t} {w} 0.0\n" for a, b, t, w in sorted(arcs)) + f"{final}\n", most + 1
+
+
+def grammar_text(model: NgramModel, table: WordTable) -> str:
+    """G as k2 text (an acceptor "from to label score", natural log): a state for every context, back-off arcs labelled BACKOFF.
+
+    Words of the model that the table lacks are left out, and its <unk>.
+    """
+    ids = table.ids()
+    contexts: dict[tuple[str, ...], int] = {(BOS,): 0} if model.order > 1 else {(): 0}
+    contexts.setdefault((), len(contexts))
+    for grams in model.ngrams[:-1]:
+        for gram in grams:
+            if EOS not in gram and all(w in ids or w == BOS for w in gram):
+                contexts.setdefault(gram, len(contexts))
+    final = len(contexts)
+    arcs = []
+    for n, grams in enumerate(model.ngrams, 1):
+        for gram, (p, _) in grams.items():
+            start = contexts.get(gram[:-1])
+            if start is None or gram[-1] in (BOS, UNK) or (gram[-1] != EOS and gram[-1] not in ids):
+                continue
+            if gram[-1] == EOS:
+                arcs.append((start, final, -1, p * _LN10))
+                continue
+            target = gram if n < model.order else gram[1:]
+            while target not in contexts:
+                target = target[1:]
+            arcs.append((start, contexts[target], ids[gram[-1]], p * _LN10))
+    for context, state in contexts.items():
+        if context:
+            shorter = context[1:]
+            while shorter not in contexts:
+                shorter = shorter[1:]
+            arcs.append((state, contexts[shorter], ids[BACKOFF], model.ngrams[len(context) - 1].get(context, (0.0, 0.0))[1] * _LN10))
+    return "".join(f"{a} {b} {w} {s:.6f}\n" for a, b, w, s in sorted(arcs)) + f"{final}\n"
+
+
+def ctc_graph(vocab_size: int, device: torch.device | str = "cpu") -> Any:
+    """H: the CTC topology over all tokens, as an FsaVec."""
+    k2 = _k2("the CTC topology")
+    return k2.create_fsa_vec([k2.ctc_topo(vocab_size - 1, modified=False, device=device)])
+
+
+def build_graph(spellings: Mapping[str, Sequence[int]], vocab_size: int, out: str | os.PathLike, lm: NgramModel | None = None,
+                rescoring_lm: NgramModel | None = None) -> Path:
+    """HL (no lm) or HLG into a directory: HLG.pt, words.txt and, for whole-lattice rescoring, G.pt of a larger model.
+
+    Args:
+        spellings: word → token ids.
+        lm, rescoring_lm: over words.
+    """
+    k2 = _k2("decoding graphs")
+    table = WordTable.of(spellings)
+    text, _ = lexicon_text(spellings, table, vocab_size)
+    graph = k2.arc_sort(k2.Fsa.from_str(text, num_aux_labels=1))
+    if lm is not None:
+        grammar = k2.arc_sort(k2.Fsa.from_str(grammar_text(lm, table), acceptor=True))
+        graph = k2.connect(k2.compose(graph, grammar))
+    graph = k2.connect(k2.determinize(graph))
+    graph.labels[graph.labels >= vocab_size] = 0
+    aux = graph.aux_labels.values if isinstance(graph.aux_labels, k2.RaggedTensor) else graph.aux_labels
+    aux[aux >= table.ids()[BACKOFF]] = 0
+    graph.__dict__["_properties"] = None
+    graph = k2.connect(k2.remove_epsilon(graph))
+    if isinstance(graph.aux_labels, k2.RaggedTensor):
+        graph.aux_labels = graph.aux_labels.remove_values_eq(0)
+    graph = k2.arc_sort(graph)
+    composed = k2.connect(k2.compose(k2.ctc_topo(vocab_size - 1, modified=False), graph, inner_labels="tokens"))
+    composed.lm_scores = composed.scores.clone()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save(k2.create_fsa_vec([composed]).as_dict(), out / "HLG.pt")
+    (out / "words.txt").write_text("".join(f"{word}\n" for word in table.words), encoding="utf-8")
+    if rescoring_lm is not None:
+        large = k2.Fsa.from_str(grammar_text(rescoring_lm, table), acceptor=True)
+        large.labels[large.labels >= table.ids()[BACKOFF]] = 0
+        large.__dict__["_properties"] = None
+        large = k2.arc_sort(k2.add_epsilon_self_loops(k2.arc_sort(large)))
+        large.lm_scores = large.scores.clone()
+        torch.save(k2.create_fsa_vec([large]).as_dict(), out / "G.pt")
+    return out
+
+
+@dataclass
+class Graph:
+    """A loaded directory: fsa, its words by id, and the larger G, or None."""
+
+    fsa: Any
+    words: list[str]
+    large: Any | None
+
+
+def load_graph(path: str | os.PathLike, device: torch.device | str = "cpu") -> Graph:
+    """Load what `build_graph` wrote.
+
+    Raises:
+        ValueError: no graph there; MissingPackage: no k2.
+    """
+    k2 = _k2("decoding graphs")
+    path = Path(path)
+    if not (path / "HLG.pt").is_file():
+        raise ValueError(f"{path}: no decoding graph there; `voxkit lm graph` makes one")
+
+    def read(file: Path) -> Any:
+        return k2.Fsa.from_dict(torch.load(file, map_location=device, weights_only=False))
+
+    large = read(path / "G.pt") if (path / "G.pt").is_file() else None
+    return Graph(read(path / "HLG.pt"), (path / "words.txt").read_text(encoding="utf-8").splitlines(), large)
+
+
+def lattice(fsa: Any, log_probs: Tensor, lengths: Tensor, *, search_beam: float = 20.0, output_beam: float = 8.0,
+            max_active: int = 10_000) -> tuple[Any, Tensor]:
+    """Paths of a graph over log_probs [B, T, V] with lengths [B] → lattice (the longest utterance first), and the order [B]."""
+    k2 = _k2("lattices")
+    order = lengths.argsort(descending=True).cpu()
+    segments = torch.stack([order, torch.zeros_like(order), lengths.cpu()[order]], 1).to(torch.int32)
+    dense = k2.DenseFsaVec(log_probs.float(), segments)
+    return k2.intersect_dense_pruned(fsa, dense, search_beam=search_beam, output_beam=output_beam, min_active_states=30,
+                                     max_active_states=max_active), order
+
+
+def one_best(lattice: Any, order: Tensor) -> list[CtcHypothesis]:
+    """The best path of each utterance; `tokens` are the graph's output labels (tokens of H, words of HL and HLG)."""
+    k2 = _k2("lattices")
+    best = k2.shortest_path(lattice, use_double_scores=True)
+    scores = best.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
+    found = [CtcHypothesis(labels, score) for labels, score in zip(_labels(best), scores)]
+    return _undo(found, order)
+
+
+def n_best(lattice: Any, order: Tensor, count: int = 100) -> list[list[CtcHypothesis]]:
+    """Different label sequences among `count` paths drawn at random, each with the score of its best path; the best first."""
+    k2 = _k2("lattices")
+    arcs = k2.random_paths(lattice, count, use_double_scores=True).tolist()
+    aux, scores = lattice.aux_labels, lattice.scores.tolist()
+    outputs = aux.tolist() if isinstance(aux, k2.RaggedTensor) else [[label] for label in aux.tolist()]
+    rows = []
+    for paths in arcs:
+        best: dict[tuple[int, ...], float] = {}
+        for path in paths:
+            labels = tuple(label for arc in path for label in outputs[arc] if label > 0)
+            best[labels] = max(best.get(labels, -math.inf), sum(scores[arc] for arc in path))
+        rows.append([CtcHypothesis(list(labels), score) for labels, score in sorted(best.items(), key=lambda x: -x[1])])
+    return _undo(rows, order)
+
+
+def rescore_lattice(lattice: Any, large: Any) -> Any:
+    """A lattice of HLG with the n-gram scores of G taken out and those of a larger G put in (whole-lattice rescoring)."""
+    k2 = _k2("lattice rescoring")
+    lattice.scores = lattice.scores - lattice.lm_scores
+    del lattice.lm_scores
+    inverted = k2.invert(lattice)
+    which = torch.zeros(lattice.shape[0], dtype=torch.int32, device=lattice.device)
+    combined = k2.intersect_device(large, k2.arc_sort(inverted), which, sorted_match_a=True)
+    return k2.invert(k2.top_sort(k2.connect(combined)))
+
+
+def _labels(paths: Any) -> list[list[int]]:
+    """Output labels above 0 of linear FSAs."""
+    k2 = _k2("lattices")
+    if isinstance(paths.aux_labels, k2.RaggedTensor):
+        aux = paths.aux_labels.remove_values_leq(0)
+        shape = paths.arcs.shape().compose(aux.shape).remove_axis(1).remove_axis(1)
+        return k2.RaggedTensor(shape, aux.values).tolist()
+    return k2.RaggedTensor(paths.arcs.shape().remove_axis(1), paths.aux_labels).remove_values_leq(0).tolist()
+
+
+def _undo(rows: list[Any], order: Tensor) -> list[Any]:
+    """Back into the order of the batch."""
+    out: list[Any] = [None] * len(rows)
+    for row, place in zip(rows, order.tolist()):
+        out[place] = row
+    return out
+
+
+def _k2(why: str) -> Any:
+    return require("k2", why=why)
