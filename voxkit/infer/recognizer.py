@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxkit.align.ctc import forced_align
 from voxkit.align.words import words_from_tokens
+from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.parallel import recognize_parallel
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.greedy import ctc_greedy
@@ -34,7 +38,7 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        method: one of METHODS.
+        method: one of METHODS; of a model with a parallel decoder one of PARALLEL_METHODS (voxkit.infer.parallel).
         beam: hypotheses kept.
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
@@ -58,10 +62,11 @@ class SearchOptions:
 
 
 class Recognizer:
-    """A model with a CTC head and maybe an attention decoder, its tokenizer, and the searches over their scores.
+    """A model with a CTC head and maybe an attention decoder, or a parallel one, its tokenizer, and the searches over their scores.
 
     Args:
-        model: with `encode(batch)`, `ctc_log_probs(states)`, `decoder` (or None) and `seconds_per_frame`.
+        model: with `encode(batch)`, `ctc_log_probs(states)`, `decoder` (or None) and `seconds_per_frame`; one with a parallel decoder has
+            `predict(states, lengths)`.
         tokenizer: the one it was trained with.
         device: where the model is.
     """
@@ -88,7 +93,9 @@ class Recognizer:
         return ContextGraph([self.tokenizer.encode(p) for p in phrases], self.tokenizer.vocab_size, boost, self.tokenizer.word_starts)
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
-        """One file, or one waveform [S] at 16 kHz."""
+        """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio."""
+        if not isinstance(audio, Tensor) and str(audio).endswith(".npy"):
+            return self.recognize(read_features(audio), options)[0]
         wave = audio if isinstance(audio, Tensor) else read_audio(audio)[0]
         name = "audio" if isinstance(audio, Tensor) else str(audio)
         return self.recognize(Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
@@ -101,6 +108,10 @@ class Recognizer:
             ValueError: an unknown method, or one that needs the decoder this model was trained without.
         """
         options = options or SearchOptions()
+        if hasattr(self.model, "predict"):
+            batch = batch.to(self.device)
+            states, lengths = self.model.encode(batch)
+            return recognize_parallel(self, states, lengths, self._seconds(batch, lengths), options)
         if options.method not in METHODS:
             raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
         if options.method in NEEDS_DECODER and self.model.decoder is None:
@@ -110,15 +121,20 @@ class Recognizer:
         states, lengths = self.model.encode(batch)
         log_probs = self.model.ctc_log_probs(states)
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
-        step = self.model.seconds_per_frame
-        seconds = batch.lengths / RATE if batch.audio is not None else lengths * step
+        seconds = self._seconds(batch, lengths)
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
         out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
         if options.words:
-            self._add_words(out, log_probs, lengths)
+            self.add_words(out, log_probs, lengths)
         return out
 
-    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> None:
+    def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
+        """[B] of the batch; of features and states, as far as the encoder's frames tell."""
+        if batch.audio is not None:
+            return batch.lengths / RATE
+        return batch.lengths / Fbank.frames_per_second if batch.features is not None else lengths * self.model.seconds_per_frame
+
+    def add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> None:
         """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
         kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
         if not kept:
@@ -130,6 +146,20 @@ class Recognizer:
         for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes)):
             hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
                                                     duration=hypotheses[i].audio_duration)
+
+
+def read_features(path: str | os.PathLike) -> Batch:
+    """A .npy file of features [T, F], 100 frames/s → a batch of one.
+
+    Raises:
+        ValueError: no such file, another shape, no frames, or values that are no numbers.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file of features")
+    array = np.load(path, allow_pickle=False)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{path}: features are finite numbers [frames, bins], this is {array.dtype} {list(array.shape)}")
+    return Batch(ids=[str(path)], lengths=torch.tensor([len(array)]), features=torch.from_numpy(array.astype(np.float32))[None])
 
 
 def _frames_needed(tokens: list[int]) -> int:
