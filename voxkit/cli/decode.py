@@ -1,4 +1,5 @@
-"""`voxkit decode`: transcribe test sets with a checkpoint by one or more searches; hypotheses, WER with interval and speed for each."""
+"""`voxkit decode`: transcribe test sets with a checkpoint by one or more searches; hypotheses, WER with interval and speed for each. With
+--words, and where the cuts know when their words are said, also how far the found times are from the true ones."""
 
 from __future__ import annotations
 
@@ -6,7 +7,11 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voxkit.hypothesis import Hypothesis
+    from voxkit.text.tokenizer import Tokenizer
 
 HELP = "transcribe test sets with a checkpoint"
 
@@ -16,7 +21,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--sets", nargs="+", required=True, help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
-    parser.add_argument("--methods", nargs="+", default=None, help="greedy, prefix_beam, attention, joint, rescoring")
+    parser.add_argument("--methods", nargs="+", default=None, help="greedy, prefix_beam, rescoring; of an autoregressive decoder also "
+                        "attention, joint; of a parallel one beam")
     parser.add_argument("--beam", type=int)
     parser.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding and rescoring")
     parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`)")
@@ -68,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
                 lm=lm if fused else None, lm_weight=config.decode.lm_weight if args.lm_weight is None else args.lm_weight,
                 context=context if fused else None,
                 length_bonus=config.decode.length_bonus if args.length_bonus is None else args.length_bonus, words=args.words)
-            references, hypotheses, details = {}, {}, []
+            references, hypotheses, details, found = {}, {}, [], {}
             began = time.perf_counter()
             loader = build_eval_loader(cuts, loaded.tokenizer, config.data)
             for batch in loader:
                 for id, text, hypothesis in zip(batch.ids, batch.texts or [], recognizer.recognize(batch, options)):
-                    references[id], hypotheses[id] = text, hypothesis.text
+                    references[id], hypotheses[id], found[id] = text, hypothesis.text, hypothesis
                     details.append({"id": id, "reference": text, **hypothesis.to_json()})
             if not references:
                 raise ValueError(f"set {name}: nothing could be decoded; it is empty, or none of its audio can be read")
@@ -89,9 +95,38 @@ def run(args: argparse.Namespace) -> int:
             (out / f"{label}.jsonl").write_text("".join(json.dumps(d, ensure_ascii=False) + "\n" for d in details), encoding="utf-8")
             row = result.row(set=name, method=label.removeprefix(Path(name).name + "_"))
             row = {"set": row.pop("set"), "method": row.pop("method"), "beam": options.beam if method != "greedy" else "",
-                   "WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row, "RTF": f"{elapsed / seconds:.3f}"}
+                   "WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row,
+                   "TER": f"{100 * token_error_rate(references, found, loaded.tokenizer):.2f}", "RTF": f"{elapsed / seconds:.3f}"}
             rows.append(row)
+            if args.words:
+                row |= boundary_columns(cuts, found)
             append_csv(out / "results.csv", {**row, "checkpoint": str(loaded.path), "step": loaded.meta.get("step", "")})
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses and results.csv: {out}")
     return 0
+
+
+def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Tokenizer) -> float:
+    """Edit distance in tokens over the tokens of the references: 1 - token accuracy."""
+    from voxkit.eval.wer import edit_errors
+
+    tokens = {id: tokenizer.encode(text) for id, text in references.items()}
+    return sum(edit_errors(tokens[id], found[id].tokens) for id in tokens) / max(1, sum(map(len, tokens.values())))
+
+
+def boundary_columns(cuts: Any, found: dict[str, Hypothesis]) -> dict[str, str]:
+    """Of the words that are right: mean and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times are
+    known."""
+    from voxkit.eval.boundaries import boundary_scores
+    from voxkit.hypothesis import Word
+
+    true = {}
+    for cut in cuts:
+        items = (cut.supervisions[0].alignment or {}).get("word")
+        if items and cut.id in found:
+            true[cut.id] = [Word(item.symbol, item.start, item.end, 1.0) for item in items]
+    if not true:
+        return {}
+    result = boundary_scores(list(true.values()), [found[id].words for id in true])
+    return {"boundary ms": f"{1000 * result.error:.1f}", "start bias": f"{1000 * result.start_bias:+.1f}",
+            "end bias": f"{1000 * result.end_bias:+.1f}", "F1 50 ms": f"{100 * result.f1:.1f}"}
