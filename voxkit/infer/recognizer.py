@@ -94,11 +94,7 @@ class Recognizer:
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
         """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio."""
-        if not isinstance(audio, Tensor) and str(audio).endswith(".npy"):
-            return self.recognize(read_features(audio), options)[0]
-        wave = audio if isinstance(audio, Tensor) else read_audio(audio)[0]
-        name = "audio" if isinstance(audio, Tensor) else str(audio)
-        return self.recognize(Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
+        return self.recognize(read_input(audio), options)[0]
 
     @torch.inference_mode()
     def recognize(self, batch: Batch, options: SearchOptions | None = None) -> list[Hypothesis]:
@@ -148,12 +144,20 @@ class Recognizer:
                                                     duration=hypotheses[i].audio_duration)
 
 
-def read_features(path: str | os.PathLike) -> Batch:
-    """A .npy file of features [T, F], 100 frames/s → a batch of one.
+def read_input(source: str | os.PathLike | Tensor) -> Batch:
+    """An audio file, a waveform [S] at 16 kHz, or a .npy file of features [T, F] at 100 frames/s → a batch of one.
 
     Raises:
-        ValueError: no such file, another shape, no frames, or values that are no numbers.
+        ValueError: no such file, no audio; features of another shape, without frames, or that are no numbers.
     """
+    if not isinstance(source, Tensor) and str(source).endswith(".npy"):
+        return _read_features(source)
+    wave = source if isinstance(source, Tensor) else read_audio(source)[0]
+    name = "audio" if isinstance(source, Tensor) else str(source)
+    return Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None])
+
+
+def _read_features(path: str | os.PathLike) -> Batch:
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such file of features")
     array = np.load(path, allow_pickle=False)
