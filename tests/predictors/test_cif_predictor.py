@@ -76,5 +76,29 @@ def test_stream_is_offline(kernel, chunks):
         torch.testing.assert_close(torch.tensor(times[b]), offline.times[b, :n], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("silence", [0, 12])
+def test_an_unfinished_token_ends_with_its_sound(silence):
+    """Silence after the last token does not make it longer, streamed or not."""
+    predictor = _predictor(kernel=1)
+    with torch.no_grad():
+        predictor.conv.weight.zero_()
+        predictor.conv.weight[0, 0, 0], predictor.conv.bias[:] = 1.0, 0.0
+        predictor.weight.weight.zero_()
+        predictor.weight.weight[0, 0] = 1.0
+        predictor.weight.bias.fill_(0.0)
+    levels = torch.tensor([0.6, 0.6, 0.5]).logit()  # 1.7: one token and most of another
+    x = torch.zeros(1, 3 + silence, 8)
+    predictor.weight.bias.data.fill_(-8.0)
+    x[0, :3, 0] = levels + 8.0
+    out = predictor(x, torch.tensor([3 + silence]))
+    assert out.lengths.tolist() == [2]
+    torch.testing.assert_close(out.times[0], torch.tensor([1 + 2 / 3, 3.0]), atol=1e-2, rtol=0)
+    state, found = predictor.init_state(1), []
+    for i in range(3 + silence):
+        part, state = predictor.stream(x[:, i:i + 1], state, last=i == 2 + silence)
+        found += part.times[0, :part.lengths[0]].tolist()
+    torch.testing.assert_close(torch.tensor(found), out.times[0], atol=1e-4, rtol=0)
+
+
 def test_options_that_cannot_be():
     assert [p.split(":")[0] for p in CifConfig(kernel=4, tail=1.0, start_rate=0).problems()] == ["kernel", "tail", "start_rate"]

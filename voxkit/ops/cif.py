@@ -20,11 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+HEARD = 0.1  # a frame of less weight holds no token: an unfinished last token does not last through the silence after it
+
+
 class Integrated(NamedTuple):
     """Attributes:
     vectors: [B, U, D], zeros past an item's count.
     mass: [B, U], the weight each token got: 1, less for an unfinished last one, 0 past the count.
-    times: [B, U] float32, in frames, where each token ends: frame t spans t to t + 1. No gradient. 0 past the count.
+    times: [B, U] float32, in frames, where each token ends: frame t spans t to t + 1; an unfinished last one ends with the last frame
+        of weight HEARD or more. No gradient. 0 past the count.
     """
 
     vectors: Tensor
@@ -56,9 +60,9 @@ def cif_reference(frames: Tensor, weights: Tensor, counts: Tensor) -> Integrated
                 vector, mass = frames.new_zeros(dim), weights.new_zeros(())
             vector, mass = vector + left * frames[b, t], mass + left
         if len(done) < counts[b]:  # the tail: unfinished, or finished but for the last bit of a float
-            done.append((vector, mass, _last_frame(weights[b])))
+            done.append((vector, mass, max(_last_frame(weights[b]), done[-1][2] if done else 0.0)))
         while len(done) < counts[b]:
-            done.append((frames.new_zeros(dim), weights.new_zeros(()), _last_frame(weights[b])))
+            done.append((frames.new_zeros(dim), weights.new_zeros(()), done[-1][2]))
         empty = [(frames.new_zeros(dim), weights.new_zeros(()), 0.0)] * (most - len(done))
         for out, values in zip((vectors, masses, times), zip(*done, *empty)):
             out.append(torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values))
@@ -113,12 +117,16 @@ def _times(ends: Tensor, weights: Tensor, counts: Tensor, most: int) -> Tensor:
     frame = torch.searchsorted(ends, wanted)
     reached, frame = frame < ends.shape[1], frame.clamp(max=ends.shape[1] - 1)
     inside = 1 - (ends.gather(1, frame) - wanted) / weights.double().gather(1, frame).clamp(min=1e-12)
-    last = ((weights > 0) * torch.arange(1, ends.shape[1] + 1, device=ends.device)).amax(1, keepdim=True)
-    times = torch.where(reached, frame + inside, last.double())
+    places = torch.arange(1, ends.shape[1] + 1, device=ends.device)
+    last, end = (((weights >= least) & (weights > 0)) * places for least in (HEARD, 0.0))
+    last, end = last.amax(1, keepdim=True), end.amax(1, keepdim=True)
+    times = torch.where(reached, frame + inside, torch.where(last > 0, last, end).double()).cummax(1).values
     return times.masked_fill(wanted > counts[:, None], 0.0).float()
 
 
 def _last_frame(weights: Tensor) -> float:
-    """Where the last frame with a weight ends."""
-    heard = (weights > 0).nonzero()
-    return float(heard[-1] + 1) if len(heard) else 0.0
+    """Where the last frame ends that is heard; if none is, the last with any weight."""
+    for heard in ((weights >= HEARD).nonzero(), (weights > 0).nonzero()):
+        if len(heard):
+            return float(heard[-1] + 1)
+    return 0.0

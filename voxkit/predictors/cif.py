@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
-from voxkit.ops.cif import cif, fire_counts
+from voxkit.ops.cif import HEARD, cif, fire_counts
 
 
 @dataclass
@@ -68,12 +68,14 @@ class CifState:
     Attributes:
         context: [B, C, D] the last frames, which the next weights still depend on (the last kernel // 2 have no weight yet).
         mass: [B] weight gathered for the token that has begun; vector: [B, D] its weighted sum.
+        heard: [B] frames, where the last frame of weight HEARD or more ends, or the last token if that is later.
         position: frames that have their weight.
     """
 
     context: Tensor
     mass: Tensor
     vector: Tensor
+    heard: Tensor
     position: int = 0
 
 
@@ -124,7 +126,7 @@ class CifPredictor(nn.Module):
         """Before the first frame of `size` streams that run in step."""
         dim = self.conv.in_channels
         zeros = torch.zeros(size, dim, device=device)
-        return CifState(zeros[:, None].expand(-1, self.half, -1), zeros[:, 0], zeros)
+        return CifState(zeros[:, None].expand(-1, self.half, -1), zeros[:, 0], zeros, zeros[:, 0])
 
     def stream(self, x: Tensor, state: CifState, last: bool = False) -> tuple[CifOutput, CifState]:
         """The next frames [B, n, D] of every stream → the tokens that they finish, and the state after them.
@@ -150,12 +152,19 @@ class CifPredictor(nn.Module):
         vectors, mass, times = cif(frames, weights, counts)
         times = times + (state.position - 1)
         quantity = weights.sum(1) - state.mass
+        places = torch.arange(1, weights.shape[1], device=x.device) + state.position
+        heard = torch.cat([state.heard[:, None], (weights[:, 1:] >= HEARD) * places], dim=1).amax(1)
+        if whole.any():  # a token may end after the last frame that is heard
+            heard = torch.maximum(heard, (times * lengths_to_mask(whole, times.shape[1])).amax(1))
         if last:
+            end = torch.where(heard > 0, heard, heard.new_tensor(state.position + ready))
+            unfinished = (torch.arange(times.shape[1], device=x.device) == counts[:, None] - 1) & (counts > whole)[:, None]
+            times = torch.where(unfinished, end[:, None], times)
             out = CifOutput(_filled_up(vectors, mass), counts, quantity, weights[:, 1:], times)
             return out, self.init_state(x.shape[0], x.device)
         at = whole[:, None]
         after = CifState(context, mass.gather(1, at)[:, 0], vectors.gather(1, at[..., None].expand(-1, -1, vectors.shape[-1]))[:, 0],
-                         state.position + max(ready, 0))
+                         heard, state.position + max(ready, 0))
         kept = lengths_to_mask(whole, max(int(whole.max()), 0))
         vectors, times = vectors[:, :kept.shape[1]] * kept[..., None], times[:, :kept.shape[1]] * kept
         return CifOutput(vectors, whole, quantity, weights[:, 1:], times), after
