@@ -158,3 +158,26 @@ def test_it_learns_two_utterances_by_heart(tokenizer):
         optimiser.step()
     found = Recognizer(model.eval(), tokenizer).recognize(batch, SearchOptions())
     assert [h.text for h in found] == batch.texts
+
+
+def test_bfloat16_trains_as_float32_does(tokenizer):
+    model, batch = build(tokenizer, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval(), make_batch(tokenizer)
+    exact = model.loss(batch)["loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.loss(batch)["loss"]
+    loss.backward()
+    torch.testing.assert_close(loss, exact, rtol=5e-2, atol=5e-2)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_every_configuration_of_the_recipes_builds(repository):
+    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.recipe import load_recipe
+
+    files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
+    assert len(files) >= 5
+    for file in files:
+        pretrained = "mini_pretrained" in file.name
+        checked = load_recipe(file, ["model.front_end.pretrained.name=openai/whisper-base"] if pretrained else [])
+        with shape_only():
+            assert checked.build_model(500).seconds_per_frame > 0

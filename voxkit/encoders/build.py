@@ -18,13 +18,14 @@ def build_encoder(options: dict[str, Any], input_dim: int, where: str = "model.e
     """The encoder that `kind` names, with its options.
 
     Args:
-        options: `kind` (transformer, conformer, zipformer) and fields of its configuration; of a Zipformer also `preset`.
+        options: `kind` (transformer, conformer, zipformer) and fields of its configuration; of a Zipformer also `preset`. null takes
+            out an option that a base set.
         input_dim: width of what comes in.
 
     Raises:
         ConfigError, ValueError: an unknown kind or option; the message lists the known ones.
     """
-    rest = {key: value for key, value in options.items() if key != "kind"}
+    rest = {key: value for key, value in options.items() if key != "kind" and value is not None}
     kind = options.get("kind", "conformer")
     if kind == "zipformer":
         preset = from_preset(rest.pop("preset", "plan"), input_dim=input_dim)

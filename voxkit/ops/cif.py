@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
 HEARD = 0.1  # a frame of less weight holds no token: an unfinished last token does not last through the silence after it
 
 

@@ -8,6 +8,11 @@ stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=auto                      # auto, 0 (CPU), 1, or more through torchrun
 recipe=toyseq                  # corpus: a module of voxkit/data/recipes
+corpus_dir=                    # for other recipes than toyseq: where the corpus is
+parts=                         # which parts of it
+train_sets="train"             # sets to train on
+dev_sets="dev"                 # for the WER during training
+test_sets="test"               # decoded and scored in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
 train_options=                 # further key=value for training
@@ -22,21 +27,23 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: make features, validate, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" $prepare_options
+  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens: characters"; then
-  run voxkit tokenize --cuts "$data/cuts_train.jsonl.gz" --kind char --out "$data/chars"
+  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind char --out "$data/chars"
 fi
 
 if stage 3 "Train"; then
-  run $launch train --config conf/main.yaml --exp "$exp" data.data_dir="$data" tokenizer="$data/chars" $train_options
+  run $launch train --config conf/main.yaml --exp "$exp" data.data_dir="$data" tokenizer="$data/chars" \
+    data.train="[$(echo $train_sets | tr ' ' ,)]" data.dev="[$(echo $dev_sets | tr ' ' ,)]" $train_options
 fi
 
 if stage 6 "Decode and score; word times against the true ones"; then
-  run voxkit decode "$exp/main" --data-dir "$data" --sets test --methods $methods --words
+  run voxkit decode "$exp/main" --data-dir "$data" --sets $test_sets --methods $methods --words
 fi
 
 if stage 6 "One utterance"; then
-  run voxkit transcribe "$exp/main" "$data/features/test/test-00000.npy" --json
+  utterance=$(find "$data/features/test" -type f | sort | sed -n 1p)
+  run voxkit transcribe "$exp/main" "$utterance" --json
 fi
