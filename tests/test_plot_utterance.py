@@ -91,6 +91,11 @@ def test_mistakes_are_named(folder, tmp_path, capsys):
         plot_attention(np.zeros((1, 2, 4, 9)), ["a", "b", "c"], 0.04, tmp_path / "a.png")
 
 
+def test_export_refuses_what_it_cannot(folder, tmp_path, capsys):
+    assert main(["export", str(folder / "paraformer"), "--out", str(tmp_path / "onnx")]) == 2
+    assert "a model with a parallel decoder cannot be exported yet" in capsys.readouterr().err
+
+
 def test_words_are_drawn_where_they_are(tmp_path, monkeypatch):
     import voxkit.plot
 
