@@ -44,8 +44,8 @@ EXTRAS = {
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
-    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3",
-    *(package for extra in ("pretrained", "toy", "score", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
+    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
+    *(package for extra in ("pretrained", "toy", "score", "serve", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
 })
 
 setup(

@@ -26,6 +26,7 @@ class Hypothesis:
         score: total log-probability under the search that made it (natural log, higher is better).
         tokens: token ids, without blank, bos and eos.
         audio_duration: seconds.
+        token_confidences: of each token, in [0, 1]; empty where the search gives none.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Hypothesis:
     score: float = 0.0
     tokens: list[int] = field(default_factory=list)
     audio_duration: float = 0.0
+    token_confidences: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """`{"text", "words": [{"word", "start", "end", "confidence"}], "audio_duration"}`, times rounded to milliseconds."""

@@ -1,4 +1,5 @@
-"""Pictures of training: curves of metrics.json, weights of the layer mix. Matplotlib is optional and draws to memory only."""
+"""Pictures: curves of metrics.json, weights of the layer mix, what a decoder attended to, where its tokens are. Matplotlib is optional and
+draws to memory only."""
 
 from __future__ import annotations
 
@@ -99,6 +100,70 @@ def mix_weights(checkpoint: Path) -> dict[int, float]:
     weights /= weights.sum()
     chosen = load(checkpoint / "config.yaml").model.front_end.pretrained.get("states") or range(len(weights))
     return {int(i): float(w) for i, w in zip(sorted(chosen), weights)}
+
+
+def plot_attention(weights: np.ndarray, tokens: Sequence[str], seconds_per_frame: float, out: str | os.PathLike, *, layer: int = -1,
+                   title: str = "") -> Path:
+    """Cross-attention of one layer, a panel per head, as one PNG.
+
+    Args:
+        weights: [layers, H, U, T]; tokens: U names.
+        layer: which, from 0; -1 is the last.
+
+    Raises:
+        ValueError: no token, or a layer that is not there; MissingPackage: matplotlib is not installed.
+    """
+    if weights.ndim != 4 or weights.shape[2] != len(tokens):
+        raise ValueError(f"attention {list(weights.shape)} is not [layers, heads, {len(tokens)} tokens, frames]")
+    if not len(tokens):
+        raise ValueError("no token was recognised: there is no attention to draw")
+    if not -len(weights) <= layer < len(weights):
+        raise ValueError(f"--layer {layer}: the decoder has {len(weights)} layers, 0 to {len(weights) - 1}")
+    heads = weights[layer]
+    figure = _figure(9, max(1.2, 0.16 * len(tokens)) * len(heads) + 0.8)
+    axes = np.atleast_1d(figure.subplots(len(heads), 1, sharex=True))
+    for number, (axis, head) in enumerate(zip(axes, heads)):
+        axis.imshow(head, aspect="auto", origin="upper", interpolation="nearest", cmap="magma", vmin=0.0,
+                    extent=(0, head.shape[1] * seconds_per_frame, len(tokens) - 0.5, -0.5))
+        axis.set_yticks(range(len(tokens)), tokens, fontsize=7)
+        axis.set_ylabel(f"head {number}")
+    axes[-1].set_xlabel("seconds")
+    axes[0].set_title(title)
+    return _save(figure, out)
+
+
+def plot_alignment(features: np.ndarray, curve: np.ndarray, fires: Sequence[float], words: Sequence[Any], seconds_per_frame: float,
+                   out: str | os.PathLike, *, true: Sequence[Any] = (), label: str = "CIF weight", title: str = "") -> Path:
+    """Features, the curve that tells where tokens are, and the words found (and true), over one axis of seconds, as one PNG.
+
+    Args:
+        features: [T, F] at 100 frames/s.
+        curve: [T'] at `seconds_per_frame`; label: what it is.
+        fires: seconds where tokens end; empty where the model has none.
+        words, true: with word, start and end in seconds.
+
+    Raises:
+        MissingPackage: matplotlib is not installed.
+    """
+    figure = _figure(9, 6)
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1.2 if true else 0.7])
+    top.imshow(features.T, aspect="auto", origin="lower", interpolation="nearest", cmap="viridis",
+               extent=(0, len(features) / 100, 0, features.shape[1]))
+    top.set_ylabel("bin")
+    middle.plot((np.arange(len(curve)) + 0.5) * seconds_per_frame, curve, color="C0", label=label)
+    for place in fires:
+        middle.axvline(place, color="C3", linewidth=0.8, alpha=0.7)
+    middle.set_ylabel(label)
+    for row, (name, items, colour) in enumerate((("found", words, "C0"), ("true", true, "C2"))):
+        for word in items:
+            bottom.barh(row, word.end - word.start, left=word.start, height=0.8, color=colour, alpha=0.35, edgecolor=colour)
+            bottom.text((word.start + word.end) / 2, row, word.word, ha="center", va="center", fontsize=8)
+        if items or name == "found":
+            bottom.set_yticks(range(row + 1), ["found", "true"][:row + 1])
+    bottom.invert_yaxis()
+    bottom.set_xlabel("seconds")
+    top.set_title(title)
+    return _save(figure, out)
 
 
 def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool, first: bool) -> None:

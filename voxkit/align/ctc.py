@@ -14,11 +14,11 @@ from voxkit.ops.checks import check_frames
 
 @dataclass
 class TokenSpan:
-    """A token's place: frames start to end (exclusive), mean and highest log-probability in them."""
+    """A token's place: frames start to end (exclusive; whole ones from CTC, within a frame from CIF), mean and highest log-probability."""
 
     token: int
-    start: int
-    end: int
+    start: float
+    end: float
     log_prob: float
     peak: float
 

@@ -6,7 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voxkit.hypothesis import Hypothesis
+    from voxkit.text.tokenizer import Tokenizer
 
 HELP = "transcribe test sets with a checkpoint"
 FORMATS = ("ctm", "srt", "vtt", "textgrid")
@@ -22,7 +26,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--methods", nargs="+", default=None,
-                        help="greedy, prefix_beam, attention, joint, rescoring; with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
+                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam; "
+                             "with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
     add_search_arguments(parser)
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
@@ -96,7 +101,8 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             for id, reason in found.failures.items():
                 print(f"{id}: not decoded: {reason}")
             row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
-            row |= _scores(found, cuts, args.normalise) | {"RTF": f"{found.rtf:.3f}"}
+            row |= _scores(found, cuts, args.normalise)
+            row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
                 row |= _word_scores(found, cuts, rule, known is not None)
             row |= _latency(args.latency, recognizer, cuts, options)
@@ -121,21 +127,37 @@ def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
     return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
 
 
+def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Tokenizer) -> float:
+    """Edit distance in tokens over the tokens of the references: 1 - token accuracy."""
+    from voxkit.eval.wer import edit_errors
+
+    tokens = {id: tokenizer.encode(text) for id, text in references.items()}
+    return sum(edit_errors(tokens[id], found[id].tokens) for id in tokens) / max(1, sum(map(len, tokens.values())))
+
+
 def _word_scores(found: Any, cuts: Any, rule: Any, calibrated: bool) -> dict[str, Any]:
     """Expected calibration error of the confidences (in brackets where no temperature was fitted), error of the word times where known."""
-    from voxkit.eval.boundaries import boundary_scores
     from voxkit.eval.calibration import measured
-    from voxkit.infer.calibration import true_words
 
-    row = {}
+    row: dict[str, Any] = {}
     quality = measured(found.references, {id: h.words for id, h in found.hypotheses.items()}, rule)
     if quality is not None:
         row["ECE"] = f"{100 * quality.error:.2f}" if calibrated else f"({100 * quality.error:.2f})"
-    true = {c.id: words for c in cuts if c.id in found.hypotheses and (words := true_words(c))}
-    if true:
-        times = boundary_scores(list(true.values()), [found.hypotheses[id].words for id in true])
-        row |= {"ms off": f"{1000 * times.error:.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
-    return row
+    return row | boundary_columns(cuts, found.hypotheses)
+
+
+def boundary_columns(cuts: Any, found: dict[str, Hypothesis]) -> dict[str, str]:
+    """Of the words that are right: mean and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times are
+    known."""
+    from voxkit.eval.boundaries import boundary_scores
+    from voxkit.infer.calibration import true_words
+
+    true = {c.id: words for c in cuts if c.id in found and (words := true_words(c))}
+    if not true:
+        return {}
+    times = boundary_scores(list(true.values()), [found[id].words for id in true])
+    return {"ms off": f"{1000 * times.error:.1f}", "start bias": f"{1000 * times.start_bias:+.1f}",
+            "end bias": f"{1000 * times.end_bias:+.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
 
 
 def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.infer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(args.checkpoint, "cpu", args.overrides)
+    if hasattr(loaded.model, "predict"):
+        raise ValueError(f"{loaded.path}: a model with a parallel decoder cannot be exported yet; serve it with `voxkit serve`")
     data_dir = args.data_dir or loaded.recipe.config.data.data_dir
     heard = _utterances(data_dir, args.check, args.utterances) if args.check else []
     options = GateOptions(args.tolerance, args.max_wer_increase / 100, args.threads)

@@ -1,4 +1,4 @@
-"""`voxkit plot`: curves of training runs, or the layer weights of a checkpoint, as PNG."""
+"""`voxkit plot`: curves of training runs, the layer weights of a checkpoint, what it attends to and where it hears its words, as PNG."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-HELP = "curves of training runs, layer weights of a checkpoint, as PNG"
+HELP = "curves of training runs, layer weights, attention and alignment of a checkpoint, as PNG"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,6 +20,14 @@ def add_parser(subparsers: Any) -> None:
     mix = what.add_parser("mix", help="weights of the layer mix")
     mix.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     mix.add_argument("--out", type=Path, default=Path("mix.png"))
+    attention = what.add_parser("attention", help="what the decoder looks at for each token")
+    attention.add_argument("--layer", type=int, default=-1, help="of the decoder, from 0 (default: the last)")
+    alignment = what.add_parser("alignment", help="where the tokens and words of an utterance are")
+    alignment.add_argument("--cuts", help="cuts with the true times of words; the utterance's id is its file's name without suffix")
+    for sub in (attention, alignment):
+        sub.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+        sub.add_argument("input", help="an audio file, or features [T, F] as .npy")
+        sub.add_argument("--out", type=Path, help="PNG (default: attention.png, alignment.png)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "curves":
         print(plot_curves(args.runs, args.out, overlay=args.overlay, title=args.title))
         return 0
+    if args.what in ("attention", "alignment"):
+        print(_one_utterance(args))
+        return 0
     from voxkit.infer.checkpoint import find_checkpoint
 
     checkpoint = find_checkpoint(args.checkpoint)
@@ -35,3 +46,33 @@ def run(args: argparse.Namespace) -> int:
         print(f"state {state:2}  {weight:.4f}")
     print(plot_mix(checkpoint, args.out))
     return 0
+
+
+def _one_utterance(args: argparse.Namespace) -> Path:
+    from voxkit.infer.inspection import inspect
+    from voxkit.infer.recognizer import Recognizer, read_input
+    from voxkit.plot import plot_alignment, plot_attention
+
+    seen = inspect(Recognizer.load(args.checkpoint), read_input(args.input))
+    out = args.out or Path(f"{args.what}.png")
+    if args.what == "attention":
+        if seen.attention is None:
+            raise ValueError(f"{args.checkpoint}: a model with CTC alone has no decoder whose attention could be drawn; "
+                             "try `voxkit plot alignment`")
+        return plot_attention(seen.attention, seen.tokens, seen.seconds_per_frame, out, layer=args.layer, title=seen.text)
+    true = _true_words(args.cuts, Path(args.input).stem) if args.cuts else []
+    return plot_alignment(seen.features, seen.curve, seen.fires, seen.words, seen.seconds_per_frame, out, true=true, label=seen.label,
+                          title=seen.text)
+
+
+def _true_words(path: str, id: str) -> list[Any]:
+    from voxkit.data.manifests import load_cuts
+    from voxkit.hypothesis import Word
+
+    for cut in load_cuts(path):
+        if cut.id == id:
+            items = (cut.supervisions[0].alignment or {}).get("word")
+            if not items:
+                raise ValueError(f"{path}: cut {id} does not know when its words are said")
+            return [Word(item.symbol, item.start, item.end, 1.0) for item in items]
+    raise ValueError(f"{path}: no cut {id}")

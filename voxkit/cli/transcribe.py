@@ -18,8 +18,8 @@ def add_parser(subparsers: Any) -> None:
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
-    parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...)")
-    parser.add_argument("--method", default="greedy", help="greedy, prefix_beam, attention, joint, rescoring")
+    parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
+    parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")

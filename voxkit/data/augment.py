@@ -154,6 +154,20 @@ def load_samples(cut: Any) -> np.ndarray:
     return np.ascontiguousarray(samples, dtype=np.float32)
 
 
+def load_features(cut: Any) -> np.ndarray:
+    """[T, F] float32 of a cut that comes with features.
+
+    Raises:
+        ValueError: it has none, or some values are not finite.
+    """
+    if not cut.has_features:
+        raise ValueError("comes without features (data.input is features); set data.input to audio or fbank")
+    features = cut.load_features()
+    if not features.size or not np.isfinite(features).all():
+        raise ValueError("holds features that are NaN or infinite, or none at all")
+    return np.ascontiguousarray(features, dtype=np.float32)
+
+
 def brief(error: BaseException) -> str:
     """An error in one line; decoders write paragraphs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

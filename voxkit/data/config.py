@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-INPUTS = ("audio", "fbank")
+INPUTS = ("audio", "fbank", "features")
 
 
 @dataclass
@@ -13,7 +13,7 @@ class DataConfig:
     """Attributes:
     data_dir: where `voxkit prepare` wrote; train, dev, test: names of the sets there (or paths of cuts); in train and
         dev `name:0.3` is three tenths of one.
-    input: what a batch carries: audio, or fbank computed in the loader.
+    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
     min_seconds, max_seconds: shorter and longer utterances are left out of training, named and counted.
@@ -61,6 +61,9 @@ class DataConfig:
         found = []
         if self.input not in INPUTS:
             found.append(f"input: {self.input!r} is none of {', '.join(INPUTS)}")
+        changes = self.noise_prob > 0 or self.rir_prob > 0 or list(self.volume) != [1.0, 1.0] or list(self.speed_perturb) != [1.0]
+        if self.input == "features" and changes:
+            found.append("input: features cannot be changed as audio can; leave out noise, rir, volume and speed_perturb")
         automatic = self.max_duration == "auto"
         if not automatic and (isinstance(self.max_duration, str) or self.max_duration <= 0):
             found.append(f"max_duration: {self.max_duration!r} is neither seconds above 0 nor auto")

@@ -12,7 +12,7 @@ import torch
 from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE
 from voxkit.batch import Batch
-from voxkit.data.augment import Augment, brief, load_samples, utterance_rng
+from voxkit.data.augment import Augment, brief, load_features, load_samples, utterance_rng
 from voxkit.data.sampler import text_of
 
 
@@ -39,7 +39,7 @@ class SpeechDataset(torch.utils.data.Dataset):
 
     Args:
         tokenizer: with `encode(text) -> list[int]`; None = batches without tokens.
-        input: `audio` or `fbank`.
+        input: `audio`, `fbank`, or `features` where the cuts come with them.
         augment: changes waveforms; None = none.
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
@@ -48,6 +48,7 @@ class SpeechDataset(torch.utils.data.Dataset):
     def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
                  seed: int = 0) -> None:
         self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
+        self.given = input == "features" and states is None
         self.fbank = Fbank() if input == "fbank" and states is None else None
 
     def __getitem__(self, plan: Plan) -> Loaded:
@@ -62,7 +63,7 @@ class SpeechDataset(torch.utils.data.Dataset):
             except Exception as error:  # whatever a decoder raises: the utterance is named, counted and left out
                 failures[cut.id] = brief(error)
                 continue
-            if self.augment is not None and self.states is None:
+            if self.augment is not None and self.states is None and not self.given:
                 changed, missing = self.augment(item.numpy(), utterance_rng(self.seed, plan.epoch, cut.id, "augment"))
                 item = torch.from_numpy(changed)
                 failures.update(missing)
@@ -71,7 +72,9 @@ class SpeechDataset(torch.utils.data.Dataset):
         return Loaded(plan.index, self.collate(kept, items) if kept else None, failures)
 
     def item(self, cut: Any) -> torch.Tensor:
-        """Audio [S], or cached states [T, L, D], of one utterance: time first."""
+        """Audio [S], features [T, F], or cached states [T, L, D], of one utterance: time first."""
+        if self.given:
+            return torch.from_numpy(load_features(cut))
         return torch.from_numpy(load_samples(cut)) if self.states is None else self.states.get(cut.id).transpose(0, 1)
 
     def collate(self, cuts: list[Any], items: list[torch.Tensor]) -> Batch:
@@ -80,6 +83,8 @@ class SpeechDataset(torch.utils.data.Dataset):
         lengths = torch.tensor([len(item) for item in items])
         if self.states is not None:
             batch = Batch(ids, lengths, states=pad_states(items), seconds=sum(cut.duration for cut in cuts))
+        elif self.given:
+            batch = Batch(ids, lengths, features=pad(items), seconds=sum(cut.duration for cut in cuts))
         else:
             audio, seconds = pad(items), float(lengths.sum()) / RATE
             if self.fbank is None:

@@ -170,7 +170,7 @@ def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: in
 def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float, *, states: Any = None) -> Batch:
     """The costliest batch that training could meet at `max_duration: seconds`: so many seconds of the longest utterance, at its slowest,
     with the longest transcript there is. For trying what fits into memory (`max_duration: auto`); its audio is noise, nothing is read
-    but one entry of `states`."""
+    but one entry of `states` (or of the features the cuts come with)."""
     keep = UtteranceFilter(config, tokenizer)
     kept = [cut for cut in cuts if keep(cut)]
     if not kept:
@@ -181,8 +181,10 @@ def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float,
     count = math.ceil(seconds / duration)
     generator = torch.Generator().manual_seed(0)  # nothing is drawn from the global one
     dataset = SpeechDataset(None, input=config.input, states=states)
-    item = dataset.item(longest if slowest == 1 else longest.perturb_speed(slowest)) if states is not None \
-        else 0.1 * torch.randn(round(duration * RATE), generator=generator)
+    if states is not None or dataset.given:
+        item = dataset.item(longest if slowest == 1 else longest.perturb_speed(slowest))
+    else:
+        item = 0.1 * torch.randn(round(duration * RATE), generator=generator)
     batch = dataset.collate([longest] * count, [item] * count)
     if tokenizer is not None:
         tokens = max((tokenizer.encode(text_of(cut)) for cut in kept), key=len)

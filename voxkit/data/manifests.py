@@ -1,6 +1,6 @@
 """Prepared data on disk: `cuts_<split>.jsonl.gz`, lhotse cuts of one supervision each, and `prepare.json` about how they came to be.
 
-Audio inside the data directory is named relative to it, so that the directory can be moved; audio elsewhere by its full
+Audio (or features) inside the data directory is named relative to it, so that the directory can be moved; audio elsewhere by its full
 path. `load_cuts` puts the directory back in front, lhotse's own `CutSet.from_file` would not.
 """
 
@@ -37,8 +37,8 @@ def load_cuts(path: str | os.PathLike) -> CutSet:
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("cuts_*.jsonl*")) if path.parent.is_dir() else []
         raise ValueError(f"no cuts at {path}; " + (f"there are: {', '.join(there)}" if there else "make them with `voxkit prepare`"))
-    cuts = CutSet.from_file(path)
-    return CutSet.from_cuts([]) if cuts is None else cuts.with_recording_path_prefix(path.parent.absolute())
+    cuts, folder = CutSet.from_file(path), path.parent.absolute()
+    return CutSet.from_cuts([]) if cuts is None else cuts.with_recording_path_prefix(folder).with_features_path_prefix(folder)
 
 
 def save_cuts(cuts: Iterable[Cut], path: str | os.PathLike) -> None:
@@ -65,6 +65,12 @@ def _relative(cut: Cut, directory: Path) -> Cut:
         full = Path(s.source).resolve()
         return fastcopy(s, source=str(full.relative_to(directory)) if full.is_relative_to(directory) else os.path.abspath(s.source))
 
+    if cut.has_features:
+        full = Path(cut.features.storage_path).resolve()
+        place = str(full.relative_to(directory)) if full.is_relative_to(directory) else str(full)
+        cut = fastcopy(cut, features=fastcopy(cut.features, storage_path=place))
+    if not cut.has_recording:
+        return cut
     recording = fastcopy(cut.recording, sources=[source(s) for s in cut.recording.sources])
     return fastcopy(cut, recording=recording)
 

@@ -169,7 +169,7 @@ def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Exec
     """The cuts that are fit for training: normalised transcripts, mono, 16 kHz (resampled as they are read).
 
     Args:
-        cuts: MonoCuts with one supervision each; a transcript may be None.
+        cuts: MonoCuts with one supervision each; a transcript may be None. Those without a recording come with features.
         report: gets everything that is left out, and remarks.
         executor: decodes audio; None decodes in this thread.
     """
@@ -190,7 +190,8 @@ def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Exec
         supervision.text = text
         kept.append(cut)
     if checks.decode:
-        kept = _decoded(kept, report, executor)
+        heard = _decoded([cut for cut in kept if cut.has_recording], report, executor)
+        kept = heard + _finite([cut for cut in kept if not cut.has_recording], report)
     return [_at_rate(cut, report) for cut in kept]
 
 
@@ -211,14 +212,14 @@ def mono_cut(recording: Recording, supervision: SupervisionSegment) -> Cut:
 def _problem(cut: Cut, written: str | None, text: str, seen: set[str], checks: Checks) -> tuple[str, str] | None:
     recording = cut.recording
     if cut.id in seen:
-        return "duplicate id", f"another utterance has it already; this one is of recording {recording.id}"
+        return "duplicate id", "another utterance has it already" + (f"; this one is of recording {recording.id}" if recording else "")
     if written is None:
         return "missing transcript", ""
     if not text:
         return "empty transcript", f"{written!r} after normalisation {checks.text!r}" if written.strip() else ""
-    if recording.sampling_rate < LOWEST_RATE:
+    if recording and recording.sampling_rate < LOWEST_RATE:
         return "wrong rate", f"{recording.sampling_rate} Hz"
-    if cut.start < 0 or cut.start + cut.duration > recording.duration + TOLERANCE:
+    if recording and (cut.start < 0 or cut.start + cut.duration > recording.duration + TOLERANCE):
         return "outside its recording", f"{cut.start:.2f}-{cut.start + cut.duration:.2f} s of {recording.duration:.2f} s"
     if cut.duration < checks.min_duration:
         return "too short", f"{cut.duration:.3f} s, the least is {checks.min_duration:g} s"
@@ -246,6 +247,26 @@ def _decoded(cuts: Sequence[Cut], report: Report, executor: Executor | None) -> 
         if id(cut) in bad:
             report.reject(cut.id, *bad[id(cut)])
     return [cut for cut in cuts if id(cut) not in bad]
+
+
+def _finite(cuts: Sequence[Cut], report: Report) -> list[Cut]:
+    """Those whose features can be read and are numbers."""
+    import numpy as np
+
+    kept = []
+    for cut in cuts:
+        try:
+            features = cut.load_features()
+        except Exception as error:  # whatever a storage may throw
+            report.reject(cut.id, "missing features", (str(error).splitlines() or [type(error).__name__])[0][:200])
+            continue
+        if features is None or not features.size:
+            report.reject(cut.id, "missing features", "neither audio nor features")
+        elif not np.isfinite(features).all():
+            report.reject(cut.id, "corrupt features", "values that are no numbers")
+        else:
+            kept.append(cut)
+    return kept
 
 
 def _source_key(cut: Cut) -> str:
@@ -299,6 +320,8 @@ def _read_whole(recording: Any) -> tuple[Any, int]:
 
 
 def _at_rate(cut: Cut, report: Report) -> Cut:
+    if not cut.has_recording:
+        return cut
     rate = cut.recording.sampling_rate
     if cut.recording.num_channels > 1:
         report.note(f"recordings of {cut.recording.num_channels} channels: channel {cut.channel} is taken")

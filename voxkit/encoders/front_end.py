@@ -1,6 +1,7 @@
-"""Front ends: a batch → vectors at 50 frames/s for the encoder that learns.
+"""Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate).
 
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
+    stacked      waveform → log-mel → SpecAugment → neighbouring frames side by side, every n-th → linear
     pretrained   waveform → frozen encoder, all states → learned mix → state masking → adapter
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.audio.fbank import Fbank
@@ -18,18 +20,20 @@ from voxkit.encoders.adapter import Adapter
 from voxkit.encoders.layer_mix import LayerMix
 from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder
 from voxkit.encoders.zipformer.subsampling import ConvSubsampling
+from voxkit.masks import lengths_to_mask
 
 
 @dataclass
 class FrontEndConfig:
     """Attributes:
-    kind: `pretrained` or `fbank`.
+    kind: `pretrained`, `fbank` or `stacked`.
     pretrained: which encoder, which of its layers are open.
     state_mask: masking of the mixed states, in training.
     adapter_hidden, adapter_dim, adapter_dropout: LN → D→hidden → GELU → dropout → hidden→dim.
-    fbank_bins: mel bins of the fbank front end.
+    fbank_bins: mel bins of the fbank and stacked front ends, or width of the features they are given.
     spec_augment: masking of the fbank, in training.
-    subsampling_dim: width out of the convolutional front end.
+    subsampling_dim: width out of the convolutional and the stacked front end.
+    stack, stride: frames (of 10 ms) put side by side, and how far apart the stacks begin: Paraformer's low frame rate has 7 and 6.
     isolate_padding: False = frames past an utterance's end leak into its last ones, as in icefall (imported models).
     """
 
@@ -43,13 +47,20 @@ class FrontEndConfig:
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     subsampling_dim: int = 192
     isolate_padding: bool = True
+    stack: int = 7
+    stride: int = 6
 
     def problems(self) -> list[str]:
-        return [] if self.kind in FRONT_ENDS else [f"kind: {self.kind!r} is none of {', '.join(FRONT_ENDS)}"]
+        found = [] if self.kind in FRONT_ENDS else [f"kind: {self.kind!r} is none of {', '.join(FRONT_ENDS)}"]
+        if not 1 <= self.stride <= self.stack:
+            found.append(f"stride: {self.stride} is not between 1 and stack, {self.stack}: frames would be skipped")
+        return found
 
 
 class PretrainedFrontEnd(nn.Module):
     """Frozen encoder → layer-weighted sum → adapter. Takes audio, or cached states of its frozen part."""
+
+    seconds_per_frame = 0.02
 
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
@@ -73,6 +84,8 @@ class PretrainedFrontEnd(nn.Module):
 class FbankFrontEnd(nn.Module):
     """Log-mel filterbank → SpecAugment → convolutional subsampling (100 → 50 frames/s)."""
 
+    seconds_per_frame = 0.02
+
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
         self.fbank = Fbank(num_bins=config.fbank_bins)
@@ -82,19 +95,55 @@ class FbankFrontEnd(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """→ [B, T, D] at 50 frames/s, lengths [B]."""
-        if batch.features is not None:
-            features, lengths = batch.features, batch.lengths
-        elif batch.audio is not None:
-            with torch.no_grad():
-                features, lengths = self.fbank(batch.audio, batch.lengths)
-        else:
-            raise ValueError("an fbank front end takes audio or features; set data.cache to false")
+        features, lengths = _features(batch, self.fbank)
         return self.subsampling(self.augment(features, lengths), lengths)
 
 
-FRONT_ENDS = {"pretrained": PretrainedFrontEnd, "fbank": FbankFrontEnd}
+class StackedFrontEnd(nn.Module):
+    """Log-mel filterbank (or given features) → SpecAugment → stacks of frames → LayerNorm → linear (Gao et al. 2022, "low frame rate")."""
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        super().__init__()
+        self.stack, self.stride = config.stack, config.stride
+        self.seconds_per_frame = 0.01 * config.stride
+        self.fbank = Fbank(num_bins=config.fbank_bins)
+        self.augment = SpecAugment(config.spec_augment)
+        self.norm = nn.LayerNorm(config.stack * config.fbank_bins)
+        self.linear = nn.Linear(config.stack * config.fbank_bins, config.subsampling_dim)
+        self.output_dim = config.subsampling_dim
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """→ [B, ceil(T / stride), D], lengths [B]."""
+        features, lengths = _features(batch, self.fbank)
+        features = self.augment(features, lengths)
+        features = features.masked_fill(~lengths_to_mask(lengths, features.shape[1])[..., None], 0.0)
+        lengths = (lengths + self.stride - 1) // self.stride
+        before = (self.stack - self.stride) // 2
+        after = int(lengths.max() - 1) * self.stride + self.stack - before - features.shape[1]
+        stacks = F.pad(features, (0, 0, before, max(after, 0))).unfold(1, self.stack, self.stride)[:, :int(lengths.max())]
+        return self.linear(self.norm(stacks.transpose(2, 3).flatten(2))), lengths
 
 
-def build_front_end(config: FrontEndConfig) -> PretrainedFrontEnd | FbankFrontEnd:
+def _features(batch: Batch, fbank: Fbank) -> tuple[Tensor, Tensor]:
+    """Features of a batch and their lengths, computed where it holds audio.
+
+    Raises:
+        ValueError: features of another width, or cached states.
+    """
+    if batch.features is not None:
+        if batch.features.shape[-1] != fbank.num_bins:
+            raise ValueError(f"features of {batch.features.shape[-1]} values per frame, and the model was made for {fbank.num_bins} "
+                             "(model.front_end.fbank_bins)")
+        return batch.features, batch.lengths
+    if batch.audio is None:
+        raise ValueError("this front end takes audio or features; set cache to false")
+    with torch.no_grad():
+        return fbank(batch.audio, batch.lengths)
+
+
+FRONT_ENDS = {"pretrained": PretrainedFrontEnd, "fbank": FbankFrontEnd, "stacked": StackedFrontEnd}
+
+
+def build_front_end(config: FrontEndConfig) -> PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd:
     """The front end a configuration names."""
     return FRONT_ENDS[config.kind](config)

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxkit.align.ctc import forced_align
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
+from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
+from voxkit.infer.parallel import recognize_parallel
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.context_graph import ContextGraph
@@ -37,7 +41,7 @@ class SearchOptions:
     """How to search.
 
     Attributes:
-        method: one of METHODS.
+        method: one of METHODS; of a model with a parallel decoder one of PARALLEL_METHODS (voxkit.infer.parallel).
         beam: hypotheses kept.
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
@@ -69,10 +73,11 @@ class SearchOptions:
 
 
 class Recognizer:
-    """A model with a CTC head and maybe an attention decoder, its tokenizer, and the searches over their scores.
+    """A model with a CTC head and maybe an attention decoder, or a parallel one, its tokenizer, and the searches over their scores.
 
     Args:
-        model: with `encode(batch)`, `ctc_log_probs(states)`, `decoder` (or None) and `seconds_per_frame`.
+        model: with `encode(batch)`, `ctc_log_probs(states)`, `decoder` (or None) and `seconds_per_frame`; one with a parallel decoder has
+            `predict(states, lengths)`.
         tokenizer: the one it was trained with.
         device: where the model is.
     """
@@ -109,10 +114,8 @@ class Recognizer:
         return ContextGraph(list(spelled.values()), self.tokenizer.vocab_size, list(boosts.values()), self.tokenizer.word_starts)
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
-        """One file, or one waveform [S] at 16 kHz."""
-        wave = audio if isinstance(audio, Tensor) else read_audio(audio)[0]
-        name = "audio" if isinstance(audio, Tensor) else str(audio)
-        return self.recognize(Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
+        """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio."""
+        return self.recognize(read_input(audio), options)[0]
 
     @torch.inference_mode()
     def recognize(self, batch: Batch, options: SearchOptions | None = None) -> list[Hypothesis]:
@@ -122,6 +125,10 @@ class Recognizer:
             ValueError: an unknown method, or one that needs the decoder this model was trained without.
         """
         options = options or SearchOptions()
+        if hasattr(self.model, "predict"):
+            batch = batch.to(self.device)
+            states, lengths = self.model.encode(batch)
+            return recognize_parallel(self, states, lengths, self._seconds(batch, lengths), options)
         if options.method not in METHODS:
             raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
         if options.method in NEEDS_DECODER and self.model.decoder is None:
@@ -134,15 +141,20 @@ class Recognizer:
         if METHODS[options.method] is _k2_graph:  # words → their tokens
             for h in found:
                 h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
-        step = self.model.seconds_per_frame
-        seconds = batch.lengths / RATE if batch.audio is not None else lengths * step
+        seconds = self._seconds(batch, lengths)
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
         out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
         if options.words:
-            self._add_words(out, log_probs, lengths, options)
+            self.add_words(out, log_probs, lengths, options)
         return out
 
-    def _add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> None:
+    def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
+        """[B] of the batch; of features and states, as far as the encoder's frames tell."""
+        if batch.audio is not None:
+            return batch.lengths / RATE
+        return batch.lengths / Fbank.frames_per_second if batch.features is not None else lengths * self.model.seconds_per_frame
+
+    def add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> None:
         """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
         kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
         if not kept:
@@ -160,6 +172,28 @@ class Recognizer:
 def _candidates(options: SearchOptions) -> int | None:
     """Tokens looked at per frame: more than usual with phrases, whose tokens the model itself may rank low."""
     return max(_CANDIDATES, 2 * options.beam) if options.context is not None else None
+
+
+def read_input(source: str | os.PathLike | Tensor) -> Batch:
+    """An audio file, a waveform [S] at 16 kHz, or a .npy file of features [T, F] at 100 frames/s → a batch of one.
+
+    Raises:
+        ValueError: no such file, no audio; features of another shape, without frames, or that are no numbers.
+    """
+    if not isinstance(source, Tensor) and str(source).endswith(".npy"):
+        return _read_features(source)
+    wave = source if isinstance(source, Tensor) else read_audio(source)[0]
+    name = "audio" if isinstance(source, Tensor) else str(source)
+    return Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None])
+
+
+def _read_features(path: str | os.PathLike) -> Batch:
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file of features")
+    array = np.load(path, allow_pickle=False)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{path}: features are finite numbers [frames, bins], this is {array.dtype} {list(array.shape)}")
+    return Batch(ids=[str(path)], lengths=torch.tensor([len(array)]), features=torch.from_numpy(array.astype(np.float32))[None])
 
 
 def _frames_needed(tokens: list[int]) -> int:

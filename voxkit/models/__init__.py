@@ -6,6 +6,7 @@ import importlib
 
 SYSTEMS = {  # name: (module, model class, configuration class)
     "voxformer": ("voxkit.models.voxformer", "VoxFormer", "VoxFormerConfig"),
+    "paraformer": ("voxkit.models.paraformer", "Paraformer", "ParaformerConfig"),
 }
 
 

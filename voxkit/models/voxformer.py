@@ -90,7 +90,7 @@ class VoxFormer(nn.Module):
     @property
     def seconds_per_frame(self) -> float:
         """Of the encoder's output."""
-        return 0.02 * self.encoder.config.output_downsampling
+        return self.front_end.seconds_per_frame * self.encoder.config.output_downsampling
 
     def set_step(self, step: int) -> None:
         """Tell the model which optimiser step this is: the loss weights and the encoder's schedules follow it."""

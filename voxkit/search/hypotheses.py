@@ -41,3 +41,20 @@ class AttentionHypothesis:
     token_log_probs: list[float] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class ParallelHypothesis:
+    """What searches over a parallel decoder return.
+
+    Attributes:
+        tokens: ids.
+        score: what the search ranks by (natural log, weights included).
+        token_log_probs: per token, its log-probability under the decoder.
+        parts: log-probabilities that went into it, unweighted: "decoder", "ctc", and "fused" (scorers, weighted already).
+    """
+
+    tokens: list[int]
+    score: float
+    token_log_probs: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Paraformer on LibriSpeech, from filterbanks or from a frozen pretrained encoder, with BPE or characters.
+#
+#   ./run.sh --parts mini --config mini_pretrained --encoder /path/to/whisper-base     two CPU cores
+#   ./run.sh --parts mini --config mini_fbank --tokens char                            from scratch, characters
+#   ./run.sh --parts full --config base --ngpu 8 --vocab-size 2000 \
+#     --train-sets "train-clean-100 train-clean-360 train-other-500" --dev-sets dev-clean --test-sets "test-clean test-other"
+set -euo pipefail
+cd "$(dirname "$0")"
+
+stage=0                        # first stage to run
+stop_stage=7                   # last stage to run
+ngpu=auto                      # auto, 0 (CPU), 1, or more through torchrun
+recipe=librispeech             # corpus: a module of voxkit/data/recipes
+corpus_dir=                    # a tree that is there; empty downloads it
+parts=mini                     # which parts of it: mini, full, or names such as train-clean-100
+train_sets="train-clean-5"     # sets to train on
+dev_sets="dev-clean-2"         # for the WER during training
+test_sets="test-clean-2"       # decoded and scored in stage 6
+tokens=bpe                     # bpe or char
+vocab_size=300                 # of the BPE
+config=mini_pretrained         # conf/<config>.yaml: base, pretrained, mini_fbank, mini_pretrained
+encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
+methods="greedy beam prefix_beam rescoring"  # searches in stage 6
+prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
+train_options=                 # further key=value for training
+data=data                      # where prepared data goes
+exp=exp                        # where runs go
+
+. ../../../tools/recipe.sh
+parse_options "$@"
+
+tokenizer="$data/$tokens"
+if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
+overrides="data.data_dir=$data tokenizer=$tokenizer data.train=[$(echo $train_sets | tr ' ' ,)] data.dev=[$(echo $dev_sets | tr ' ' ,)]"
+if [ -n "$encoder" ]; then overrides="$overrides model.front_end.pretrained.name=$encoder"; fi
+name="${config}_$tokens"
+
+if stage 0 "Get the corpus"; then
+  if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
+    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
+  else
+    log "the corpus is there: ${corpus_dir:-made in stage 1}"
+  fi
+fi
+
+if stage 1 "Prepare: manifests, validated cuts"; then
+  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+fi
+
+if stage 2 "Tokens: $tokens"; then
+  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind "$tokens" --vocab-size "$vocab_size" --out "$tokenizer"
+fi
+
+if stage 3 "Train"; then
+  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" $overrides $train_options
+fi
+
+if stage 6 "Decode and score"; then
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods --words
+fi

@@ -1,0 +1,183 @@
+"""Paraformer whole: padding, every encoder and front end, searches, checkpoints, learning."""
+
+import pytest
+import torch
+
+from tests.encoders import tiny
+from voxkit import config as configuration
+from voxkit.batch import Batch
+from voxkit.config import ConfigError
+from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.parallel import PARALLEL_METHODS
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.recipe import structure_recipe
+from voxkit.text.tokenizer import train_characters
+from voxkit.train.checkpoint import write_checkpoint
+
+STACKED = {"kind": "stacked", "fbank_bins": 8, "stack": 4, "stride": 3, "subsampling_dim": 12, "spec_augment": {"prob": 0.0}}
+CONFORMER = {"kind": "conformer", "dim": 16, "heads": 2, "ffn": 24, "layers": 1, "kernel": 5}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
+
+
+def recipe(**model):
+    model = {"front_end": STACKED, "encoder": CONFORMER, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}, **model}
+    return structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": model}))
+
+
+def build(tokenizer, **model):
+    torch.manual_seed(0)
+    return recipe(**model).build_model(tokenizer.vocab_size)
+
+
+def make_batch(tokenizer, bins: int = 8, frames=(90, 62)) -> Batch:
+    torch.manual_seed(3)
+    texts = ["heal me now", "push"]
+    tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
+    return Batch(["a", "b"], torch.tensor(frames), features=torch.randn(2, max(frames), bins), texts=texts,
+                 tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
+
+
+@pytest.mark.parametrize("encoder", [CONFORMER, {**CONFORMER, "positions": "learned"}, {"kind": "transformer", "dim": 16, "heads": 2,
+                                     "ffn": 24, "layers": 1}, {"kind": "zipformer", "preset": "toy"}], ids=lambda e: e["kind"])
+def test_padding_never_matters(encoder, tokenizer):
+    model, batch = build(tokenizer, encoder=encoder).eval(), make_batch(tokenizer)
+    with torch.no_grad():
+        states, lengths = model.encode(batch)
+        whole = model.predict(states, lengths)
+        one = Batch(["b"], batch.lengths[1:], features=batch.features[1:, :62], tokens=batch.tokens[1:, :batch.token_lengths[1]],
+                    token_lengths=batch.token_lengths[1:])
+        alone = model.predict(*model.encode(one))
+        n = int(alone.lengths[0])
+        assert n == int(whole.lengths[1]) > 0
+        torch.testing.assert_close(whole.log_probs[1, :n], alone.log_probs[0], atol=5e-4, rtol=1e-3)
+        torch.testing.assert_close(whole.times[1, :n], alone.times[0], atol=1e-3, rtol=1e-3)
+        first = Batch(["a"], batch.lengths[:1], features=batch.features[:1], tokens=batch.tokens[:1], token_lengths=batch.token_lengths[:1])
+        losses = [model.loss(b) for b in (batch, one, first)]
+        for name in ("cross_entropy", "quantity", "ctc"):
+            both = sum(x[name] * x["weight"] for x in losses[1:]) / losses[0]["weight"]
+            torch.testing.assert_close(losses[0][name], both, atol=1e-3, rtol=1e-3)
+
+
+def test_loss_is_the_weighted_sum_of_its_parts(tokenizer):
+    weights = {"cross_entropy": 0.7, "quantity": 0.4, "ctc": 0.2, "mwer": 0.3}
+    model = build(tokenizer, loss=weights).train()
+    out = model.loss(make_batch(tokenizer))
+    torch.testing.assert_close(out["loss"], sum(w * out[name] for name, w in weights.items()))
+    out["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for n, p in model.named_parameters())
+
+
+def test_pretrained_front_end_and_its_frozen_weights(tokenizer, tmp_path):
+    name = str(tiny.save_model("whisper", tmp_path))
+    model = build(tokenizer, front_end={"kind": "pretrained", "pretrained": {"name": name}, "adapter_hidden": 8, "adapter_dim": 8}).eval()
+    assert model.frozen_names() and not set(model.checkpoint_state_dict()) & model.frozen_names()
+    tokens = torch.tensor([tokenizer.encode("push")])
+    count = torch.tensor([tokens.shape[1]])
+    batch = Batch(["a"], torch.tensor([16000]), audio=torch.randn(1, 16000) * 0.1, tokens=tokens, token_lengths=count)
+    assert model.loss(batch)["loss"].isfinite() and model.seconds_per_frame == 0.02
+
+
+@pytest.mark.parametrize("method", PARALLEL_METHODS)
+def test_every_search_gives_words_and_confidences(method, tokenizer):
+    model, batch = build(tokenizer).eval(), make_batch(tokenizer)
+    found = Recognizer(model, tokenizer).recognize(batch, SearchOptions(method, beam=3, words=True))
+    assert [h.audio_duration for h in found] == pytest.approx([0.9, 0.62])
+    assert any(h.tokens for h in found)
+    for h in found:
+        assert len(h.token_confidences) == len(h.tokens) and all(0 <= c <= 1 for c in h.token_confidences)
+        assert [w.word for w in h.words] == h.text.split()
+        assert all(0 <= w.start <= w.end <= h.audio_duration + 1e-6 for w in h.words)
+
+
+def test_beam_without_help_says_what_greedy_says(tokenizer):
+    recognizer, batch = Recognizer(build(tokenizer).eval(), tokenizer), make_batch(tokenizer)
+    greedy = recognizer.recognize(batch, SearchOptions("greedy"))
+    beam = recognizer.recognize(batch, SearchOptions("beam", beam=3, ctc_weight=0.0))
+    assert [h.tokens for h in greedy] == [h.tokens for h in beam]
+
+
+def test_score_is_what_the_decoder_says_of_a_text(tokenizer):
+    """One hypothesis among others of other lengths scores as it does alone."""
+    model, batch = build(tokenizer).eval(), make_batch(tokenizer)
+    states, lengths = model.encode(batch)
+    tokens = torch.randint(4, tokenizer.vocab_size, (2, 3, 6))
+    counts = torch.tensor([[6, 2, 0], [1, 4, 5]])
+    scores = model.score(states, lengths, tokens, counts)
+    assert scores[0, 2] == 0
+    for b, n in ((0, 0), (1, 1)):
+        u = int(counts[b, n])
+        found = model.predictor(states[b:b + 1], lengths[b:b + 1], counts[b, n:n + 1])
+        log_probs = model.decoder(found.vectors, found.lengths, states[b:b + 1], lengths[b:b + 1]).log_softmax(-1)
+        torch.testing.assert_close(scores[b, n], log_probs[0].gather(1, tokens[b, n, :u, None]).sum(), rtol=1e-4, atol=1e-4)
+
+
+def test_without_ctc_head(tokenizer):
+    model, batch = build(tokenizer, loss={"ctc": 0.0}).eval(), make_batch(tokenizer)
+    assert "ctc" not in model.loss(batch)
+    recognizer = Recognizer(model, tokenizer)
+    assert recognizer.recognize(batch, SearchOptions("beam"))
+    with pytest.raises(ValueError, match="no CTC head"):
+        recognizer.recognize(batch, SearchOptions("prefix_beam"))
+
+
+def test_mistakes_are_named(tokenizer):
+    with pytest.raises(ConfigError, match="quantity: with 0 nothing teaches"):
+        recipe(loss={"quantity": 0.0})
+    with pytest.raises(ConfigError, match="stride: 5 is not between 1 and stack, 4"):
+        recipe(front_end={**STACKED, "stride": 5})
+    recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
+    with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
+        recognizer.recognize(make_batch(tokenizer, bins=9))
+    with pytest.raises(ValueError, match="'joint' is none of greedy, beam"):
+        recognizer.recognize(make_batch(tokenizer), SearchOptions("joint"))
+
+
+def test_checkpoint_describes_itself(tokenizer, tmp_path):
+    made = recipe()
+    model = made.build_model(tokenizer.vocab_size).eval()
+    extra = [lambda d: configuration.save(made.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
+    written = write_checkpoint(tmp_path, model, {"step": 1}, save_extra=lambda d: [write(d) for write in extra])
+    loaded, batch = load_checkpoint(written.path), make_batch(tokenizer)
+    for a, b in zip(loaded.model.predict(*loaded.model.encode(batch)), model.predict(*model.encode(batch))):
+        torch.testing.assert_close(a, b)
+
+
+def test_it_learns_two_utterances_by_heart(tokenizer):
+    model = build(tokenizer, dropout=0.0, loss={"label_smoothing": 0.0}, glancing={"start": 0.5, "end": 0.0, "steps": 60}).train()
+    batch = make_batch(tokenizer)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(120):
+        model.set_step(step)
+        optimiser.zero_grad()
+        model.loss(batch)["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+    found = Recognizer(model.eval(), tokenizer).recognize(batch, SearchOptions())
+    assert [h.text for h in found] == batch.texts
+
+
+def test_bfloat16_trains_as_float32_does(tokenizer):
+    model, batch = build(tokenizer, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval(), make_batch(tokenizer)
+    exact = model.loss(batch)["loss"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.loss(batch)["loss"]
+    loss.backward()
+    torch.testing.assert_close(loss, exact, rtol=5e-2, atol=5e-2)
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_every_configuration_of_the_recipes_builds(repository):
+    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.recipe import load_recipe
+
+    files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
+    assert len(files) >= 5
+    for file in files:
+        pretrained = "mini_pretrained" in file.name
+        checked = load_recipe(file, ["model.front_end.pretrained.name=openai/whisper-base"] if pretrained else [])
+        with shape_only():
+            assert checked.build_model(500).seconds_per_frame > 0

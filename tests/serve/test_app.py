@@ -1,0 +1,252 @@
+"""The HTTP service: what it answers is what the recogniser says; what it refuses, it refuses with the reason and the place."""
+
+import asyncio
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from voxkit import config as configuration
+from voxkit.audio.io import read_audio
+from voxkit.batch import Batch
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.recipe import structure_recipe
+from voxkit.serve.batcher import Batcher, BatchingConfig
+from voxkit.serve.errors import RequestError
+from voxkit.serve.inputs import Limits
+from voxkit.text.tokenizer import train_characters
+
+fastapi = pytest.importorskip("fastapi", reason="the service needs the extra serve")
+testclient = pytest.importorskip("fastapi.testclient", reason="the in-process client needs httpx2")
+from voxkit.serve.app import ServeConfig, create_app  # noqa: E402
+
+BINS = 16
+MODELS = {
+    "paraformer": {"front_end": {"kind": "stacked", "fbank_bins": BINS, "stack": 4, "stride": 4, "subsampling_dim": 16},
+                   "encoder": {"kind": "conformer", "dim": 16, "heads": 2, "ffn": 24, "layers": 1},
+                   "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
+    "voxformer": {"front_end": {"kind": "fbank", "fbank_bins": BINS, "subsampling_dim": 96}, "encoder": {"preset": "toy"},
+                  "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def recognizers(tmp_path_factory):
+    tokenizer = train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
+    out = {}
+    for system, model in MODELS.items():
+        torch.manual_seed(0)
+        recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
+        out[system] = Recognizer(recipe.build_model(tokenizer.vocab_size).eval(), tokenizer)
+    return out
+
+
+@pytest.fixture(params=MODELS)
+def served(request, recognizers):
+    with testclient.TestClient(create_app(recognizers[request.param], ServeConfig(limits=Limits(max_seconds=2.0)))) as client:
+        yield client, recognizers[request.param]
+
+
+@pytest.fixture
+def client(recognizers):
+    limits = Limits(max_seconds=2.0, max_bytes=400_000)
+    with testclient.TestClient(create_app(recognizers["paraformer"], ServeConfig(limits=limits))) as client:
+        yield client
+
+
+def _features(seed=0, frames=80):
+    return np.random.default_rng(seed).normal(size=(frames, BINS)).astype("float32")
+
+
+def _flac(seconds=0.5, rate=16000):
+    memory = io.BytesIO()
+    soundfile.write(memory, np.random.default_rng(0).normal(0, 0.1, round(seconds * rate)), rate, format="FLAC")
+    return memory.getvalue()
+
+
+def test_features_give_what_the_recogniser_says(served):
+    client, recognizer = served
+    found = client.post("/recognize", json={"features": _features().tolist(), "words": True})
+    assert found.status_code == 200, found.text
+    batch = Batch(["x"], torch.tensor([80]), features=torch.from_numpy(_features())[None])
+    expected = recognizer.recognize(batch, SearchOptions(words=True))[0]
+    body = found.json()
+    assert body["text"] == expected.text and len(body["words"]) == len(expected.words) and body["audio_duration"] == 0.8
+    assert 0 <= body["confidence"] <= 1
+    if expected.token_confidences:
+        assert [t["confidence"] for t in body["tokens"]] == pytest.approx(expected.token_confidences, abs=1e-3)
+        assert body["confidence"] == pytest.approx(math.prod(expected.token_confidences) ** (1 / len(expected.tokens)), abs=1e-3)
+
+
+def test_a_file_and_its_samples_give_the_same(served):
+    client, recognizer = served
+    flac = _flac()
+    wave = read_audio(flac)[0]
+    by_file = client.post("/recognize/file", content=flac)
+    by_samples = client.post("/recognize", json={"audio": wave.tolist()})
+    assert by_file.status_code == by_samples.status_code == 200
+    assert by_file.json() == by_samples.json() and by_file.json()["text"] == recognizer.transcribe(wave).text
+    resampled = client.post("/recognize", json={"audio": wave[::2].tolist(), "rate": 8000})
+    assert resampled.status_code == 200 and resampled.json()["audio_duration"] == pytest.approx(0.5)
+
+
+def test_info_says_what_is_taken(served):
+    client, recognizer = served
+    assert client.get("/info").json()["feature_bins"] == BINS
+    assert client.get("/health").json()["status"] == "ok"
+    assert "/recognize" in client.get("/openapi.json").json()["paths"]
+
+
+GOOD = _features(frames=20).tolist()
+REFUSED = {
+    "ragged": ({"features": [*GOOD, GOOD[0][:-1]]}, 422, "features[20]: 15 values where features[0] has 16: ragged"),
+    "empty": ({"features": []}, 422, "features: empty"),
+    "empty frames": ({"features": [[]] * 20}, 422, "features[0]: 0 values; this model takes 16"),
+    "other width": ({"features": [row[:8] for row in GOOD]}, 422, "features[0]: 8 values; this model takes 16"),
+    "no list": ({"features": 3}, 422, "features: empty; send frames"),
+    "flat": ({"features": [1.0, 2.0]}, 422, "features[0]: float"),
+    "text": ({"features": [*GOOD, ["a"] * BINS]}, 422, "features[20][0]: 'a' is no number"),
+    "null": ({"features": [*GOOD, [None] * BINS]}, 422, "features[20][0]: 'None' is no number"),
+    "true": ({"features": [*GOOD, [True] * BINS]}, 422, "features[20][0]: 'True' is no number"),
+    "deeper": ({"features": [[[1.0]] * BINS] * 20}, 422, "features[0][0]: '[1.0]' is no number"),
+    "huge number": ({"features": [*GOOD, [1e30] * BINS]}, 422, "features[20][0]: 1e+30 is not finite"),
+    "huge integer": ({"features": [*GOOD, [10**400] * BINS]}, 422, "an integer too large"),
+    "too short": ({"features": GOOD[:5]}, 422, "0.050 s are too short"),
+    "too long": ({"features": GOOD * 11}, 413, "220 frames are 2.2 s; at most 2 s"),
+    "nothing": ({}, 422, "send either features or audio"),
+    "both": ({"features": GOOD, "audio": [0.0]}, 422, "send either features or audio"),
+    "unknown field": ({"feature": GOOD}, 422, "feature: no such field"),
+    "words": ({"features": GOOD, "words": "yes"}, 422, "words: true or false"),
+    "loud": ({"audio": [0.0] * 4000 + [300.0]}, 422, "audio[4000]: 300.0 is not between -1 and 1"),
+    "nested audio": ({"audio": [[0.0]] * 4000}, 422, "audio[0]: list"),
+    "no audio": ({"audio": []}, 422, "audio: empty"),
+    "long audio": ({"audio": [0] * 32001}, 413, "audio: 2.0 s; at most 2 s"),
+    "rate": ({"audio": [0.0] * 4000, "rate": 0}, 422, "rate: '0' is no number of samples per second"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_the_reason(client, name):
+    body, status, message = REFUSED[name]
+    found = client.post("/recognize", content=json.dumps(body))
+    assert found.status_code == status, found.text
+    assert message in found.json()["error"], found.json()
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_nan_and_infinity_are_refused(client, value):
+    text = json.dumps({"features": GOOD}).replace(str(GOOD[3][4]), value, 1)
+    found = client.post("/recognize", content=text)
+    assert found.status_code == 422 and "features[3][4]" in found.json()["error"] and "not finite" in found.json()["error"]
+    found = client.post("/recognize", content=f'{{"audio": [0.0, {value}, {", ".join(["0.0"] * 4000)}]}}')
+    assert found.status_code == 422 and "audio[1]" in found.json()["error"]
+
+
+@pytest.mark.parametrize("body,status", [(b"", 400), (b"{", 400), (b"[]", 400), (b"\xff\xfe", 400), (b"[" * 100_000, 400)])
+def test_no_json(client, body, status):
+    assert client.post("/recognize", content=body).status_code == status
+
+
+def test_bodies_too_large(client):
+    assert client.post("/recognize", content=b" " * 400_001).status_code == 413
+
+    def chunks():  # no content-length to go by
+        for _ in range(50):
+            yield b" " * 10_000
+
+    assert client.post("/recognize", content=chunks()).status_code == 413
+
+
+@pytest.mark.parametrize("body,status,message", [
+    (b"", 422, "the body is empty"), (b"not audio at all", 422, "cannot be read as audio"), (_flac(0.01), 422, "too short"),
+    (_flac(2.5), 413, "longer than 2 s")])
+def test_files_refused(client, body, status, message):
+    found = client.post("/recognize/file", content=body)
+    assert found.status_code == status and message in found.json()["error"]
+
+
+def test_a_refusal_leaves_the_service_working(client):
+    client.post("/recognize", content=b"{")
+    assert client.post("/recognize", json={"features": GOOD}).status_code == 200
+
+
+def test_a_model_for_audio_alone_says_so(recognizers, monkeypatch):
+    monkeypatch.setattr("voxkit.serve.app.feature_bins", lambda recognizer: None)
+    with testclient.TestClient(create_app(recognizers["voxformer"])) as client:
+        found = client.post("/recognize", json={"features": GOOD})
+    assert found.status_code == 422 and "takes audio alone" in found.json()["error"]
+
+
+def test_options_that_cannot_be(recognizers):
+    with pytest.raises(ValueError, match="min_seconds.*max_batch.*timeout"):
+        create_app(recognizers["paraformer"], ServeConfig(limits=Limits(max_seconds=0.0), batching=BatchingConfig(max_batch=0, timeout=0)))
+
+
+def _batched(work, requests, **options):
+    """Submit (key, item) pairs at once; results or errors, and the batcher."""
+    async def go():
+        batcher = Batcher(work, BatchingConfig(**options))
+        await batcher.start()
+        found = await asyncio.gather(*(batcher.submit(k, i) for k, i in requests), return_exceptions=True)
+        await batcher.stop()
+        return found, batcher
+
+    return asyncio.run(go())
+
+
+def test_requests_share_batches_of_their_kind():
+    seen = []
+
+    def work(key, items):
+        seen.append((key, list(items)))
+        return [(key, i) for i in items]
+
+    requests = [("a" if i % 3 else "b", i) for i in range(12)]
+    found, batcher = _batched(work, requests, max_batch=5, max_wait=0.05)
+    assert found == requests and batcher.requests == 12
+    assert batcher.batches < 6 and max(len(items) for _, items in seen) <= 5
+    assert all(("a" if i % 3 else "b") == key for key, items in seen for i in items)
+
+
+def test_one_bad_request_fails_alone():
+    def work(key, items):
+        if 2 in items:
+            raise ValueError("two is bad")
+        if 3 in items:
+            raise KeyError("bug")
+        return [i * 10 for i in items]
+
+    found, _ = _batched(work, [("a", i) for i in range(5)], max_batch=5, max_wait=0.05)
+    assert [found[i] for i in (0, 1, 4)] == [0, 10, 40]
+    assert (found[2].status, found[2].message) == (422, "two is bad") and found[3].status == 500 and "KeyError" in found[3].message
+
+
+def test_slow_requests_end_and_full_queues_refuse():
+    import threading
+
+    release = threading.Event()
+
+    def work(key, items):
+        release.wait(5)
+        return list(items)
+
+    found, _ = _batched(work, [("a", i) for i in range(6)], max_batch=1, max_wait=0.0, max_waiting=4, timeout=0.1)
+    release.set()
+    assert all(isinstance(error, RequestError) for error in found)
+    assert {error.status for error in found} == {503, 504}
+
+
+def test_together_is_alone(recognizers):
+    """Requests of other lengths in one batch answer as they do alone."""
+    from voxkit.serve.app import recognize
+    from voxkit.serve.inputs import Input
+
+    items = [Input("features", torch.from_numpy(_features(i, 40 + 25 * i))) for i in range(3)]
+    for recognizer in recognizers.values():
+        together = recognize(recognizer, items, SearchOptions(), ("features", False))
+        alone = [recognize(recognizer, [item], SearchOptions(), ("features", False))[0] for item in items]
+        assert [h.text for h in together] == [h.text for h in alone]

@@ -1,0 +1,56 @@
+"""`voxkit serve`: a checkpoint over HTTP: features as nested arrays, samples or audio files → text with confidences."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+HELP = "serve a checkpoint over HTTP"
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
+    parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines ask (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as torch chooses")
+    parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's")
+    parser.add_argument("--beam", type=int)
+    parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`), for other methods than greedy")
+    parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")
+    parser.add_argument("--max-wait", type=float, default=0.01, help="seconds to wait for others (default 0.01)")
+    parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait before 503 (default 256)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds before a request is answered with 504 (default 30)")
+    parser.add_argument("--max-seconds", type=float, default=60.0, help="of one utterance (default 60)")
+    parser.add_argument("--max-megabytes", type=float, default=32.0, help="of one request (default 32)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from voxkit.optional import require
+
+    uvicorn = require("uvicorn", "serve", why="voxkit serve")
+    uvicorn.run(build(args), host=args.host, port=args.port, log_level="info")
+    return 0
+
+
+def build(args: argparse.Namespace) -> Any:
+    """The application that the options describe."""
+    import torch
+
+    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.serve.app import ServeConfig, create_app
+    from voxkit.serve.batcher import BatchingConfig
+    from voxkit.serve.inputs import Limits
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    loaded = load_checkpoint(args.checkpoint, device)
+    recognizer, decode = Recognizer(loaded.model, loaded.tokenizer, device), loaded.recipe.config.decode
+    lm = recognizer.language_model(args.lm) if args.lm else None
+    search = SearchOptions(args.method or decode.method, args.beam or decode.beam, decode.ctc_weight, lm=lm, lm_weight=decode.lm_weight)
+    limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20))
+    batching = BatchingConfig(args.max_batch, args.max_wait, args.max_waiting, args.timeout)
+    return create_app(recognizer, ServeConfig(search, limits, batching))

@@ -1,0 +1,61 @@
+"""What a model saw in one utterance, as arrays to look at: attention, CIF weights and fires, words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from voxkit.audio.fbank import Fbank
+from voxkit.batch import Batch
+from voxkit.hypothesis import Word
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+
+
+@dataclass
+class Inspection:
+    """One utterance.
+
+    Attributes:
+        text: recognised, greedily; tokens: its U pieces (of an autoregressive decoder also the end).
+        features: [T, F] at 100 frames/s.
+        attention: [layers, H, U, T'] of the decoder over the encoder's frames; None where there is no decoder.
+        curve: [T'], label: CIF's weights, or of a CTC model the probability that a frame is no blank.
+        fires: seconds where tokens end, by CIF; words: with times.
+    """
+
+    text: str
+    tokens: list[str]
+    features: np.ndarray
+    attention: np.ndarray | None
+    curve: np.ndarray
+    label: str
+    fires: list[float]
+    words: list[Word]
+    seconds_per_frame: float
+
+
+@torch.inference_mode()
+def inspect(recognizer: Recognizer, batch: Batch) -> Inspection:
+    """A batch of one utterance, looked into."""
+    model, tokenizer = recognizer.model, recognizer.tokenizer
+    batch = batch.to(recognizer.device)
+    features = batch.features if batch.features is not None else Fbank()(batch.audio.cpu(), batch.lengths.cpu())[0]
+    found = recognizer.recognize(batch, SearchOptions("greedy", words=True))[0]
+    states, lengths = model.encode(batch)
+    pieces, attention = [tokenizer.pieces[t] for t in found.tokens], None
+    if hasattr(model, "predict"):
+        cif = model.predictor(states, lengths)
+        curve, label, fires = cif.weights[0], "CIF weight", (cif.times[0] * model.seconds_per_frame).tolist()
+        if pieces:
+            attention = model.decoder.attention_weights(cif.vectors, cif.lengths, states, lengths)[:, 0]
+    else:
+        curve, label, fires = 1 - model.ctc_log_probs(states)[0, :, 0].exp(), "P(no blank)", []
+        if model.decoder is not None:
+            tokens = torch.tensor([[model.decoder.bos, *found.tokens]], device=states.device)
+            attention, pieces = model.decoder.attention_weights(tokens, states, lengths)[:, 0], [*pieces, "</s>"]
+    if attention is None and hasattr(model, "predict"):
+        attention = states.new_zeros(1, 1, 0, states.shape[1])
+    return Inspection(found.text, pieces, features[0].float().cpu().numpy(), None if attention is None else attention.cpu().numpy(),
+                      curve.cpu().numpy(), label, fires, found.words, model.seconds_per_frame)

@@ -1,0 +1,216 @@
+"""Paraformer: encoder → CIF predictor → parallel decoder (Gao et al. 2022, arXiv 2206.08317).
+
+    audio or features ─ front end ─ encoder ─┬─ CTC head (auxiliary)
+                                             ├─ CIF predictor: how many tokens, where, one vector each
+                                             └─ parallel decoder: all tokens at once
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from voxkit.batch import Batch
+from voxkit.decoders.parallel import GlancingConfig, ParallelDecoder, glance
+from voxkit.decoders.transformer import TransformerDecoderConfig
+from voxkit.encoders.build import build_encoder, downsampling
+from voxkit.encoders.front_end import FrontEndConfig, build_front_end
+from voxkit.losses.hybrid import ctc_loss, label_smoothed_cross_entropy, token_accuracy
+from voxkit.losses.mwer import substitution_risk
+from voxkit.losses.quantity import quantity_loss
+from voxkit.masks import lengths_to_mask
+from voxkit.nn.scheduled import set_batch_count
+from voxkit.predictors import CifConfig, CifPredictor
+
+
+@dataclass
+class ParaformerLossConfig:
+    """Weights of the parts of the loss.
+
+    Attributes:
+        cross_entropy: of the tokens; label_smoothing: share of the target spread over the vocabulary.
+        quantity: of the error in the number of tokens.
+        ctc: of the auxiliary CTC head; 0 leaves the head out, and with it the searches that need it.
+        mwer: of the risk of sampled hypotheses, for the end of a training; 0 = off. mwer_samples: hypotheses drawn.
+    """
+
+    cross_entropy: float = 1.0
+    label_smoothing: float = 0.1
+    quantity: float = 1.0
+    ctc: float = 0.3
+    mwer: float = 0.0
+    mwer_samples: int = 4
+
+    def problems(self) -> list[str]:
+        found = [f"{name}: {getattr(self, name)} is negative" for name in ("cross_entropy", "quantity", "ctc", "mwer")
+                 if getattr(self, name) < 0]
+        if self.quantity == 0:
+            found.append("quantity: with 0 nothing teaches the predictor how many tokens there are")
+        if self.cross_entropy == 0 and self.mwer == 0:
+            found.append("cross_entropy: with mwer 0 too, the decoder would not be trained")
+        if not 0 <= self.label_smoothing < 1:
+            found.append(f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
+        if self.mwer > 0 and self.mwer_samples < 2:
+            found.append(f"mwer_samples: {self.mwer_samples} leave nothing to compare; at least 2")
+        return found
+
+
+@dataclass
+class ParaformerConfig:
+    """Attributes:
+    vocab_size: pieces of the tokenizer; 0 = as the tokenizer says.
+    front_end: where the vectors come from.
+    encoder: `kind` (transformer, conformer, zipformer) and any field of its configuration.
+    predictor: CIF; decoder: sizes of the parallel decoder; glancing: how much of the truth its second pass is shown in training.
+    loss: weights.
+    dropout: on the states before the CTC head, in training.
+    """
+
+    vocab_size: int = 0
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "conformer"})
+    predictor: CifConfig = field(default_factory=CifConfig)
+    decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
+    glancing: GlancingConfig = field(default_factory=GlancingConfig)
+    loss: ParaformerLossConfig = field(default_factory=ParaformerLossConfig)
+    dropout: float = 0.1
+
+
+class Prediction(NamedTuple):
+    """What `predict` finds: log_probs [B, U, V] float32, lengths [B] tokens, times [B, U] in frames of the encoder, where each ends."""
+
+    log_probs: Tensor
+    lengths: Tensor
+    times: Tensor
+
+
+class Paraformer(nn.Module):
+    """The non-autoregressive recogniser.
+
+    Args:
+        config: with vocab_size set.
+
+    Raises:
+        ConfigError: an encoder option that does not exist; ValueError: no vocabulary.
+    """
+
+    def __init__(self, config: ParaformerConfig) -> None:
+        super().__init__()
+        if config.vocab_size < 4:
+            raise ValueError(f"model.vocab_size: {config.vocab_size} leaves no pieces; give the tokenizer, or its size")
+        self.config = config
+        self.front_end = build_front_end(config.front_end)
+        self.encoder = build_encoder(config.encoder, self.front_end.output_dim)
+        dim = self.encoder.output_dim
+        self.predictor = CifPredictor(dim, config.predictor)
+        self.decoder = ParallelDecoder(config.decoder, config.vocab_size, dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
+        self.step = 0
+        self.schedule_offset = 0
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Of the encoder's output."""
+        return self.front_end.seconds_per_frame * downsampling(self.encoder)
+
+    def set_step(self, step: int) -> None:
+        """Tell the model which optimiser step this is: glancing and the encoder's schedules follow it."""
+        self.step = step
+        for part in (self.encoder, self.front_end):
+            set_batch_count(part, self.schedule_offset + step)
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the encoder's layers in the backward pass: less memory, a third more time."""
+        for part in (self.encoder, *getattr(self.encoder, "stacks", ())):
+            part.checkpointing = True
+        pretrained = getattr(self.front_end, "pretrained", None)
+        if pretrained is not None:
+            pretrained.config.gradient_checkpointing = True
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """→ states [B, T', D], lengths [B]."""
+        x, lengths = self.front_end(batch)
+        return self.encoder(x, lengths)
+
+    def ctc_log_probs(self, states: Tensor) -> Tensor:
+        """states [B, T', D] → [B, T', V], float32.
+
+        Raises:
+            ValueError: the model was trained without the head.
+        """
+        if self.ctc is None:
+            raise ValueError("this model has no CTC head (model.loss.ctc is 0): use the methods greedy and beam, without --ctc-weight")
+        return self.ctc(self.dropout(states)).float().log_softmax(-1)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss per token, nats; "accuracy" is of the tokens nobody had shown, given their number; "weight" the tokens counted."""
+        config = self.config.loss
+        states, lengths = self.encode(batch)
+        tokens, token_lengths = batch.tokens, batch.token_lengths
+        num_tokens = token_lengths.sum().clamp(min=1)
+        found = self.predictor(states, lengths, token_lengths)
+        targets = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), -100)
+        logits, guessed = self._decode(found.vectors, states, lengths, tokens, token_lengths, targets)
+        accuracy = token_accuracy(logits, guessed)
+        cross_entropy = label_smoothed_cross_entropy(logits, guessed, config.label_smoothing).sum() / (guessed != -100).sum().clamp(min=1)
+        quantity = quantity_loss(found.quantity, token_lengths).sum() / num_tokens
+        out = {"loss": config.cross_entropy * cross_entropy + config.quantity * quantity, "cross_entropy": cross_entropy.detach(),
+               "quantity": quantity.detach(), "accuracy": accuracy, "weight": num_tokens}
+        if self.ctc is not None:
+            ctc = ctc_loss(self.ctc_log_probs(states), lengths, tokens, token_lengths).sum() / num_tokens
+            out["loss"] = out["loss"] + config.ctc * ctc
+            out["ctc"] = ctc.detach()
+        if config.mwer > 0 and self.training:
+            mwer = substitution_risk(logits, tokens, token_lengths, config.mwer_samples).sum() / num_tokens
+            out["loss"] = out["loss"] + config.mwer * mwer
+            out["mwer"] = mwer.detach()
+        return out
+
+    def predict(self, states: Tensor, lengths: Tensor) -> Prediction:
+        """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds."""
+        found = self.predictor(states, lengths)
+        if found.vectors.shape[1] == 0:
+            return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times)
+        logits = self.decoder(found.vectors, found.lengths, states, lengths)
+        return Prediction(logits.float().log_softmax(-1), found.lengths, found.times)
+
+    @torch.no_grad()
+    def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+        """Log-probability of given hypotheses, CIF scaled to the length of each: states [B, T, D], lengths [B], tokens [B, N, U],
+        token_lengths [B, N] → [B, N]."""
+        size, n = tokens.shape[:2]
+        if tokens.shape[2] == 0:
+            return states.new_zeros(size, n)
+        states, lengths = states.repeat_interleave(n, 0), lengths.repeat_interleave(n)
+        tokens, token_lengths = tokens.flatten(0, 1), token_lengths.flatten()
+        vectors = self.predictor(states, lengths, token_lengths).vectors
+        vectors = F.pad(vectors, (0, 0, 0, tokens.shape[1] - vectors.shape[1]))
+        log_probs = self.decoder(vectors, token_lengths, states, lengths).float().log_softmax(-1)
+        picked = log_probs.gather(2, tokens[..., None])[..., 0] * lengths_to_mask(token_lengths, tokens.shape[1])
+        return picked.sum(1).unflatten(0, (size, n))
+
+    def frozen_names(self) -> set[str]:
+        """Names of parameters and buffers of a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
+        pretrained = getattr(self.front_end, "pretrained", None)
+        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
+
+    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+        """All weights but the frozen pretrained ones."""
+        frozen = self.frozen_names()
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+    def _decode(self, vectors: Tensor, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor,
+                targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, U, V], and the targets that were not shown [B, U], the others -100."""
+        ratio = self.config.glancing.ratio(self.step) if self.training else 0.0
+        if ratio == 0:
+            return self.decoder(vectors, token_lengths, states, lengths), targets
+        with torch.no_grad():
+            first = self.decoder(vectors, token_lengths, states, lengths)
+        shown = glance(first, tokens, token_lengths, ratio)
+        return self.decoder(vectors, token_lengths, states, lengths, tokens, shown), targets.masked_fill(shown, -100)

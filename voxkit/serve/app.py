@@ -1,0 +1,142 @@
+"""The HTTP application.
+
+    POST /recognize          JSON: {"features": [[...], ...]} or {"audio": [...], "rate": 16000}; "words": true for word times
+    POST /recognize/file     the bytes of an audio file; ?words=true
+    GET  /info, /health
+
+Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."}.
+"""
+
+# No `from __future__ import annotations` here: FastAPI reads the annotations of the functions below, whose types are imported inside.
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Sequence
+
+import torch
+
+from voxkit.batch import Batch
+from voxkit.data.dataset import pad
+from voxkit.hypothesis import Hypothesis
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.optional import require
+from voxkit.serve.batcher import Batcher, BatchingConfig
+from voxkit.serve.errors import RequestError
+from voxkit.serve.inputs import Input, Limits, features_from, file_from, parse_json, samples_from
+
+
+@dataclass
+class ServeConfig:
+    """Attributes: search: how every request is recognised; limits: what is taken; batching: how requests are put together."""
+
+    search: SearchOptions = field(default_factory=SearchOptions)
+    limits: Limits = field(default_factory=Limits)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+
+
+def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any:
+    """The application (FastAPI) for a recogniser.
+
+    Raises:
+        ValueError: options that cannot be, all at once; MissingPackage: fastapi is not installed.
+    """
+    fastapi = require("fastapi", "serve", why="voxkit serve")
+    responses = require("fastapi.responses", "serve", why="voxkit serve")
+    Request, JSONResponse = fastapi.Request, responses.JSONResponse
+    config = config or ServeConfig()
+    if problems := config.limits.problems() + config.batching.problems():
+        raise ValueError("; ".join(problems))
+    bins = feature_bins(recognizer)
+    batcher = Batcher(lambda words, items: recognize(recognizer, items, config.search, words), config.batching)
+
+    @asynccontextmanager
+    async def lifespan(app):
+        await batcher.start()
+        yield
+        await batcher.stop()
+
+    app = fastapi.FastAPI(title="voxkit", description=__doc__, lifespan=lifespan)
+    app.state.batcher = batcher
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Request, error: RequestError) -> JSONResponse:
+        return JSONResponse({"error": error.message}, status_code=error.status)
+
+    @app.get("/health")
+    async def health() -> dict:
+        return {"status": "ok", "requests": batcher.requests, "batches": batcher.batches}
+
+    @app.get("/info")
+    async def info() -> dict:
+        return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.tokenizer.vocab_size,
+                "feature_bins": bins, "takes": ["audio"] if bins is None else ["audio", "features"],
+                "max_seconds": config.limits.max_seconds}
+
+    @app.post("/recognize", openapi_extra=_BODY)
+    async def recognize_json(request: Request) -> JSONResponse:
+        body = parse_json(await _read(request, config.limits))
+        unknown = sorted(set(body) - {"features", "audio", "rate", "words"})
+        if unknown:
+            raise RequestError(422, f"{unknown[0]}: no such field; there are: features, audio, rate, words")
+        if ("features" in body) == ("audio" in body):
+            raise RequestError(422, "send either features or audio")
+        words = body.get("words", False)
+        if not isinstance(words, bool):
+            raise RequestError(422, "words: true or false")
+        if "audio" in body:
+            item = samples_from(body["audio"], body.get("rate", 16000), config.limits)
+        elif bins is None:
+            raise RequestError(422, "features: this model takes audio alone, it has a pretrained encoder in front")
+        else:
+            item = features_from(body["features"], bins, config.limits)
+        return JSONResponse(answer(await batcher.submit((item.kind, words), item), recognizer))
+
+    @app.post("/recognize/file")
+    async def recognize_file(request: Request, words: bool = False) -> JSONResponse:
+        item = file_from(await _read(request, config.limits), config.limits)
+        return JSONResponse(answer(await batcher.submit((item.kind, words), item), recognizer))
+
+    return app
+
+
+def feature_bins(recognizer: Recognizer) -> int | None:
+    """Values per frame that the model takes; None where it takes audio alone."""
+    fbank = getattr(recognizer.model.front_end, "fbank", None)
+    return None if fbank is None else fbank.num_bins
+
+
+def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOptions, key: tuple[str, bool]) -> list[Hypothesis]:
+    """Inputs of one kind → hypotheses, in order; key is (kind, words wanted)."""
+    kind, words = key
+    lengths = torch.tensor([len(item.values) for item in items])
+    batch = Batch(ids=[f"request {i}" for i in range(len(items))], lengths=lengths, **{kind: pad([item.values for item in items])})
+    return recognizer.recognize(batch, SearchOptions(**{**vars(options), "words": words or not hasattr(recognizer.model, "predict")}))
+
+
+def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict:
+    """The JSON of a result. A parallel decoder gives a confidence per token, other models per word; the whole is their geometric mean."""
+    out = hypothesis.to_json()
+    pieces = recognizer.tokenizer.pieces
+    out["tokens"] = [{"token": pieces[t], "confidence": round(c, 4)} for t, c in zip(hypothesis.tokens, hypothesis.token_confidences)]
+    found = hypothesis.token_confidences or [w.confidence for w in hypothesis.words]
+    whole = torch.tensor(found, dtype=torch.float64).clamp(min=1e-12).log().mean().exp().item() if found else 0.0
+    return {"text": out.pop("text"), "confidence": round(whole, 4), **out}
+
+
+async def _read(request: Any, limits: Limits) -> bytes:
+    """The body, given up as soon as it is too large."""
+    too_large = RequestError(413, f"the body is larger than {limits.max_bytes} bytes; send shorter pieces")
+    if int(request.headers.get("content-length") or 0) > limits.max_bytes:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.max_bytes:
+            raise too_large
+    return bytes(body)
+
+
+_FEATURES = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object", "properties": {
+    "features": _FEATURES, "audio": {"type": "array", "items": {"type": "number"}}, "rate": {"type": "integer", "default": 16000},
+    "words": {"type": "boolean", "default": False}}}}}}}
