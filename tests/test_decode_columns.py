@@ -10,7 +10,7 @@ from voxkit.hypothesis import Hypothesis, Word
 
 def _cut(id, *words):
     alignment = {"word": [SimpleNamespace(symbol=w, start=s, end=e) for w, s, e in words]} if words else None
-    return SimpleNamespace(id=id, supervisions=[SimpleNamespace(alignment=alignment)])
+    return SimpleNamespace(id=id, start=0.0, supervisions=[SimpleNamespace(alignment=alignment)])
 
 
 def test_token_errors_are_counted_in_tokens():

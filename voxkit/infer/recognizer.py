@@ -169,6 +169,11 @@ class Recognizer:
                                                     temperature=options.temperature)
 
 
+def _prefix_beam_options(options: SearchOptions) -> dict[str, Any]:
+    """With phrases no token is left out for being unlikely on a frame: the boost is there to change that."""
+    return {"tokens_per_frame": _candidates(options), **({"min_log_prob": None} if options.context is not None else {})}
+
+
 def _candidates(options: SearchOptions) -> int | None:
     """Tokens looked at per frame: more than usual with phrases, whose tokens the model itself may rank low."""
     return max(_CANDIDATES, 2 * options.beam) if options.context is not None else None
@@ -205,13 +210,13 @@ def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, opti
     if options.lm is not None:
         raise ValueError("greedy search takes no language model; use prefix_beam, joint or rescoring")
     if options.context is not None:  # phrases are lent their boosts along one prefix: the beam of one hypothesis
-        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, tokens_per_frame=_CANDIDATES, scorer=options.context)]
+        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context, **_prefix_beam_options(options))]
     return ctc_greedy(log_probs, lengths)
 
 
 def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, tokens_per_frame=_candidates(options),
-                                                  scorer=options.scorer())]
+    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, scorer=options.scorer(),
+                                                  **_prefix_beam_options(options))]
 
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
@@ -228,8 +233,8 @@ def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, optio
 
 
 def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, tokens_per_frame=_candidates(options),
-                            scorer=options.scorer())
+    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, scorer=options.scorer(),
+                            **_prefix_beam_options(options))
     return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
 
 
