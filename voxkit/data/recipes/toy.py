@@ -41,10 +41,10 @@ class ToyConfig:
     """
 
     seed: int = 0
-    num_train: int = 2600
+    num_train: int = 2200
     num_dev: int = 150
     num_test: int = 300
-    num_domain: int = 900
+    num_domain: int = 800
 
     def problems(self) -> list[str]:
         return [f"{name}: {value}, and must be at least 2" for name, value in asdict(self).items() if name != "seed" and value < 2]
