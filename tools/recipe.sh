@@ -23,6 +23,8 @@
 # A knob is a `name=value` at the start of a line above the line that sources this file. Works with bash 3.2 (macOS).
 
 RECIPE_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+case $0 in /*) RECIPE_SCRIPT=$0 ;; *) RECIPE_SCRIPT=${OLDPWD:-$PWD}/$0 ;; esac  # the caller has changed its directory
+[ -f "$RECIPE_SCRIPT" ] || RECIPE_SCRIPT=$0
 RECIPE_STAGE=
 RECIPE_TITLE=
 RECIPE_BEGAN=0
@@ -39,15 +41,15 @@ die() {  # die MESSAGE...: say why and stop
 }
 
 knobs() {  # the names of this recipe's knobs, in the order of run.sh
-  sed -n -e '/recipe\.sh/q' -e 's/^\([a-z][a-z0-9_]*\)=.*/\1/p' "$0"
+  sed -n -e '/recipe\.sh/q' -e 's/^\([a-z][a-z0-9_]*\)=.*/\1/p' "$RECIPE_SCRIPT"
 }
 
 usage() {  # the comment on top of run.sh, then every knob as run.sh has it
-  sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$0"
+  sed -n -e '1{/^#!/d;}' -e '/^#/!q' -e 's/^# \{0,1\}//p' "$RECIPE_SCRIPT"
   echo
   echo "usage: $0 [--name value ...]"
   echo
-  sed -n -e '/recipe\.sh/q' -e '/^[a-z][a-z0-9_]*=/p' "$0" | while IFS= read -r line; do
+  sed -n -e '/recipe\.sh/q' -e '/^[a-z][a-z0-9_]*=/p' "$RECIPE_SCRIPT" | while IFS= read -r line; do
     name=${line%%=*}
     value=${line#*=}
     comment=
