@@ -41,16 +41,22 @@ def recipe(tmp_path, repository):
     (programs / "voxkit").write_text("#!/bin/sh\necho voxkit \"$@\"\n")
     (programs / "voxkit").chmod(0o755)
 
-    def run(body, *options, path=f"{programs}:{os.environ['PATH']}"):
+    def run(body, *options, path=f"{programs}:{os.environ['PATH']}", cwd=None, script=folder / "run.sh"):
         (folder / "run.sh").write_text(HEAD + body)
         environment = {**os.environ, "PATH": path}
         environment.pop("CUDA_VISIBLE_DEVICES", None)
-        return subprocess.run(["bash", str(folder / "run.sh"), *options], capture_output=True, text=True, env=environment)
+        return subprocess.run(["bash", str(script), *options], capture_output=True, text=True, env=environment, cwd=cwd)
 
     return run
 
 
 class TestRecipe:
+    @pytest.mark.parametrize("folder, script", [(".", "egs/toy/voxtoy/run.sh"), ("egs/toy/voxtoy", "./run.sh"), ("egs", "toy/voxtoy/run.sh")])
+    def test_by_a_relative_path_from_anywhere(self, recipe, tmp_path, folder, script):
+        result = recipe(BODY, "--train-sets", "three", cwd=tmp_path / folder, script=script)
+        assert result.returncode == 0, result.stderr
+        assert "train_sets=three" in result.stdout
+
     def test_all_stages_in_order_with_defaults(self, recipe):
         result = recipe(BODY)
         assert result.returncode == 0, result.stderr
