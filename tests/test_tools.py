@@ -51,7 +51,8 @@ def recipe(tmp_path, repository):
 
 
 class TestRecipe:
-    @pytest.mark.parametrize("folder, script", [(".", "egs/toy/voxtoy/run.sh"), ("egs/toy/voxtoy", "./run.sh"), ("egs", "toy/voxtoy/run.sh")])
+    @pytest.mark.parametrize("folder, script", [(".", "egs/toy/voxtoy/run.sh"), ("egs/toy/voxtoy", "./run.sh"),
+                                                ("egs", "toy/voxtoy/run.sh")])
     def test_by_a_relative_path_from_anywhere(self, recipe, tmp_path, folder, script):
         result = recipe(BODY, "--train-sets", "three", cwd=tmp_path / folder, script=script)
         assert result.returncode == 0, result.stderr
