@@ -67,12 +67,12 @@ def _one_utterance(args: argparse.Namespace) -> Path:
 
 def _true_words(path: str, id: str) -> list[Any]:
     from voxkit.data.manifests import load_cuts
-    from voxkit.hypothesis import Word
+    from voxkit.infer.calibration import true_words
 
     for cut in load_cuts(path):
         if cut.id == id:
-            items = (cut.supervisions[0].alignment or {}).get("word")
-            if not items:
+            words = true_words(cut)
+            if not words:
                 raise ValueError(f"{path}: cut {id} does not know when its words are said")
-            return [Word(item.symbol, item.start, item.end, 1.0) for item in items]
+            return words
     raise ValueError(f"{path}: no cut {id}")

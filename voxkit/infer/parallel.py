@@ -31,6 +31,9 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
                        options: SearchOptions) -> list[Hypothesis]:
     """Encoder states [B, T, D] → hypotheses, with token confidences; words where asked for.
 
+    Word confidences take the options' temperature. Their timing, which was fitted on where CTC spikes, is for the words that come from
+    CTC; where CIF fires is where a token ends, and needs none.
+
     Raises:
         ValueError: an unknown method, a method that needs the CTC head, or greedy with a language model.
     """
