@@ -88,6 +88,13 @@ def test_a_strong_boost_is_obeyed(here):
         assert "ward" in texts, method
 
 
+def test_a_share_of_a_set_has_a_record_of_its_own(here, capsys):
+    assert decode("--methods", "greedy", "--out", "part", sets=("test:0.5",)) == 0
+    assert len((here / "part" / "test-0.5_greedy.jsonl").read_text().splitlines()) == 2
+    assert main(["decode", "--again", "part/test-0.5_greedy.json"]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+
+
 def test_the_record_notices_changes(here, capsys):
     assert decode("--methods", "greedy", "--out", "kept") == 0
     record = json.loads((here / "kept" / "test_greedy.json").read_text())

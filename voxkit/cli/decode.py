@@ -224,4 +224,8 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
 
 def _name(of_set: str) -> str:
     """A set's name, also where it is given as a path of cuts."""
-    return Path(of_set).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")
+    from voxkit.training import split_share
+
+    name, share = split_share(of_set)
+    whole = Path(name).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")
+    return whole if share == 1 else f"{whole}-{share:g}"

@@ -24,12 +24,13 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, method: 
     from voxkit import __version__
     from voxkit.eval.table import append_csv
     from voxkit.train.run_dir import git_hash
-    from voxkit.training import split_path
+    from voxkit.training import split_path, split_share
 
+    name, share = split_share(name)
     cuts = split_path(data_dir, name).resolve()
     record = {
         "again": f"voxkit decode --again {path}", "checkpoint": os.path.relpath(loaded.path.resolve(), path.parent.resolve()),
-        "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "cuts": _stamp(cuts),
+        "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": _stamp(cuts),
         "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "calibrated": calibrated,
         "formats": args.formats,
         "lm": _stamp(Path(args.lm)) if args.lm and options.lm is not None else None,
@@ -84,7 +85,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
     kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit",
                                          "overrides", "checkpoint")}
-    return argparse.Namespace(**{**vars(given), **kept, "sets": [str(cuts)], "methods": [record["method"]], "phrases": phrases,
+    return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]], "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
                                  "calibrate": None, "latency": 0, "out": str(out), "boost": 1.5, "again": None})
 

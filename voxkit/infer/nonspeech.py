@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxkit.audio.io import EXTENSIONS, RATE, AudioError, read_audio
 from voxkit.batch import Batch
+from voxkit.data.recipes.synthesis import sounds
 
 MADE = ("silence", "white", "pink", "hum", "clicks")
 
@@ -20,7 +21,8 @@ MADE = ("silence", "white", "pink", "hum", "clicks")
 def made(kind: str, seconds: float, seed: int = 0) -> Tensor:
     """Synthetic audio without speech: [S] at 16 kHz, peaks below 0.5.
 
-    silence: zeros; white, pink: noise of equal power per hertz, per octave; hum: 50 Hz and its overtones with faint noise;
+    silence: zeros; white, pink: noise of equal power per hertz, per octave; hum: a low tone and its overtones over
+    brown noise (both as the toy corpus has them);
     clicks: short bursts at random times. Levels are drawn between -50 and -20 dB.
     """
     if kind not in MADE:
@@ -30,12 +32,8 @@ def made(kind: str, seconds: float, seed: int = 0) -> Tensor:
     if kind == "silence":
         return torch.zeros(size)
     noise = torch.randn(size, generator=generator)
-    if kind == "pink":
-        spectrum = torch.fft.rfft(noise)
-        noise = torch.fft.irfft(spectrum / torch.arange(len(spectrum)).clamp(min=1).sqrt(), size)
-    elif kind == "hum":
-        time = torch.arange(size) / RATE
-        noise = sum(torch.sin(2 * math.pi * 50 * k * time + k) / k for k in range(1, 9)) + 0.05 * noise
+    if kind in ("pink", "hum"):
+        noise = torch.from_numpy(sounds.NOISES[kind](np.random.default_rng(seed), size)).float()
     elif kind == "clicks":
         places = torch.rand(size, generator=generator) < 2 / RATE  # two a second
         decay = torch.exp(-torch.arange(800) / 100.0) * torch.randn(800, generator=generator)

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from voxkit.batch import Batch
 from voxkit.decoders.parallel import GlancingConfig, ParallelDecoder, glance
 from voxkit.decoders.transformer import TransformerDecoderConfig
-from voxkit.encoders.build import build_encoder, downsampling
+from voxkit.encoders.build import build_encoder
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.losses.hybrid import ctc_loss, label_smoothed_cross_entropy, token_accuracy
 from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
-from voxkit.nn.scheduled import set_batch_count
+from voxkit.models.recogniser import Recogniser, check_vocab_size
 from voxkit.predictors import CifConfig, CifPredictor
 
 
@@ -88,7 +88,7 @@ class Prediction(NamedTuple):
     times: Tensor
 
 
-class Paraformer(nn.Module):
+class Paraformer(Recogniser):
     """The non-autoregressive recogniser.
 
     Args:
@@ -99,43 +99,15 @@ class Paraformer(nn.Module):
     """
 
     def __init__(self, config: ParaformerConfig) -> None:
-        super().__init__()
-        if config.vocab_size < 4:
-            raise ValueError(f"model.vocab_size: {config.vocab_size} leaves no pieces; give the tokenizer, or its size")
+        check_vocab_size(config.vocab_size)
+        front_end = build_front_end(config.front_end)
+        super().__init__(front_end, build_encoder(config.encoder, front_end.output_dim))
         self.config = config
-        self.front_end = build_front_end(config.front_end)
-        self.encoder = build_encoder(config.encoder, self.front_end.output_dim)
         dim = self.encoder.output_dim
         self.predictor = CifPredictor(dim, config.predictor)
         self.decoder = ParallelDecoder(config.decoder, config.vocab_size, dim)
         self.dropout = nn.Dropout(config.dropout)
         self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
-        self.step = 0
-        self.schedule_offset = 0
-
-    @property
-    def seconds_per_frame(self) -> float:
-        """Of the encoder's output."""
-        return self.front_end.seconds_per_frame * downsampling(self.encoder)
-
-    def set_step(self, step: int) -> None:
-        """Tell the model which optimiser step this is: glancing and the encoder's schedules follow it."""
-        self.step = step
-        for part in (self.encoder, self.front_end):
-            set_batch_count(part, self.schedule_offset + step)
-
-    def enable_activation_checkpointing(self) -> None:
-        """Recompute the encoder's layers in the backward pass: less memory, a third more time."""
-        for part in (self.encoder, *getattr(self.encoder, "stacks", ())):
-            part.checkpointing = True
-        pretrained = getattr(self.front_end, "pretrained", None)
-        if pretrained is not None:
-            pretrained.config.gradient_checkpointing = True
-
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ states [B, T', D], lengths [B]."""
-        x, lengths = self.front_end(batch)
-        return self.encoder(x, lengths)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32.
@@ -193,16 +165,6 @@ class Paraformer(nn.Module):
         log_probs = self.decoder(vectors, token_lengths, states, lengths).float().log_softmax(-1)
         picked = log_probs.gather(2, tokens[..., None])[..., 0] * lengths_to_mask(token_lengths, tokens.shape[1])
         return picked.sum(1).unflatten(0, (size, n))
-
-    def frozen_names(self) -> set[str]:
-        """Names of parameters and buffers of a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
-        pretrained = getattr(self.front_end, "pretrained", None)
-        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
-
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
-        """All weights but the frozen pretrained ones."""
-        frozen = self.frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
     def _decode(self, vectors: Tensor, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor,
                 targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,11 @@ from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
-from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset, set_batch_count
+from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
 from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
+from voxkit.models.recogniser import Recogniser, check_vocab_size
 from voxkit.optional import require
 
 
@@ -54,7 +55,7 @@ class VoxFormerConfig:
         return structure(ZipformerConfig, {**vars(preset), **changes}, "model.encoder")
 
 
-class VoxFormer(nn.Module):
+class VoxFormer(Recogniser):
     """The hybrid CTC/attention recogniser.
 
     Args:
@@ -65,12 +66,10 @@ class VoxFormer(nn.Module):
     """
 
     def __init__(self, config: VoxFormerConfig) -> None:
-        super().__init__()
-        if config.vocab_size < 4:
-            raise ValueError(f"model.vocab_size: {config.vocab_size} leaves no pieces; give the tokenizer, or its size")
+        check_vocab_size(config.vocab_size)
+        front_end = build_front_end(config.front_end)
+        super().__init__(front_end, Zipformer(config.zipformer(front_end.output_dim)))
         self.config = config
-        self.front_end = build_front_end(config.front_end)
-        self.encoder = Zipformer(config.zipformer(self.front_end.output_dim))
         self.dropout = nn.Dropout(config.dropout)
         self.ctc = nn.Linear(self.encoder.output_dim, config.vocab_size)
         with torch.no_grad():
@@ -82,35 +81,8 @@ class VoxFormer(nn.Module):
             self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
         if config.loss.ctc_by == "k2":
             require("k2", why="loss.ctc_by=k2")
-        self.step = 0
         self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
         self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
-        self.schedule_offset = 0  # steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start
-
-    @property
-    def seconds_per_frame(self) -> float:
-        """Of the encoder's output."""
-        return self.front_end.seconds_per_frame * self.encoder.config.output_downsampling
-
-    def set_step(self, step: int) -> None:
-        """Tell the model which optimiser step this is: the loss weights and the encoder's schedules follow it."""
-        self.step = step
-        set_batch_count(self.encoder, self.schedule_offset + step)
-        set_batch_count(self.front_end, self.schedule_offset + step)
-
-    def enable_activation_checkpointing(self) -> None:
-        """Recompute the layers of the Zipformer and the open layers of the pretrained encoder in the backward pass: less memory, a third
-        more time."""
-        for stack in self.encoder.stacks:
-            stack.checkpointing = True
-        pretrained = getattr(self.front_end, "pretrained", None)
-        if pretrained is not None:
-            pretrained.config.gradient_checkpointing = True
-
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ states [B, T', D], lengths [B]."""
-        x, lengths = self.front_end(batch)
-        return self.encoder(x, lengths)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
@@ -166,15 +138,3 @@ class VoxFormer(nn.Module):
             decoded = self.decoder.score(states, lengths, tokens, sizes)
             scores = (ctc_weight * scores + attention_weight * decoded) / (ctc_weight + attention_weight)
         return mwer_loss(scores, errors, valid).sum()
-
-    def frozen_names(self) -> set[str]:
-        """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
-        pretrained = getattr(self.front_end, "pretrained", None)
-        if pretrained is None:
-            return set()
-        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()}
-
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
-        """All weights but the frozen pretrained ones."""
-        frozen = self.frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}

@@ -1,0 +1,71 @@
+"""What every recogniser has: a front end, an encoder, their schedules, and a checkpoint without the frozen pretrained weights."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from voxkit.batch import Batch
+from voxkit.encoders.build import downsampling
+from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
+from voxkit.nn.scheduled import set_batch_count
+
+
+class Recogniser(nn.Module):
+    """Base of the systems.
+
+    Args:
+        front_end: a batch → [B, T, D], lengths [B].
+        encoder: [B, T, D], lengths → states [B, T', D'], lengths.
+
+    Attributes:
+        step: of the optimiser, in this stage.
+        schedule_offset: steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start.
+    """
+
+    def __init__(self, front_end: PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd, encoder: nn.Module) -> None:
+        super().__init__()
+        self.front_end, self.encoder = front_end, encoder
+        self.step = self.schedule_offset = 0
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Of the encoder's output."""
+        return self.front_end.seconds_per_frame * downsampling(self.encoder)
+
+    def set_step(self, step: int) -> None:
+        """Tell the model which optimiser step this is: the loss and the encoder's schedules follow it."""
+        self.step = step
+        for part in (self.encoder, self.front_end):
+            set_batch_count(part, self.schedule_offset + step)
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the encoder's layers and the open layers of a pretrained one in the backward pass: less memory, a third more time."""
+        for part in getattr(self.encoder, "stacks", (self.encoder,)):
+            part.checkpointing = True
+        pretrained = getattr(self.front_end, "pretrained", None)
+        if pretrained is not None:
+            pretrained.config.gradient_checkpointing = True
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """→ states [B, T', D], lengths [B]."""
+        x, lengths = self.front_end(batch)
+        return self.encoder(x, lengths)
+
+    def frozen_names(self) -> set[str]:
+        """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
+        pretrained = getattr(self.front_end, "pretrained", None)
+        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
+
+    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+        """All weights but the frozen pretrained ones."""
+        frozen = self.frozen_names()
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+
+def check_vocab_size(size: int) -> None:
+    """
+    Raises:
+        ValueError: it leaves no pieces beside pad, bos and eos.
+    """
+    if size < 4:
+        raise ValueError(f"model.vocab_size: {size} leaves no pieces; give the tokenizer, or its size")
