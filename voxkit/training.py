@@ -159,6 +159,9 @@ class Training:
         encoder = getattr(self.model.front_end, "pretrained", None)
         if encoder is None:
             raise ValueError("cache: there is no frozen encoder whose states could be stored; set cache=false for an fbank front end")
+        if encoder.config.spec_augment.prob > 0:
+            raise ValueError("cache: stored states have no spectrum left for model.front_end.pretrained.spec_augment to mask; set its prob "
+                             "to 0, or cache=false")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         if self.world.main:
             encoder.to(self.world.device).eval()

@@ -85,7 +85,8 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
     kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit",
                                          "overrides", "checkpoint")}
-    return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]], "phrases": phrases,
+    return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
+                                 "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
                                  "calibrate": None, "latency": 0, "out": str(out), "boost": 1.5, "again": None})
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voxkit.audio.specaugment import SpecAugment
 from voxkit.masks import lengths_to_mask
 
 
@@ -24,6 +25,7 @@ class Backbone(nn.Module):
         dim: width of a state.
         frame_rate: states per second.
         max_samples: of one utterance; 0 = any number.
+        spec_augment: masks the log-mel spectrum in training, for a family that begins with one.
     """
 
     family: str
@@ -32,6 +34,7 @@ class Backbone(nn.Module):
     dim: int
     frame_rate: float
     max_samples: int = 0
+    spec_augment: SpecAugment | None = None
 
     def embed(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """audio [B, S], lengths [B] in samples → (state 0 [B, T, D], lengths [B] in frames)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from voxkit.audio.specaugment import SpecAugmentConfig
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -28,6 +30,8 @@ class PretrainedConfig:
             find_unused_parameters, hence 0.
         mask_time_prob: share of the frames entering the lowest open layer that is zeroed in training, in spans.
         mask_time_length: frames of one span (50 frames are a second).
+        spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
+            Cached states are past it.
     """
 
     name: str = "microsoft/wavlm-base-plus"
@@ -42,6 +46,7 @@ class PretrainedConfig:
     layerdrop: float = 0.0
     mask_time_prob: float = 0.0
     mask_time_length: int = 10
+    spec_augment: SpecAugmentConfig = field(default_factory=lambda: SpecAugmentConfig(prob=0.0))
 
     def problems(self) -> list[str]:
         """What is wrong before any weight is read; the layer numbers are checked again once the encoder is known."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from voxkit.audio.specaugment import SpecAugment
 from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
@@ -48,6 +49,10 @@ class PretrainedEncoder(nn.Module):
         self.backbone = load_backbone(config.name, config.normalize)
         self.num_layers = len(self.backbone.layers)
         problems = config.problems_with(self.num_layers)
+        if config.spec_augment.prob > 0:
+            if self.backbone.family != "whisper":
+                problems.append(f"spec_augment: {config.name} ({self.backbone.family}) has no spectrum to mask; use mask_time_prob")
+            self.backbone.spec_augment = SpecAugment(config.spec_augment)
         if problems:
             raise ValueError("; ".join(problems))
         self.open_layers = sorted(layer - 1 for layer in config.unfreeze)
@@ -164,11 +169,13 @@ class PretrainedEncoder(nn.Module):
             self.backbone.last_norm.requires_grad_(True)
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
-        """Switches the open layers only; what is frozen stays in eval mode."""
+        """Switches the open layers and the masking of the spectrum only; what is frozen stays in eval mode."""
         super().train(False)
         self.training = mode
         for index in self.open_layers:
             self.backbone.layers[index].train(mode)
+        if self.backbone.spec_augment is not None:
+            self.backbone.spec_augment.train(mode)
         return self
 
     def frozen_parameter_names(self) -> list[str]:

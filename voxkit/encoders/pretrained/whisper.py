@@ -97,6 +97,8 @@ class WhisperBackbone(Backbone):
         most = (longest + 2 * hop - 1) // (2 * hop)
         with torch.autocast(audio.device.type, enabled=False):  # the spectrum of quiet audio underflows in half precision
             mel = self._window(self.log_mel(audio[:, :longest], lengths, 2 * most + 2))  # one frame of silence more than the last sees
+            if self.spec_augment is not None:
+                mel = self.spec_augment(mel.transpose(1, 2), lengths.div(hop, rounding_mode="floor")).transpose(1, 2)
         x = F.gelu(self.conv2(self._window(F.gelu(self.conv1(mel)))))[..., :most].transpose(1, 2)
         return x + self.positions.weight[:most], frames
 
