@@ -18,17 +18,18 @@ from pathlib import Path
 import torch
 
 from voxkit.batch import Batch
+from voxkit.precision import autocast, resolve
 from voxkit.recipe import load_recipe
 from voxkit.train.distributed import World
 from voxkit.training import Training
 
 
-def step(training: Training, batches: Iterator[Batch], precision: torch.dtype | None) -> tuple[float, float, float]:
+def step(training: Training, batches: Iterator[Batch], dtype: torch.dtype) -> tuple[float, float, float]:
     """→ seconds of the step, of the audio, and the loss."""
     began = time.perf_counter()
     batch = next(batches)
     torch.manual_seed(0)
-    with torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
+    with autocast(dtype, "cpu"):
         loss = training.model.loss(batch)["loss"]
     loss.backward()
     training.model.zero_grad(set_to_none=True)
@@ -52,13 +53,13 @@ def main() -> None:
             trainings[cache] = Training(recipe, Path(scratch), World())
             print(f"cache={cache}: ready after {time.perf_counter() - began:.1f} s")
             trainings[cache].model.train()
-        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.config.train.precision)
+        dtype = resolve(recipe.config.train.precision, "cpu", "train.precision")
         batches = {name: iter(training.loader) for name, training in trainings.items()}
         ratios = []
         for i in range(args.steps + 1):
             took, seconds, losses = {}, {}, {}
             for name in (("true", "false"), ("false", "true"))[i % 2]:
-                took[name], seconds[name], losses[name] = step(trainings[name], batches[name], precision)
+                took[name], seconds[name], losses[name] = step(trainings[name], batches[name], dtype)
             if i:  # the first one warms up
                 speed = {name: seconds[name] / took[name] for name in took}
                 ratios.append(speed["true"] / speed["false"])
@@ -67,7 +68,7 @@ def main() -> None:
                       f"{speed['true']:5.1f}x (loss {losses['true']:.3f}); ratio {ratios[-1]:.2f}")
     ratios.sort()
     print(f"ratio: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, of {len(ratios)} pairs; "
-          f"{args.threads} thread(s), {recipe.config.train.precision}")
+          f"{args.threads} thread(s), {dtype}")
 
 
 if __name__ == "__main__":

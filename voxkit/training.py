@@ -17,6 +17,7 @@ from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.eval.wer import score
 from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.precision import autocast, resolve
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
@@ -138,10 +139,10 @@ class Training:
         if kept.is_file():
             return float(kept.read_text())
         config, model = self.recipe.config, self.model.to(self.world.device)
-        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.train.precision)
+        dtype = resolve(config.train.precision, self.world.device, "train.precision")
 
         def step(batch: Any) -> None:
-            with torch.autocast(self.world.device.type, dtype=precision or torch.bfloat16, enabled=precision is not None):
+            with autocast(dtype, self.world.device):
                 loss = model.loss(batch.to(self.world.device))["loss"]
             loss.backward()
             model.zero_grad(set_to_none=True)
@@ -163,11 +164,9 @@ class Training:
             raise ValueError("cache: stored states have no spectrum left for model.front_end.pretrained.spec_augment to mask; set its prob "
                              "to 0, or cache=false")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
-        if self.world.main:
-            encoder.to(self.world.device).eval()
-            build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device)
-        barrier(self.world)
-        return StateCache.open(directory, encoder.fingerprints())
+        encoder.to(self.world.device).eval()
+        return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device, rank=self.world.rank,
+                                 world_size=self.world.size, barrier=lambda: barrier(self.world))
 
 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:

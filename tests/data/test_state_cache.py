@@ -6,7 +6,7 @@ import logging
 import pickle
 from collections import namedtuple
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -114,6 +114,27 @@ def test_an_interrupted_build_continues(cuts, where):
     cache = build_state_cache(cuts, rest, where, "f", batch_duration=0.1)
     assert 0 < kept and rest.utterances == 10 - kept and cache.covers(cuts)
     assert not list(where.glob("*.part")) and not (where / "shard-00098.bin").exists()
+
+
+def test_ranks_share_the_work(cuts, where):
+    meet, caches = Barrier(2), {}
+    encoders = [Encoder(), Encoder()]
+
+    def build(rank: int) -> None:
+        caches[rank] = build_state_cache(cuts, encoders[rank], where, "f", batch_duration=0.5, shard_megabytes=0.02, rank=rank, world_size=2,
+                                         barrier=meet.wait)
+
+    threads = [Thread(target=build, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [encoder.utterances for encoder in encoders] == [5, 5]
+    assert caches[0].covers(cuts) and caches[1].covers(cuts)
+    build_state_cache(cuts, Encoder(), where.parent / "alone", "f")
+    alone = StateCache.open(where.parent / "alone", "f")
+    for cut in cuts:
+        assert torch.equal(caches[1].get(cut.id), alone.get(cut.id))
 
 
 def test_another_encoder_or_type_is_encoded_anew(cuts, where):

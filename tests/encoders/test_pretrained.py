@@ -265,6 +265,21 @@ def to_torchaudio(weights: dict[str, torch.Tensor], stable: bool) -> dict[str, t
     return out
 
 
+def test_spec_augment_masks_the_spectrum_in_training_only(checkpoints):
+    from voxkit.audio.specaugment import SpecAugmentConfig
+
+    masked = build(checkpoints, "whisper", spec_augment=SpecAugmentConfig(prob=1.0, time_warp=0, time_mask_width=20))
+    plain = build(checkpoints, "whisper")
+    plain.load_state_dict(masked.state_dict())
+    assert masked.fingerprints() == plain.fingerprints()
+    audio, lengths = tiny.make_audio([16000, 9000])
+    expected = plain(audio, lengths)[0]
+    assert not torch.equal(masked.train()(audio, lengths)[0], expected)
+    torch.testing.assert_close(masked.eval()(audio, lengths)[0], expected)
+    with pytest.raises(ValueError, match="hubert.* has no spectrum to mask; use mask_time_prob"):
+        build(checkpoints, "hubert-base", spec_augment=SpecAugmentConfig(prob=0.5))
+
+
 def test_errors_name_what_and_what_next(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="unfreeze: no layer 5, 9 in .*valid: 1 to 4.*states: no state 7"):
         build(checkpoints, "wavlm-base", unfreeze=[4, 5, 9], states=[7])

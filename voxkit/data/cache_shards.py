@@ -40,10 +40,11 @@ class Entry:
 
 
 class ShardWriter:
-    """Collects entries; every `megabytes` it writes data, then index, each under a temporary name first."""
+    """Collects entries; every `megabytes` it writes data, then index, each under a temporary name first. The shards of several
+    processes (ranks) that write at a time have names of their own."""
 
-    def __init__(self, directory: Path, megabytes: float, dtype: str):
-        self.directory, self.dtype = directory, dtype
+    def __init__(self, directory: Path, megabytes: float, dtype: str, rank: int = 0):
+        self.directory, self.dtype, self.rank = directory, dtype, rank
         self.limit = megabytes * 1e6
         taken = [int(path.stem.split("-")[1]) for path in directory.glob("shard-*.json")]
         self.number = max(taken, default=-1) + 1
@@ -56,7 +57,7 @@ class ShardWriter:
         """states [L, T, D] in the type of the cache; keys: the fingerprints of the L states."""
         data = states.contiguous().view(torch.uint8).numpy()
         if self.file is None:
-            self.file = open(self._part(), "wb")
+            self.file = open(self._path("part"), "wb")
         self.file.write(data.data)
         self.index[cut.id] = {"offset": self.offset, "frames": states.shape[1], "dim": states.shape[2],
                               "audio": audio_identity(cut), "states": keys}
@@ -71,17 +72,16 @@ class ShardWriter:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-        name = f"shard-{self.number:05d}"
-        os.replace(self._part(), self.directory / f"{name}.bin")
+        os.replace(self._path("part"), self._path("bin"))
         groups = sorted({entry["states"] for entry in self.index.values()})
         cuts = {cut_id: {**entry, "states": groups.index(entry["states"])} for cut_id, entry in self.index.items()}
         index = {"format": FORMAT, "dtype": self.dtype, "states": groups, "cuts": cuts}
-        write_text(self.directory / f"{name}.json", json.dumps(index))
+        write_text(self._path("json"), json.dumps(index))
         self.number += 1
         self._start()
 
-    def _part(self) -> Path:
-        return self.directory / f"shard-{self.number:05d}.part"
+    def _path(self, suffix: str) -> Path:
+        return self.directory / f"shard-{self.number:05d}-{self.rank}.{suffix}"
 
 
 def read_index(path: Path) -> dict[str, Entry]:

@@ -9,6 +9,7 @@ transforms) and the number type are the same; anything else is encoded anew.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -150,7 +151,8 @@ class StateCollator:
 
 def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.PathLike, fingerprint: str | Sequence[str], *,
                       dtype: str = "float16", batch_duration: float = 40.0, shard_megabytes: float = 256.0,
-                      device: torch.device | str = "cpu", progress: bool = True) -> StateCache:
+                      device: torch.device | str = "cpu", progress: bool = True, rank: int = 0, world_size: int = 1,
+                      barrier: Callable[[], None] = lambda: None) -> StateCache:
     """Encode the cuts that the directory does not hold yet.
 
     Args:
@@ -163,6 +165,7 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
         shard_megabytes: how much an interruption may lose.
         device: where audio is put before `encode`.
         progress: log what is done every few shards.
+        rank, world_size: this process among those that share the work, all with the same cuts; `barrier` waits for all of them.
 
     Returns:
         The opened cache. Cuts that cannot be read or encoded are named in the log and missing from it.
@@ -177,25 +180,34 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
     twice = [cut.id for cut in cuts if cut.id in seen or seen.add(cut.id)]  # type: ignore[func-returns-value]
     if twice:
         raise ValueError(f"{len(twice)} cut ids occur twice, for example {twice[0]}; give copies ids of their own")
-    with locked(Path(directory)):  # a second process (another rank, another run) waits, then finds the work done
-        _build(cuts, encode, Path(directory), fingerprint, dtype, batch_duration, shard_megabytes, device, progress)
-    return StateCache(directory, fingerprint)
+    directory = Path(directory)
+    with locked(directory) if rank == 0 else contextlib.nullcontext():  # another run waits, then finds the work done
+        if rank == 0:
+            remove_unfinished(directory)
+        barrier()
+        writer = ShardWriter(directory, shard_megabytes, dtype, rank)
+        failed = _build(cuts[rank::world_size], encode, writer, fingerprint, batch_duration, device, progress)
+        barrier()
+    built = StateCache(directory, fingerprint)
+    if failed and len(built.missing(cuts)) == len(cuts):
+        raise ValueError(f"none of {len(cuts)} cuts could be encoded: {_shown(failed)}")
+    return built
 
 
-def _build(cuts: list[Any], encode: Encode, directory: Path, fingerprint: str | Sequence[str], dtype: str,
-           batch_duration: float, shard_megabytes: float, device: torch.device | str, progress: bool) -> None:
-    remove_unfinished(directory)
+def _build(cuts: list[Any], encode: Encode, writer: ShardWriter, fingerprint: str | Sequence[str], batch_duration: float,
+           device: torch.device | str, progress: bool) -> dict[str, str]:
+    """Write what is missing → {id: why it could not be encoded}."""
+    directory, dtype = writer.directory, writer.dtype
     cache = StateCache(directory, fingerprint)
     todo = set(cache.missing(cuts)) | {cut_id for cut_id, entry in cache.entries.items() if entry.dtype != dtype}
     num_cuts = len(cuts)
     cuts = sorted((cut for cut in cuts if cut.id in todo), key=lambda cut: cut.duration)
     if not cuts:
-        return
+        return {}
     durations = {cut.id: cut.duration for cut in cuts}
     total = sum(durations.values())
     logger.info("state cache %s: %d cuts (%.2f h) to encode, %d there", directory, len(cuts), total / 3600,
                 num_cuts - len(cuts))
-    writer = ShardWriter(directory, shard_megabytes, dtype)
     failed: dict[str, str] = {}
     done = told = 0.0
     sized = False
@@ -216,10 +228,12 @@ def _build(cuts: list[Any], encode: Encode, directory: Path, fingerprint: str | 
             logger.info("state cache: %.0f %% of %.2f h", 100 * done / total, total / 3600)
     writer.close()
     if failed:
-        shown = "; ".join(f"{cut_id}: {why}" for cut_id, why in list(failed.items())[:5])
-        logger.warning("state cache: %d of %d cuts left out: %s", len(failed), len(cuts), shown)
-        if len(failed) == len(cuts):
-            raise ValueError(f"none of {len(cuts)} cuts could be encoded: {shown}")
+        logger.warning("state cache: %d of %d cuts left out: %s", len(failed), len(cuts), _shown(failed))
+    return failed
+
+
+def _shown(failed: dict[str, str]) -> str:
+    return "; ".join(f"{cut_id}: {why}" for cut_id, why in list(failed.items())[:5])
 
 
 def _encode(encode: Encode, cuts: list[Any], audio: Tensor, lengths: Tensor,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from voxkit.precision import PRECISIONS
+
 
 @dataclass
 class OptimiserConfig:
@@ -179,7 +181,8 @@ class TrainConfig:
     Attributes:
         epochs: passes over the data; max_steps: optimiser steps after which it ends in any case, 0 = no such limit.
         optimiser, groups, schedule: see there.
-        precision: fp32, bf16 or fp16 (with loss scaling).
+        precision: fp32, bf16, fp16 (with loss scaling), or auto: bf16 where the device computes in it, else fp16 on CUDA and fp32
+            elsewhere.
         accumulate: batches per optimiser step. They weigh as one large batch: by `weight` of the model's loss, else by utterances.
         clip_grad: largest gradient norm; 0 = no clipping.
         activation_checkpointing: recompute activations in the backward pass (needs `model.enable_activation_checkpointing()`).
@@ -233,8 +236,8 @@ class TrainConfig:
                      "price_per_hour"):
             if getattr(self, name) < 0:
                 found.append(f"{name}: {getattr(self, name)} is negative; 0 switches it off")
-        if self.precision not in ("fp32", "bf16", "fp16"):
-            found.append(f"precision: {self.precision!r} is none of fp32, bf16, fp16")
+        if self.precision not in PRECISIONS:
+            found.append(f"precision: {self.precision!r} is none of {', '.join(PRECISIONS)}")
         if self.mode not in ("min", "max"):
             found.append(f"mode: {self.mode!r} is none of min, max")
         if self.average.best > self.keep_best:

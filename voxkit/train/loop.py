@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from voxkit.batch import Batch
+from voxkit.precision import resolve
 from voxkit.train import checkpoint as ckpt
 from voxkit.train import distributed, persistence, report, step
 from voxkit.train.averaging import RunningAverage, average_checkpoints
@@ -86,6 +87,7 @@ class Trainer:
         self.loader, self.config, self.run_dir = loader, config, Path(run_dir)
         self.validate, self.extra_meta, self.save_extra, self.on_step = validate, extra_meta or {}, save_extra, on_step
         self.tensorboard = tensorboard
+        self.dtype = resolve(config.precision, self.world.device, "train.precision")
         self.root = self.run_dir / "checkpoints"
         self.model = model.to(self.world.device)
         if config.activation_checkpointing:
@@ -95,7 +97,7 @@ class Trainer:
         self.optimiser = build_optimiser(model, config.optimiser, config.groups)
         self.total_steps = self._schedule_end()
         self.schedule = build_schedule(self.optimiser, replace(config.schedule, total_steps=self.total_steps))
-        self.scaler = torch.amp.GradScaler(self.world.device.type, init_scale=2.0**10, enabled=config.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.world.device.type, init_scale=2.0**10, enabled=self.dtype == torch.float16)
         self.average = RunningAverage(model, config.average) if config.average.kind != "none" else None
         self.net = distributed.wrap(model, self.world, config.find_unused_parameters)
         if self.world.rank:  # dropout of its own; rank 0 keeps the caller's seed

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.precision import autocast
 from voxkit.train import distributed
 from voxkit.train.remedies import Diverged, NonFiniteLoss, find_culprits, is_out_of_memory, oom_advice, split
 from voxkit.train.state import undisturbed_random_state
@@ -118,5 +119,4 @@ def _shrink(t: Trainer, group: list[tuple[Batch, float]], failed: str) -> None:
 
 
 def _autocast(t: Trainer) -> torch.autocast:
-    dtype = {"fp32": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}[t.config.precision]
-    return torch.autocast(t.world.device.type, dtype, enabled=t.config.precision != "fp32")
+    return autocast(t.dtype, t.world.device)

@@ -34,7 +34,10 @@ class Backbone(nn.Module):
     dim: int
     frame_rate: float
     max_samples: int = 0
-    spec_augment: SpecAugment | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec_augment: SpecAugment | None = None
 
     def embed(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """audio [B, S], lengths [B] in samples → (state 0 [B, T, D], lengths [B] in frames)."""

@@ -7,7 +7,7 @@ from typing import Optional
 
 from voxkit.audio.specaugment import SpecAugmentConfig
 
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass
@@ -19,7 +19,8 @@ class PretrainedConfig:
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
-        dtype: precision of the frozen part: float32, or autocast to bfloat16 / float16. Open layers follow the trainer's.
+        dtype: precision of the frozen part: float32, autocast to bfloat16 / float16, or auto: half precision where the device computes
+            in it. Open layers follow the trainer's.
         normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
             says. Whisper has a normalisation of its own and takes no such option.
         gradient_checkpointing: recompute the open layers in the backward pass: less memory, a third more time.

@@ -15,6 +15,7 @@ from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
+from voxkit.precision import autocast, resolve
 
 
 class PretrainedEncoder(nn.Module):
@@ -115,10 +116,8 @@ class PretrainedEncoder(nn.Module):
     @torch.no_grad()
     def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:
         """States 0 to num_frozen that are wanted, and frames."""
-        precise = self.config.dtype == "float32"
-        dtype = torch.bfloat16 if precise else getattr(torch, self.config.dtype)
         states: dict[int, Tensor] = {}
-        with torch.autocast(audio.device.type, dtype=dtype, enabled=not precise):
+        with autocast(self._dtype(), audio.device):
             x, lengths = self.backbone.embed(audio, lengths, ids)
             context = self.backbone.context(lengths, x.shape[1])
             for index in range(self.num_frozen + 1):
@@ -154,6 +153,9 @@ class PretrainedEncoder(nn.Module):
         if len({state.dtype for state in chosen}) > 1:  # float16 from the cache beside bfloat16 from autocast: no stack takes both
             chosen = [state.float() for state in chosen]
         return torch.stack(chosen, dim=1)
+
+    def _dtype(self) -> torch.dtype:
+        return resolve(self.config.dtype, next(self.parameters()).device, "model.front_end.pretrained.dtype")
 
     def _dropped(self, index: int) -> bool:
         if not self.training or self.config.layerdrop == 0 or index not in self.open_layers:
@@ -193,7 +195,7 @@ class PretrainedEncoder(nn.Module):
     def fingerprints(self) -> list[str]:
         """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
         everything frozen serves later stages that open top layers."""
-        options = {"family": self.backbone.family, "dtype": self.config.dtype, "version": 1, **self.backbone.options()}
+        options = {"family": self.backbone.family, "dtype": str(self._dtype()).removeprefix("torch."), "version": 1, **self.backbone.options()}
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):
