@@ -121,8 +121,8 @@ def test_ranks_share_the_work(cuts, where):
     encoders = [Encoder(), Encoder()]
 
     def build(rank: int) -> None:
-        caches[rank] = build_state_cache(cuts, encoders[rank], where, "f", batch_duration=0.5, shard_megabytes=0.02, rank=rank, world_size=2,
-                                         barrier=meet.wait)
+        caches[rank] = build_state_cache(cuts, encoders[rank], where, "f", batch_duration=0.5, shard_megabytes=0.02,
+                                         rank=rank, world_size=2, barrier=meet.wait)
 
     threads = [Thread(target=build, args=(rank,)) for rank in range(2)]
     for thread in threads:

@@ -195,7 +195,8 @@ class PretrainedEncoder(nn.Module):
     def fingerprints(self) -> list[str]:
         """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
         everything frozen serves later stages that open top layers."""
-        options = {"family": self.backbone.family, "dtype": str(self._dtype()).removeprefix("torch."), "version": 1, **self.backbone.options()}
+        dtype = str(self._dtype()).removeprefix("torch.")
+        options = {"family": self.backbone.family, "dtype": dtype, "version": 1, **self.backbone.options()}
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):
