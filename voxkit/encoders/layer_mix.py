@@ -40,8 +40,8 @@ class LayerMix(nn.Module):
             states = states.float()
             if self.layer_norm:
                 states = F.layer_norm(states, states.shape[-1:])
-            weights = self.logits.float().softmax(0)
-            mixed = torch.matmul(weights, states.flatten(2))  # [L] x [B, L, T * D]: reads each state once
+            weights = self.logits.float().softmax(0).expand(states.shape[0], 1, -1)
+            mixed = torch.bmm(weights, states.flatten(2))  # [B, 1, L] x [B, L, T * D]: reads each state once, copies none
         return mixed.view(states.shape[0], *states.shape[2:])
 
     def extra_repr(self) -> str:
