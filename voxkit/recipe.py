@@ -51,6 +51,7 @@ class RecipeConfig:
         seed: of everything random.
         tokenizer: file or directory made by `voxkit tokenize`.
         init: checkpoint or run directory whose weights training starts from (the stage before); empty = from scratch.
+        init_parts: parts of the model that are taken from there, e.g. [front_end, encoder] of another system; empty = all of it.
         cache: store the states of the frozen encoder once and train on those; the audio is then not augmented on the fly, but every
             speed of data.speed_perturb is stored.
         cache_dir: where; empty = `states` in data.data_dir.
@@ -62,6 +63,7 @@ class RecipeConfig:
     seed: int = 42
     tokenizer: str = ""
     init: str = ""
+    init_parts: list[str] = field(default_factory=list)
     cache: bool = False
     cache_dir: str = ""
     model: dict[str, Any] = field(default_factory=dict)

@@ -4,6 +4,7 @@ models and training meet."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Training:
         if hasattr(self.model, "nbest"):
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         if config.init:
-            initialise(self.model, config.init, self.tokenizer)
+            initialise(self.model, config.init, self.tokenizer, config.init_parts)
         train_cuts = read_sets(config.data.data_dir, config.data.train)
         dev_cuts = read_sets(config.data.data_dir, config.data.dev) if config.data.dev else None
         if dev_cuts is not None and config.decode.validation_limit:
@@ -182,19 +183,25 @@ def with_speeds(cuts: Any, factors: list[float]) -> Any:
     return CutSet.from_cuts(cut for part in copies for cut in part).to_eager()
 
 
-def initialise(model: nn.Module, path: str, tokenizer: Tokenizer) -> None:
+WITHOUT_VOCABULARY = {"front_end", "encoder"}
+
+
+def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequence[str] = ()) -> None:
     """Start from the weights of another run (the stage before): a frozen layer that is open now keeps its pretrained weights.
 
+    Args:
+        parts: modules of the model to take, e.g. front_end and encoder, which know no tokens; empty = all.
+
     Raises:
-        ValueError: another tokenizer, or weights of another architecture.
+        ValueError: another tokenizer, weights of another architecture, or a part that one of the two does not have.
     """
     checkpoint = find_checkpoint(path)
     meta = read_meta(checkpoint)
     other = meta.get("tokenizer")
-    if other and other != tokenizer.fingerprint():
+    if other and other != tokenizer.fingerprint() and (not parts or set(parts) - WITHOUT_VOCABULARY):
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
-                         "its outputs would mean other pieces; use its tokenizer.model, or start from scratch")
-    load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint))
+                         "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
+                         "(init_parts=[front_end,encoder]), or start from scratch")
+    load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint), parts)
     if hasattr(model, "schedule_offset"):
         model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))
-

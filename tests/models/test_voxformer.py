@@ -94,6 +94,25 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
         initialise(second, str(path), other)
 
 
+def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    first = recipe(pretrained(encoder))
+    model = first.build_model(tokenizer.vocab_size).eval()
+    path = str(save(tmp_path / "one", first, model, tokenizer))
+    other_tokenizer = train_characters(["another alphabet zyx"], tmp_path / "other")
+    torch.manual_seed(1)
+    options = {**first.config.model, "encoder": {"kind": "zipformer", **first.config.model["encoder"]}}
+    options = {key: options[key] for key in ("front_end", "encoder")}
+    paraformer = structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": options})).build_model(other_tokenizer.vocab_size).eval()
+    initialise(paraformer, path, other_tokenizer, ["front_end", "encoder"])
+    batch = make_batch(tokenizer)
+    torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
+    with pytest.raises(ValueError, match="another tokenizer.*take only what knows no pieces"):
+        initialise(paraformer, path, other_tokenizer, ["encoder", "ctc"])
+    with pytest.raises(ValueError, match="init_parts: .*one.* has no weights of 'predictor'; parts of this model: front_end, encoder"):
+        initialise(paraformer, path, tokenizer, ["predictor"])
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if not m.startswith("k2_")])
 def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -284,10 +284,28 @@ def load_model_weights(model: nn.Module, directory: str | os.PathLike, weights: 
     return meta
 
 
-def load_state(model: nn.Module, state: dict[str, Tensor], left_out: set[str] = frozenset(), where: str = "the state") -> None:  # type: ignore[assignment]
-    """Load a state dict strictly: nothing may be missing but what the model's checkpoints leave out or `left_out` names."""
+def load_state(model: nn.Module, state: dict[str, Tensor], left_out: Set[str] = frozenset(), where: str = "the state",
+               parts: Sequence[str] = ()) -> None:
+    """Load a state dict strictly: nothing may be missing but what the model's checkpoints leave out or `left_out` names.
+
+    Args:
+        parts: modules to load, by name; what lies outside them stays as it is, on both sides. Empty = everything.
+
+    Raises:
+        ValueError: with all that does not fit.
+    """
+    def chosen(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not parts or name.startswith(tuple(f"{part}." for part in parts))]
+
     own = model.state_dict()
-    missing = [name for name in checkpoint_state(model) if name not in state and name not in left_out]
+    for part in parts:
+        lacking = [whose for whose, names in (("this model", own), (where, state))
+                   if not any(name.startswith(f"{part}.") for name in names)]
+        if lacking:
+            there = ", ".join(dict(model.named_children()))
+            raise ValueError(f"init_parts: {' and '.join(lacking)} has no weights of {part!r}; parts of this model: {there}")
+    state = {name: state[name] for name in chosen(state)}
+    missing = [name for name in chosen(checkpoint_state(model)) if name not in state and name not in left_out]
     unexpected = [name for name in state if name not in own]
     shapes = [f"{name} {list(state[name].shape)} there, {list(own[name].shape)} here"
               for name in state if name in own and state[name].shape != own[name].shape]
