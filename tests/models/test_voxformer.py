@@ -102,8 +102,8 @@ def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
     other_tokenizer = train_characters(["another alphabet zyx"], tmp_path / "other")
     torch.manual_seed(1)
     options = {**first.config.model, "encoder": {"kind": "zipformer", **first.config.model["encoder"]}}
-    options = {key: options[key] for key in ("front_end", "encoder")}
-    paraformer = structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": options})).build_model(other_tokenizer.vocab_size).eval()
+    options = {"system": "paraformer", "model": {key: options[key] for key in ("front_end", "encoder")}}
+    paraformer = structure_recipe(configuration.OmegaConf.create(options)).build_model(other_tokenizer.vocab_size).eval()
     initialise(paraformer, path, other_tokenizer, ["front_end", "encoder"])
     batch = make_batch(tokenizer)
     torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
