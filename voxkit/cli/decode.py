@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam; "
                              "with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
     add_search_arguments(parser)
+    parser.add_argument("--tuned", metavar="FILE", help="weights of every method as `voxkit tune` found them; those given here go before")
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
@@ -110,7 +111,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append(row)
             stem = f"{_name(name)}_{label}"
             _write(out, _name(name), stem, found, args.formats)
-            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases, row, data_dir,
+            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases_of(method), row, data_dir,
                                 known is not None)
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")

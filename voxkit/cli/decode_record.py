@@ -88,7 +88,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
                                  "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
-                                 "calibrate": None, "latency": 0, "out": str(out), "boost": 1.5, "again": None})
+                                 "calibrate": None, "latency": 0, "out": str(out), "boost": None, "tuned": None, "again": None})
 
 
 def compare(record: dict[str, Any], row: dict[str, Any]) -> int:

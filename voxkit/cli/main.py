@@ -21,6 +21,7 @@ COMMANDS = {
     "train": ("train", "train a model from a configuration"),
     "average": ("average", "average checkpoints into one"),
     "decode": ("decode", "transcribe test sets with a checkpoint"),
+    "tune": ("tune", "choose the weights of the searches on a development set"),
     "score": ("score", "word and character error rates with intervals"),
     "hallucinate": ("hallucinate", "words per minute where nobody speaks"),
     "transcribe": ("transcribe", "transcribe audio files"),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+_BOOST = 1.5
+_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power")
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +23,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
     group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
     group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
-    group.add_argument("--boost", type=float, default=1.5, help="of each token of a phrase that has none of its own, in nats")
+    group.add_argument("--boost", type=float, help=f"of each token of a phrase that has none of its own, in nats; by default {_BOOST}")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
 
@@ -29,15 +33,23 @@ class Search:
 
     Attributes:
         options: without a method; phrases: phrase → boost, as read.
+        by_method: method → options of its own (`--tuned`).
+        phrases_by_method: likewise, phrases with the boost that was tuned.
     """
 
     options: Any
     phrases: dict[str, float]
+    by_method: dict[str, dict[str, Any]] = field(default_factory=dict)
+    phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def of(self, method: str, **changes: Any) -> Any:
         """Options of one method: greedy search takes no language model, so that it can stand beside others in one table."""
         lm = None if method == "greedy" or method.startswith("k2_") else self.options.lm
-        return replace(self.options, method=method, lm=lm, **changes)
+        return replace(self.options, **{"method": method, "lm": lm, **self.by_method.get(method, {}), **changes})
+
+    def phrases_of(self, method: str) -> dict[str, float]:
+        """Phrase → boost."""
+        return self.phrases_by_method.get(method, self.phrases)
 
     def label(self, method: str) -> str:
         """Name of the method with what is fused, for tables and files."""
@@ -48,15 +60,16 @@ class Search:
 
 
 def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **changes: Any) -> Search:
-    """From the command line over the recipe's DecodeConfig.
+    """From the command line over what was tuned, over the recipe's DecodeConfig.
 
     Raises:
-        ValueError: a phrase list that is empty or cannot be read, a language model over other tokens.
+        ValueError: a phrase list that is empty or cannot be read, a language model over other tokens, a file of tuned weights that is none
+            or does not fit.
     """
     from voxkit.infer.recognizer import SearchOptions
 
-    phrases = read_phrases(args.phrases, args.boost) if args.phrases else {}
-    given = {name: getattr(args, name) for name in ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power")}
+    phrases = read_phrases(args.phrases, _BOOST if args.boost is None else args.boost) if args.phrases else {}
+    given = {name: getattr(args, name) for name in _WEIGHTS}
     settled = {name: getattr(decode, name) if value is None else value for name, value in given.items()}
     lm = recognizer.language_model(args.lm) if args.lm else None
     context = recognizer.phrases(phrases) if phrases else None
@@ -65,7 +78,33 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
         from voxkit.search.k2_graphs import load_graph
 
         graph = load_graph(args.graph, recognizer.device)
-    return Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases)
+    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases)
+    for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) else ():
+        search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
+        if "boost" in tuned and args.boost is None:
+            search.phrases_by_method[method] = read_phrases(args.phrases, tuned["boost"])
+            search.by_method[method]["context"] = recognizer.phrases(search.phrases_by_method[method])
+    return search
+
+
+def read_tuned(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Method → weights, as `voxkit tune` wrote them.
+
+    Raises:
+        ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, or the other way round.
+    """
+    try:
+        content = json.loads(Path(args.tuned).read_text(encoding="utf-8"))
+        methods = {method: {name: found[name] for name in (*_WEIGHTS, "boost") if name in found}
+                   for method, found in content["methods"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"--tuned {args.tuned}: not a file that `voxkit tune` wrote ({error!r})") from error
+    for option in ("lm", "phrases"):
+        if bool(content.get(option)) != bool(getattr(args, option)):
+            want = f"give --{option}" if content.get(option) else f"leave --{option} away"
+            raise ValueError(f"--tuned {args.tuned}: its weights are for searches {'with' if content.get(option) else 'without'} --{option}"
+                             f" ({content.get(option)}); {want}, or tune anew")
+    return methods
 
 
 def read_phrases(path: str, boost: float) -> dict[str, float]:

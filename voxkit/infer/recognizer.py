@@ -72,6 +72,15 @@ class SearchOptions:
         return combine(self.lm, self.lm_weight, context=self.context, bonus=self.length_bonus)
 
 
+@dataclass
+class Encoded:
+    """What a model makes of a batch before any search: states [B, T', D], lengths [B] of them, seconds [B] of audio."""
+
+    states: Tensor
+    lengths: Tensor
+    seconds: Tensor
+
+
 class Recognizer:
     """A model with a CTC head and maybe an attention decoder, or a parallel one, its tokenizer, and the searches over their scores.
 
@@ -125,28 +134,42 @@ class Recognizer:
             ValueError: an unknown method, or one that needs the decoder this model was trained without.
         """
         options = options or SearchOptions()
-        if hasattr(self.model, "predict"):
-            batch = batch.to(self.device)
-            states, lengths = self.model.encode(batch)
-            return recognize_parallel(self, states, lengths, self._seconds(batch, lengths), options)
-        if options.method not in METHODS:
-            raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
-        if options.method in NEEDS_DECODER and self.model.decoder is None:
-            raise ValueError(f"method {options.method} needs an attention decoder, and this model was trained with CTC alone; "
-                             "use greedy or prefix_beam")
+        self._check(options)
+        return self.search(self.encode(batch), options)
+
+    @torch.inference_mode()
+    def encode(self, batch: Batch) -> Encoded:
+        """The part of `recognize` that is the same for all searches."""
         batch = batch.to(self.device)
         states, lengths = self.model.encode(batch)
+        return Encoded(states, lengths, self._seconds(batch, lengths))
+
+    @torch.inference_mode()
+    def search(self, encoded: Encoded, options: SearchOptions) -> list[Hypothesis]:
+        """The rest of it."""
+        self._check(options)
+        states, lengths = encoded.states, encoded.lengths
+        if hasattr(self.model, "predict"):
+            return recognize_parallel(self, states, lengths, encoded.seconds, options)
         log_probs = self.model.ctc_log_probs(states)
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
         if METHODS[options.method] is _k2_graph:  # words → their tokens
             for h in found:
                 h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
-        seconds = self._seconds(batch, lengths)
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
-        out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
+        out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, encoded.seconds)]
         if options.words:
             self.add_words(out, log_probs, lengths, options)
         return out
+
+    def _check(self, options: SearchOptions) -> None:
+        if hasattr(self.model, "predict"):  # recognize_parallel has methods of its own
+            return
+        if options.method not in METHODS:
+            raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
+        if options.method in NEEDS_DECODER and self.model.decoder is None:
+            raise ValueError(f"method {options.method} needs an attention decoder, and this model was trained with CTC alone; "
+                             "use greedy or prefix_beam")
 
     def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
         """[B] of the batch; of features and states, as far as the encoder's frames tell."""

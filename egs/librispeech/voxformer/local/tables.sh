@@ -18,10 +18,7 @@ test_set=test-clean-2          # everything is measured here
 methods="greedy prefix_beam attention joint rescoring"
 beam=10                        # hypotheses kept
 order=4                        # of the n-gram
-lm_weights="0.2 0.3 0.5"       # tried on dev, for each method
-bonuses="0 0.5"                # per token, tried on dev with each weight
-ctc_weights="0.3 0.6 0.8"      # of joint and rescoring, tried on dev with the first lm weight and bonus
-tune=150                       # utterances of dev that weights, boosts and temperatures are fitted on
+tune=0.25                      # share of dev that weights, boosts and temperatures are fitted on
 lm_text=                       # more text for the language models, besides the training text
 limit=0                        # only the first utterances of each set (for a try)
 timed=150                      # utterances with Whisper's word times, of dev and of test
@@ -36,49 +33,22 @@ parse_options "$@"
 mkdir -p "$out"
 lm=$out/$order-gram.arpa
 common="--data-dir $data --beam $beam --device $device"
-wer() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["result"]["WER"])' "$1"; }
 
 if stage 1 "Language model: $order-gram over the tokens, from the training text"; then
   run voxkit lm train --text "$data/cuts_$train_set.jsonl.gz" $lm_text --tokenizer "$tokens" --order "$order" --out "$lm"
 fi
 
-if stage 2 "Weights of the language model, chosen on $dev_set"; then
-  : > "$out/weights.txt"
-  for method in $methods; do
-    [ "$method" = greedy ] && continue
-    share=0.3  # of CTC; first this, then the language model's weight beside it
-    best=
-    if [ "$method" = joint ] || [ "$method" = rescoring ]; then
-      for ctc in $ctc_weights; do
-        run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --lm "$lm" --lm-weight "${lm_weights%% *}" \
-          --length-bonus "${bonuses%% *}" --ctc-weight "$ctc" $common --limit "$tune" --out "$out/dev/ctc$ctc" $decode_options > /dev/null
-        found="$(wer "$out/dev/ctc$ctc/${dev_set}_${method}_lm${lm_weights%% *}.json") $ctc"
-        if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
-      done
-      share=${best#* }
-    fi
-    best=
-    for weight in $lm_weights; do
-      for bonus in $bonuses; do
-        run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --lm "$lm" --lm-weight "$weight" --length-bonus "$bonus" \
-          --ctc-weight "$share" $common --limit "$tune" --out "$out/dev/$weight-$bonus" $decode_options > /dev/null
-        found="$(wer "$out/dev/$weight-$bonus/${dev_set}_${method}_lm$weight.json") $weight $bonus $share"
-        if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
-      done
-    done
-    echo "$method $best" | tee -a "$out/weights.txt"
-  done
+if stage 2 "Weights, chosen on $dev_set for each method, without and with the language model"; then
+  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods joint rescoring $common --out "$out/tuned.json" $decode_options
+  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods ${methods#greedy } --lm "$lm" $common --out "$out/tuned-lm.json" $decode_options
 fi
 
 if stage 3 "Every search, without and with the language model, confidences calibrated on $dev_set"; then
-  run voxkit decode "$run_dir" --sets "$test_set" --methods $methods --words --calibrate "$dev_set" --calibrate-limit "$tune" \
-    --latency 8 --limit "$limit" $common --out "$out/plain" \
-    $decode_options | tee "$out/plain.txt"
-  : > "$out/lm.txt"
-  while read -r method _ weight bonus share; do
-    run voxkit decode "$run_dir" --sets "$test_set" --methods "$method" --lm "$lm" --lm-weight "$weight" --length-bonus "$bonus" --words \
-      --ctc-weight "$share" --calibrate "$dev_set" --calibrate-limit "$tune" --latency 8 --limit "$limit" $common --out "$out/lm" $decode_options < /dev/null | tee -a "$out/lm.txt"
-  done < "$out/weights.txt"
+  calibrate="--words --calibrate $dev_set:$tune --latency 8"
+  run voxkit decode "$run_dir" --sets "$test_set" --methods $methods --tuned "$out/tuned.json" $calibrate --limit "$limit" $common \
+    --out "$out/plain" $decode_options | tee "$out/plain.txt"
+  run voxkit decode "$run_dir" --sets "$test_set" --methods ${methods#greedy } --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
+    --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
   for scored in "$out"/lm/"${test_set}"_*.tsv; do
     case $scored in *_reference.tsv) continue ;; esac
     echo "$(basename "$scored") against greedy:"
@@ -104,17 +74,12 @@ if stage 5 "Biasing: 50 rare words on a list of 100; the boost chosen on $dev_se
   for part in "$dev_set" "$test_set"; do
     run voxkit lm rare-words --text "$data/cuts_$train_set.jsonl.gz" --test "$data/cuts_$part.jsonl.gz" --out "$out/rare-$part.txt"
   done
+  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods prefix_beam joint --phrases "$out/rare-$dev_set.txt" --boosts $boosts $common \
+    --out "$out/tuned-phrases.json" $decode_options
+  run voxkit decode "$run_dir" --sets "$test_set" --methods prefix_beam joint --phrases "$out/rare-$test_set.txt" \
+    --tuned "$out/tuned-phrases.json" $common --limit "$limit" --out "$out/bias" $decode_options
   for method in prefix_beam joint; do
-    best=
-    for boost in $boosts; do
-      run voxkit decode "$run_dir" --sets "$dev_set" --methods "$method" --phrases "$out/rare-$dev_set.txt" --boost "$boost" $common --limit "$tune" \
-        --out "$out/bias-dev/$boost" $decode_options > /dev/null
-      found="$(wer "$out/bias-dev/$boost/${dev_set}_${method}_phrases100.json") $boost"
-      if [ -z "$best" ] || [ "$(printf '%s\n%s\n' "$best" "$found" | sort -n | head -n 1)" = "$found" ]; then best=$found; fi
-    done
-    echo "$method: boost ${best#* } (WER on dev ${best% *})"
-    run voxkit decode "$run_dir" --sets "$test_set" --methods "$method" --phrases "$out/rare-$test_set.txt" --boost "${best#* }" $common --limit "$limit" \
-      --out "$out/bias" $decode_options
+    echo "$method:"
     run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$out/bias/${test_set}_${method}_phrases100.tsv" \
       --against "$out/plain/${test_set}_$method.tsv" --phrases "$out/rare-$test_set.txt"
   done | tee "$out/biasing.txt"

@@ -1,0 +1,66 @@
+"""`voxkit tune`: the grid is searched by coordinates, what is chosen is what decoding then takes."""
+
+import json
+
+import pytest
+
+from voxkit.cli.main import main
+from voxkit.infer.tuning import coordinate_search
+
+
+def test_coordinates_find_the_minimum_and_measure_nothing_twice():
+    asked = []
+
+    def measure(setting):
+        asked.append(tuple(setting.values()))
+        return (setting["x"] - 2) ** 2 + (setting["y"] - 3) ** 2 + 0.1 * setting["x"] * setting["y"]
+
+    tried = coordinate_search(measure, {"x": [0, 1, 2, 3], "y": [0, 1, 2, 3]})
+    assert dict(min(tried, key=tried.get)) == {"x": 2, "y": 3}
+    assert len(asked) == len(set(asked)) == len(tried) < 16
+
+
+def tune(*more):
+    return main(["tune", "exp/tiny", "--set", "test", "--device", "cpu", "--beam", "2", *more])
+
+
+def test_decode_takes_what_tune_chose(here, capsys):
+    out = here / "tuned.json"
+    fused = ["--lm", "lm.arpa", "--phrases", "phrases.txt"]
+    assert tune("--methods", "prefix_beam", "joint", *fused, "--ctc-weights", "0.2", "0.8", "--lm-weights", "0.1", "0.9",
+                "--length-bonuses", "0.25", "--boosts", "2.5", "--out", str(out)) == 0
+    printed = capsys.readouterr().out
+    chosen = json.loads(out.read_text())["methods"]
+    assert set(chosen["joint"]) == {"ctc_weight", "lm_weight", "length_bonus", "boost", "WER", "tried"} and "ctc_weight" not in chosen["prefix_beam"]
+    lines = [line for line in printed.splitlines() if line.startswith("method joint,")]
+    assert len(lines) == chosen["joint"]["tried"] >= 3
+    assert chosen["joint"]["WER"] == pytest.approx(min(float(line.rsplit(" ", 1)[1]) for line in lines), abs=0.006)
+
+    decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--tuned", str(out)]
+    where = here / "decoded"
+    assert main([*decode, "--methods", "greedy", "joint", *fused, "--out", str(where)]) == 0
+    weight = chosen["joint"]["lm_weight"]
+    record = json.loads((where / f"test_joint_lm{weight:g}_phrases2.json").read_text())
+    assert {key: record[key] for key in ("ctc_weight", "lm_weight", "length_bonus")} == {
+        key: chosen["joint"][key] for key in ("ctc_weight", "lm_weight", "length_bonus")}
+    assert record["phrases"] == {"ward": 2.5, "heal me": 4.0}
+    assert float(record["result"]["WER"]) == pytest.approx(chosen["joint"]["WER"], abs=0.006)
+    assert main(["decode", "--again", str(where / f"test_joint_lm{weight:g}_phrases2.json"), "--device", "cpu", "--out", str(here / "again")]) == 0
+
+    assert main([*decode, "--methods", "joint", *fused, "--lm-weight", "0.33", "--out", str(where)]) == 0
+    assert json.loads((where / "test_joint_lm0.33_phrases2.json").read_text())["lm_weight"] == 0.33
+
+
+def test_errors_name_what_and_what_next(here, capsys):
+    def says(*argv):
+        assert main(list(argv)) == 2
+        return capsys.readouterr().err
+
+    assert "--methods prefix_beam: there is nothing to choose without --lm or --phrases" in says(
+        "tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu")
+    assert "set empty is empty" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "--device", "cpu")
+    (here / "lm-tuned.json").write_text(json.dumps({"lm": "lm.arpa", "phrases": None, "methods": {"joint": {"lm_weight": 0.1}}}))
+    decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "joint", "--device", "cpu"]
+    assert "give --lm" in says(*decode, "--tuned", "lm-tuned.json")
+    assert "leave --phrases away" in says(*decode, "--tuned", "lm-tuned.json", "--phrases", "phrases.txt", "--lm", "lm.arpa")
+    assert "not a file that `voxkit tune` wrote" in says(*decode, "--tuned", "phrases.txt")
