@@ -69,7 +69,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
     from voxkit.infer.checkpoint import load_checkpoint
-    from voxkit.infer.decoding import decode_cuts, model_size
+    from voxkit.infer.decoding import decode_by_searches, model_size
     from voxkit.infer.recognizer import Recognizer
     from voxkit.training import read_sets
 
@@ -94,25 +94,25 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
         cuts = read_sets(data_dir, [name])
         if args.limit and len(cuts):
             cuts = cuts.subset(first=min(args.limit, len(cuts)))
-        for method in methods:
-            label = search.label(method)
-            known = fitted.get("methods", {}).get(label)
-            options = search.of(method, temperature=known["temperature"] if known else 1.0, timing=timing_of(fitted))
-            found = decode_cuts(recognizer, cuts, options, config.data, name)
-            for id, reason in found.failures.items():
-                print(f"{id}: not decoded: {reason}")
+        temperatures = {method: fitted.get("methods", {}).get(search.label(method), {}).get("temperature") for method in methods}
+        searches = [search.of(method, temperature=temperatures[method] or 1.0, timing=timing_of(fitted)) for method in methods]
+        decoded = decode_by_searches(recognizer, cuts, searches, config.data, name)
+        for id, reason in decoded[0].failures.items():
+            print(f"{id}: not decoded: {reason}")
+        for method, options, found in zip(methods, searches, decoded):
+            label, calibrated = search.label(method), temperatures[method] is not None
             row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
-                row |= _word_scores(found, cuts, rule, known is not None)
+                row |= _word_scores(found, cuts, rule, calibrated)
             row |= _latency(args.latency, recognizer, cuts, options)
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
             stem = f"{_name(name)}_{label}"
             _write(out, _name(name), stem, found, args.formats)
             decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases_of(method), row, data_dir,
-                                known is not None)
+                                calibrated)
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
     return rows
@@ -183,7 +183,7 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     from voxkit.eval.table import format_table
     from voxkit.infer.alignment import align_cuts
     from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, true_words, write_calibration
-    from voxkit.infer.decoding import decode_cuts
+    from voxkit.infer.decoding import decode_by_searches
 
     content = read_calibration(out)
     true = {c.id: words for c in cuts if (words := true_words(c))}
@@ -198,8 +198,8 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
                             for what, key in ways if t[f"error_{key}"] is not None],
                            title=f"word times fitted on {args.calibrate} ({t['words']} words)") + "\n")
     rows = []
-    for method in methods:
-        decoded = decode_cuts(recognizer, cuts, search.of(method, temperature=1.0), data, args.calibrate)
+    everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, args.calibrate)
+    for method, decoded in zip(methods, everything):
         label = search.label(method)
         fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate}
         content.setdefault("methods", {})[label] = fitted

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,30 +41,48 @@ class Decoded:
         return self.elapsed / max(self.seconds, 1e-9)
 
 
-def decode_cuts(recognizer: Recognizer, cuts: Any, options: SearchOptions, data: Any, name: str = "set") -> Decoded:
-    """Decode every cut, in batches.
+def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[SearchOptions], data: Any, name: str = "set") -> list[Decoded]:
+    """Decode every cut, in batches, by several searches, each over what the encoder gives once.
+
+    Reading and encoding count in every search's time, and in its memory.
 
     Args:
         cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
         name: of the set, for messages.
+
+    Returns:
+        One for each search, in their order.
 
     Raises:
         ValueError: there are no cuts, or none of the audio can be read.
     """
     if not len(cuts):
         raise ValueError(f"set {name} is empty: there is nothing to decode; prepare it anew or name another")
-    out = Decoded()
-    reset_memory(recognizer.device)
-    began = time.perf_counter()
+    out = [Decoded() for _ in searches]
     loader = build_eval_loader(cuts, recognizer.tokenizer, data)
-    for batch in loader:
-        for id, text, hypothesis in zip(batch.ids, batch.texts or [""] * len(batch.ids), recognizer.recognize(batch, options)):
-            out.references[id], out.hypotheses[id] = text, hypothesis
-            out.seconds += hypothesis.audio_duration
-    out.elapsed, out.memory, out.failures = time.perf_counter() - began, peak_memory(recognizer.device), dict(loader.failures)
-    if not out.references:
-        some = "; ".join(f"{id}: {reason}" for id, reason in list(out.failures.items())[:3])
-        raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read ({some})")
+    batches = iter(loader)
+    while True:
+        reset_memory(recognizer.device)
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            break
+        encoded = recognizer.encode(batch)
+        shared, memory = time.perf_counter() - began, peak_memory(recognizer.device)
+        for found, options in zip(out, searches):
+            reset_memory(recognizer.device)
+            began = time.perf_counter()
+            hypotheses = recognizer.search(encoded, options)
+            found.elapsed += shared + time.perf_counter() - began
+            found.memory = max(found.memory, memory, peak_memory(recognizer.device))
+            for id, text, hypothesis in zip(batch.ids, batch.texts or [""] * len(batch.ids), hypotheses):
+                found.references[id], found.hypotheses[id] = text, hypothesis
+                found.seconds += hypothesis.audio_duration
+    for found in out:
+        found.failures = dict(loader.failures)
+        if not found.references:
+            some = "; ".join(f"{id}: {reason}" for id, reason in list(found.failures.items())[:3])
+            raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read ({some})")
     return out
 
 
