@@ -31,7 +31,8 @@ def test_decode_takes_what_tune_chose(here, capsys):
                 "--length-bonuses", "0.25", "--boosts", "2.5", "--out", str(out)) == 0
     printed = capsys.readouterr().out
     chosen = json.loads(out.read_text())["methods"]
-    assert set(chosen["joint"]) == {"ctc_weight", "lm_weight", "length_bonus", "boost", "WER", "tried"} and "ctc_weight" not in chosen["prefix_beam"]
+    assert set(chosen["joint"]) == {"ctc_weight", "lm_weight", "length_bonus", "boost", "WER", "tried"}
+    assert "ctc_weight" not in chosen["prefix_beam"]
     lines = [line for line in printed.splitlines() if line.startswith("method joint,")]
     assert len(lines) == chosen["joint"]["tried"] >= 3
     assert chosen["joint"]["WER"] == pytest.approx(min(float(line.rsplit(" ", 1)[1]) for line in lines), abs=0.006)
@@ -45,7 +46,8 @@ def test_decode_takes_what_tune_chose(here, capsys):
         key: chosen["joint"][key] for key in ("ctc_weight", "lm_weight", "length_bonus")}
     assert record["phrases"] == {"ward": 2.5, "heal me": 4.0}
     assert float(record["result"]["WER"]) == pytest.approx(chosen["joint"]["WER"], abs=0.006)
-    assert main(["decode", "--again", str(where / f"test_joint_lm{weight:g}_phrases2.json"), "--device", "cpu", "--out", str(here / "again")]) == 0
+    again = ["decode", "--again", str(where / f"test_joint_lm{weight:g}_phrases2.json"), "--device", "cpu", "--out", str(here / "again")]
+    assert main(again) == 0
 
     assert main([*decode, "--methods", "joint", *fused, "--lm-weight", "0.33", "--out", str(where)]) == 0
     assert json.loads((where / "test_joint_lm0.33_phrases2.json").read_text())["lm_weight"] == 0.33
