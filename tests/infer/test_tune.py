@@ -49,6 +49,10 @@ def test_decode_takes_what_tune_chose(here, capsys):
     again = ["decode", "--again", str(where / f"test_joint_lm{weight:g}_phrases2.json"), "--device", "cpu", "--out", str(here / "again")]
     assert main(again) == 0
 
+    assert tune("--methods", "joint", "--ctc-weights", "0.9") == 0
+    assert main([*decode[:-1], "--methods", "joint", "--out", str(where)]) == 0
+    assert json.loads((where / "test_joint.json").read_text())["ctc_weight"] == 0.9
+
     assert main([*decode, "--methods", "joint", *fused, "--lm-weight", "0.33", "--out", str(where)]) == 0
     assert json.loads((where / "test_joint_lm0.33_phrases2.json").read_text())["lm_weight"] == 0.33
 

@@ -29,7 +29,9 @@ def add_parser(subparsers: Any) -> None:
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam; "
                              "with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
     add_search_arguments(parser)
-    parser.add_argument("--tuned", metavar="FILE", help="weights of every method as `voxkit tune` found them; those given here go before")
+    parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
+                        help="weights of every method as `voxkit tune` found them, by default those kept in the run; options given here "
+                             "go before")
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
@@ -80,6 +82,8 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
+    if args.tuned == "":
+        args.tuned = str(loaded.path.parent.parent / "decode" / "tuned.json")
     search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
     methods = args.methods or [config.decode.method]
     data_dir = args.data_dir or config.data.data_dir

@@ -79,7 +79,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
 
         graph = load_graph(args.graph, recognizer.device)
     search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases)
-    for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) else ():
+    for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) is not None else ():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
         if "boost" in tuned and args.boost is None:
             search.phrases_by_method[method] = read_phrases(args.phrases, tuned["boost"])
