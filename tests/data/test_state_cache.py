@@ -232,7 +232,7 @@ def test_errors_name_what_and_what_next(cuts, where, tmp_path, monkeypatch):
         build_state_cache(cuts, Encoder(gain=float("nan")), where, "f")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(state_cache.shutil, "disk_usage", lambda _: usage(1, 1, 100))
-    with pytest.raises(ValueError, match="needs about .* GB and .* free; put it on another disk"):
+    with pytest.raises(ValueError, match="needs about .* GB and .* free; `voxkit cache .*` shows what can go; or put it on another disk"):
         build_state_cache(cuts, Encoder(), where, "f")
     monkeypatch.undo()
     cache = build_state_cache(cuts, Encoder(), where, "f")
