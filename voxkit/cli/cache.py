@@ -18,8 +18,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     p.add_argument("--prune", action="store_true", help="delete what is of no use, and say what that freed")
     p.add_argument("--dry-run", action="store_true", help="with --prune: only say it")
     p.add_argument("--cuts", nargs="+", metavar="JSONL",
-                   help="with --prune: cuts as they are today (data/cuts_train.jsonl.gz ...); states of audio that has changed go, cuts that "
-                        "are not named keep theirs")
+                   help="with --prune: cuts as they are today (data/cuts_train.jsonl.gz ...); states of audio that has changed go, cuts "
+                        "that are not named keep theirs")
     p.add_argument("--fingerprint", nargs="+", metavar="F", help="with --prune: these go too, as the table names them, or how they begin")
     p.add_argument("--keep-config", nargs="+", metavar="YAML",
                    help="with --prune: only what the encoders of these configurations read stays; a run's config.yaml says all that its "
