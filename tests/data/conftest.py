@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 
+from tests.data.frozen import write
 from tests.data.utterances import NUM
 
 
@@ -31,3 +34,20 @@ def sounds(tmp_path_factory):
         for n in lengths:
             soundfile.write(root / folder / f"{n}.wav", draw.normal(scale=0.1, size=n) * np.exp(-np.arange(n) / 500), 16000)
     return root, CutSet.from_cuts(cuts)
+
+
+@pytest.fixture
+def cuts(tmp_path):
+    """Five utterances and their copies at another speed."""
+    from lhotse import CutSet, Recording
+
+    (tmp_path / "audio").mkdir()
+    files = [write(tmp_path / "audio", f"u{i}", 3200 + 800 * i, i) for i in range(5)]
+    plain = [Recording.from_file(path).to_cut() for path in files]
+    return CutSet.from_cuts([*plain, *(cut.perturb_speed(1.1) for cut in plain)])
+
+
+@pytest.fixture
+def where(tmp_path) -> Path:
+    """For a cache of states."""
+    return tmp_path / "cache"
