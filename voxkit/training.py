@@ -84,11 +84,9 @@ class Training:
             raise ValueError("data.train: empty; name the prepared sets to train on, e.g. data.train=[train-clean-5]")
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
         self.tokenizer = Tokenizer.load(config.tokenizer)
-        self.model = recipe.build_model(self.tokenizer.vocab_size)
+        self.model = build_model(recipe, self.tokenizer)
         if hasattr(self.model, "nbest"):
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
-        if config.init:
-            initialise(self.model, config.init, self.tokenizer, config.init_parts)
         train_cuts = read_sets(config.data.data_dir, config.data.train)
         dev_cuts = read_sets(config.data.data_dir, config.data.dev) if config.data.dev else None
         if dev_cuts is not None and config.decode.validation_limit:
@@ -167,7 +165,7 @@ class Training:
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         encoder.to(self.world.device).eval()
         return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device, rank=self.world.rank,
-                                 world_size=self.world.size, barrier=lambda: barrier(self.world))
+                                 world_size=self.world.size, barrier=lambda: barrier(self.world), encoder=encoder.config.name)
 
 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:
@@ -184,6 +182,14 @@ def with_speeds(cuts: Any, factors: list[float]) -> Any:
 
 
 WITHOUT_VOCABULARY = {"front_end", "encoder"}
+
+
+def build_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
+    """The model that the training of a recipe begins with."""
+    model = recipe.build_model(tokenizer.vocab_size)
+    if recipe.config.init:
+        initialise(model, recipe.config.init, tokenizer, recipe.config.init_parts)
+    return model
 
 
 def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequence[str] = ()) -> None:

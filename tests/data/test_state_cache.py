@@ -5,57 +5,18 @@ from __future__ import annotations
 import logging
 import pickle
 from collections import namedtuple
-from pathlib import Path
 from threading import Barrier, Thread
 
-import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("lhotse")
-soundfile = pytest.importorskip("soundfile")
 
-from lhotse import CutSet, Recording  # noqa: E402
+from lhotse import Recording  # noqa: E402
 
+from tests.data.frozen import WIDTH, Encoder, write  # noqa: E402
 from voxkit.data import state_cache  # noqa: E402
 from voxkit.data.state_cache import StateCache, StateCollator, build_state_cache, collate_states  # noqa: E402
-
-WIDTH = 6
-
-
-class Encoder:
-    """Three states of every 160 samples; counts what it was asked to encode."""
-
-    def __init__(self, gain: float = 1.0):
-        self.gain, self.calls, self.utterances = gain, 0, 0
-
-    def __call__(self, audio, lengths):
-        assert audio.dtype == torch.float32 and torch.is_inference_mode_enabled()
-        self.calls += 1
-        self.utterances += len(lengths)
-        frames = lengths // 160
-        chunks = audio[:, : int(frames.max()) * 160].unflatten(1, (-1, 160))
-        x = self.gain * chunks[..., :WIDTH]
-        return torch.stack([x, 2 * x, 3 * x], dim=1), frames
-
-
-def write(folder: Path, name: str, samples: int, seed: int, rate: int = 16000) -> Path:
-    path = folder / f"{name}.wav"
-    soundfile.write(path, 0.3 * np.random.default_rng(seed).standard_normal(samples).clip(-3, 3), rate, subtype="FLOAT")
-    return path
-
-
-@pytest.fixture
-def cuts(tmp_path) -> CutSet:
-    (tmp_path / "audio").mkdir()
-    files = [write(tmp_path / "audio", f"u{i}", 3200 + 800 * i, i) for i in range(5)]
-    plain = [Recording.from_file(path).to_cut() for path in files]
-    return CutSet.from_cuts([*plain, *(cut.perturb_speed(1.1) for cut in plain)])
-
-
-@pytest.fixture
-def where(tmp_path) -> Path:
-    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("dtype, exact", [("float32", 1e-7), ("float16", 1e-3), ("bfloat16", 8e-3)])
@@ -232,7 +193,7 @@ def test_errors_name_what_and_what_next(cuts, where, tmp_path, monkeypatch):
         build_state_cache(cuts, Encoder(gain=float("nan")), where, "f")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(state_cache.shutil, "disk_usage", lambda _: usage(1, 1, 100))
-    with pytest.raises(ValueError, match="needs about .* GB and .* free; put it on another disk"):
+    with pytest.raises(ValueError, match="needs about .* GB and .* free; `voxkit cache .*` shows what can go; or put it on another disk"):
         build_state_cache(cuts, Encoder(), where, "f")
     monkeypatch.undo()
     cache = build_state_cache(cuts, Encoder(), where, "f")

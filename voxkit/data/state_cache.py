@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, locked, read_index, remove_unfinished
+from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, index_files, locked, read_index, unfinished
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class StateCache:
         wanted = fingerprint if fingerprint is None or isinstance(fingerprint, str) else tuple(fingerprint)
         self._maps: dict[str, np.ndarray] = {}
         self._columns: dict[tuple[str, ...], slice | list[int] | None] = {}
-        for index in sorted(self.directory.glob("shard-*.json")):
+        for index in index_files(self.directory):
             for cut_id, entry in read_index(index).items():
                 if self._pick(entry.states, wanted) is not None:
                     self.entries[cut_id] = entry
@@ -58,7 +58,7 @@ class StateCache:
         """
         cache = cls(directory, fingerprint)
         if not cache.entries:
-            there = any(Path(directory).glob("shard-*.json"))
+            there = index_files(Path(directory))
             raise ValueError(f"{directory}: " + ("the cached states were made by another encoder, other layers or another "
                              "precision; build the cache anew" if there else "no state cache; build it first (cache: true does)"))
         return cache
@@ -152,7 +152,7 @@ class StateCollator:
 def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.PathLike, fingerprint: str | Sequence[str], *,
                       dtype: str = "float16", batch_duration: float = 40.0, shard_megabytes: float = 256.0,
                       device: torch.device | str = "cpu", progress: bool = True, rank: int = 0, world_size: int = 1,
-                      barrier: Callable[[], None] = lambda: None) -> StateCache:
+                      barrier: Callable[[], None] = lambda: None, encoder: str = "") -> StateCache:
     """Encode the cuts that the directory does not hold yet.
 
     Args:
@@ -166,6 +166,7 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
         device: where audio is put before `encode`.
         progress: log what is done every few shards.
         rank, world_size: this process among those that share the work, all with the same cuts; `barrier` waits for all of them.
+        encoder: its name, for people who look at what is there (`voxkit cache`).
 
     Returns:
         The opened cache. Cuts that cannot be read or encoded are named in the log and missing from it.
@@ -183,9 +184,10 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
     directory = Path(directory)
     with locked(directory) if rank == 0 else contextlib.nullcontext():  # another run waits, then finds the work done
         if rank == 0:
-            remove_unfinished(directory)
+            for path in unfinished(directory):
+                path.unlink()
         barrier()
-        writer = ShardWriter(directory, shard_megabytes, dtype, rank)
+        writer = ShardWriter(directory, shard_megabytes, dtype, rank, encoder)
         failed = _build(cuts[rank::world_size], encode, writer, fingerprint, batch_duration, device, progress)
         barrier()
     built = StateCache(directory, fingerprint)
@@ -310,8 +312,8 @@ def _check_disk(directory: Path, num_bytes: float, seconds: float) -> None:
     logger.info("state cache: %.2f GB for %.2f h of audio, %.1f GB free", num_bytes / 1e9, seconds / 3600, free / 1e9)
     if num_bytes * 1.02 > free:
         raise ValueError(f"the state cache needs about {num_bytes / 1e9:.1f} GB and {directory} has {free / 1e9:.1f} GB free; "
-                         "put it on another disk, cache fewer states (encoder states: [...]) or fewer speed-perturbed copies, "
-                         "or set cache: false")
+                         f"`voxkit cache {directory}` shows what can go; or put it on another disk, cache fewer states (encoder "
+                         "states: [...]) or fewer speed-perturbed copies, or set cache: false")
 
 
 def _state_keys(fingerprint: str | Sequence[str], num_states: int) -> tuple[str, ...]:

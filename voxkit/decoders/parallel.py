@@ -7,13 +7,12 @@ first pass guesses, and the more it got wrong, the more true tokens are shown to
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from voxkit.decoders.transformer import DecoderLayer, TransformerDecoderConfig
+from voxkit.decoders.transformer import TokenDecoder, TransformerDecoderConfig
 from voxkit.masks import lengths_to_mask
 from voxkit.nn.positions import sinusoids
 
@@ -37,7 +36,7 @@ class GlancingConfig:
         return self.start + (self.end - self.start) * done
 
 
-class ParallelDecoder(nn.Module):
+class ParallelDecoder(TokenDecoder):
     """CIF vectors and encoder states → logits of every token.
 
     Args:
@@ -47,17 +46,7 @@ class ParallelDecoder(nn.Module):
     """
 
     def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int) -> None:
-        super().__init__()
-        self.dim, self.vocab_size = config.dim, vocab_size
-        self.input = nn.Linear(memory_dim, config.dim)
-        self.embedding = nn.Embedding(vocab_size, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config, memory_dim) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim)
-        self.output = nn.Linear(config.dim, vocab_size)
-        nn.init.normal_(self.embedding.weight, std=config.dim**-0.5)
-        if config.tie:
-            self.output.weight = self.embedding.weight
+        super().__init__(config, vocab_size, memory_dim, input=nn.Linear(memory_dim, config.dim))
 
     def forward(self, vectors: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor, tokens: Tensor | None = None,
                 shown: Tensor | None = None) -> Tensor:
@@ -77,19 +66,15 @@ class ParallelDecoder(nn.Module):
         return torch.stack(self._forward(vectors, token_lengths, memory, memory_lengths, None, None, True)[1])
 
     def _forward(self, vectors: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor, tokens: Tensor | None,
-                 shown: Tensor | None, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
+                 shown: Tensor | None, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
         x = self.input(vectors)
         if tokens is not None and shown is not None:
-            x = torch.where(shown[..., None], (self.embedding(tokens) * math.sqrt(self.dim)).to(x.dtype), x)
+            x = torch.where(shown[..., None], self.embed(tokens).to(x.dtype), x)
         x = self.dropout(x + sinusoids(x.shape[1], self.dim, x.device).to(x.dtype))
         # An utterance without tokens looks at its first (empty) vector: no row of a softmax is without a place to look.
         own = lengths_to_mask(token_lengths.clamp(min=1), x.shape[1])[:, None, None, :]
         cross = lengths_to_mask(memory_lengths.clamp(min=1), memory.shape[1])[:, None, None, :]
-        weights = []
-        for layer in self.layers:
-            x, _, w = layer(x, None, own, layer.cross_attention.keys_values(memory), cross, need_weights)
-            weights.append(w)
-        return self.output(self.norm(x)), weights
+        return self.run_layers(x, own, memory, cross, need_weights)
 
 
 @torch.no_grad()

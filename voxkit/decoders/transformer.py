@@ -103,7 +103,45 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x))), (keys, values), weights
 
 
-class TransformerDecoder(nn.Module):
+class TokenDecoder(nn.Module):
+    """Token embedding, layers, output: what every decoder over tokens is made of.
+
+    Args:
+        config: sizes; `tie` lets the output share the embedding.
+        vocab_size: V.
+        memory_dim: width of the encoder states.
+        input: brings vectors to the decoder's width, in one that does not begin with tokens.
+    """
+
+    def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, input: nn.Module | None = None) -> None:
+        super().__init__()
+        self.dim, self.vocab_size = config.dim, vocab_size
+        if input is not None:
+            self.input = input
+        self.embedding = nn.Embedding(vocab_size, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config, memory_dim) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.output = nn.Linear(config.dim, vocab_size)
+        nn.init.normal_(self.embedding.weight, std=config.dim**-0.5)
+        if config.tie:
+            self.output.weight = self.embedding.weight
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """tokens [...] → [..., D]."""
+        return self.embedding(tokens) * math.sqrt(self.dim)
+
+    def run_layers(self, x: Tensor, self_mask: Tensor, memory: Tensor, cross_mask: Tensor,
+                   need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
+        """x [N, U, D] with memory [B, T, M], N a multiple of B → logits [N, U, V], cross-attention of each layer [N, H, U, T] or None."""
+        weights = []
+        for layer in self.layers:
+            x, _, w = layer(x, None, self_mask, layer.cross_attention.keys_values(memory), cross_mask, need_weights)
+            weights.append(w)
+        return self.output(self.norm(x)), weights
+
+
+class TransformerDecoder(TokenDecoder):
     """The decoder of the hybrid CTC/attention model.
 
     Args:
@@ -114,16 +152,8 @@ class TransformerDecoder(nn.Module):
     """
 
     def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, bos: int = 1, eos: int = 2) -> None:
-        super().__init__()
-        self.dim, self.bos, self.eos, self.vocab_size = config.dim, bos, eos, vocab_size
-        self.embedding = nn.Embedding(vocab_size, config.dim)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config, memory_dim) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.dim)
-        self.output = nn.Linear(config.dim, vocab_size)
-        nn.init.normal_(self.embedding.weight, std=config.dim**-0.5)
-        if config.tie:
-            self.output.weight = self.embedding.weight
+        super().__init__(config, vocab_size, memory_dim)
+        self.bos, self.eos = bos, eos
 
     def forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor) -> Tensor:
         """Teacher forcing: tokens [B, U] that begin with bos, memory [B, T, D] → logits [B, U, V] of the token after each."""
@@ -158,7 +188,7 @@ class TransformerDecoder(nn.Module):
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """The last token of each hypothesis [N] → log-probabilities of the next [N, V] (float32) and the state after it."""
         place = sinusoids(state.position + 1, self.dim, tokens.device)[-1:]
-        x = self.embedding(tokens[:, None]) * math.sqrt(self.dim) + place
+        x = self.embed(tokens[:, None]) + place
         past, watched = [], []
         mask = state.memory_mask if state.even else state.memory_mask[state.rows]
         for layer, own, cross in zip(self.layers, state.past, state.cross):
@@ -170,14 +200,9 @@ class TransformerDecoder(nn.Module):
         seen = torch.stack([w[:, :, 0].mean(1) for w in watched]).mean(0) if state.watch else None
         return log_probs, replace(state, past=past, attention=seen)
 
-    def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
+    def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
         """tokens [N, U] with memory [B, T, D], N a multiple of B."""
         length = tokens.shape[1]
-        x = self.dropout(self.embedding(tokens) * math.sqrt(self.dim) + sinusoids(length, self.dim, tokens.device))
-        self_mask = causal_mask(length, tokens.device)
+        x = self.dropout(self.embed(tokens) + sinusoids(length, self.dim, tokens.device))
         cross_mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
-        weights = []
-        for layer in self.layers:
-            x, _, w = layer(x, None, self_mask, layer.cross_attention.keys_values(memory), cross_mask, need_weights)
-            weights.append(w)
-        return self.output(self.norm(x)), weights
+        return self.run_layers(x, causal_mask(length, tokens.device), memory, cross_mask, need_weights)
