@@ -26,8 +26,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--methods", nargs="+", default=None,
-                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam; "
-                             "with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
+                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
+                             "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
     add_search_arguments(parser)
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
@@ -80,7 +80,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
     search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
-    methods = args.methods or [config.decode.method]
+    methods = search.usable(args.methods or [config.decode.method])
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
         known = read_sets(data_dir, [args.calibrate])
@@ -100,7 +100,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             found = decode_cuts(recognizer, cuts, options, config.data, name)
             for id, reason in found.failures.items():
                 print(f"{id}: not decoded: {reason}")
-            row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
+            row = {"set": _name(name), "method": label, "beam": "" if method in ("greedy", "ctc_greedy") else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     search = build_search(args, recognizer, loaded.recipe.config.decode)
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
     rows = []
-    for method in args.methods or [loaded.recipe.config.decode.method]:
+    for method in search.usable(args.methods or [loaded.recipe.config.decode.method]):
         clips = chain(made_clips(args.minutes, args.seconds), *(folder_clips(f, args.minutes, args.seconds) for f in args.folders))
         found = hallucinations(recognizer, clips, search.of(method))
         label = search.label(method)

@@ -1,4 +1,4 @@
-"""The options of searching that decode, transcribe and hallucinate share, and what they make of them."""
+"""The options of searching that decode, transcribe, hallucinate and serve share, and what they make of them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,31 @@ class Search:
     """Options as the recipe and the command line say, with what they name loaded.
 
     Attributes:
-        options: without a method; phrases: phrase → boost, as read.
+        options: without a method; phrases: phrase → boost, as read; recognizer: whose searches they are for.
     """
 
     options: Any
     phrases: dict[str, float]
+    recognizer: Any
+
+    def usable(self, methods: list[str]) -> list[str]:
+        """Those of the methods that take the language model and the phrases that were given; of others it is printed why they are left out.
+
+        Raises:
+            ValueError: a method that the model lacks, or none takes what was given.
+        """
+        for method in methods:
+            self.recognizer.check(method)
+        refused = {method: reason for method in methods if (reason := self.recognizer.refusal(self.of(method)))}
+        if len(refused) == len(set(methods)):
+            raise ValueError("\n".join(refused.values()))
+        for reason in refused.values():
+            print(f"left out: {reason}")
+        return [method for method in methods if method not in refused]
 
     def of(self, method: str, **changes: Any) -> Any:
-        """Options of one method: greedy search takes no language model, so that it can stand beside others in one table."""
-        lm = None if method == "greedy" or method.startswith("k2_") else self.options.lm
-        return replace(self.options, method=method, lm=lm, **changes)
+        """Options of one method."""
+        return replace(self.options, method=method, **changes)
 
     def label(self, method: str) -> str:
         """Name of the method with what is fused, for tables and files."""
@@ -65,7 +80,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
         from voxkit.search.k2_graphs import load_graph
 
         graph = load_graph(args.graph, recognizer.device)
-    return Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases)
+    return Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer)
 
 
 def read_phrases(path: str, boost: float) -> dict[str, float]:
