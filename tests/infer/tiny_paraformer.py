@@ -8,6 +8,7 @@ import soundfile
 import torch
 
 from voxkit import config as configuration
+from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import read_audio
 from voxkit.batch import Batch
 from voxkit.recipe import structure_recipe
@@ -39,19 +40,24 @@ def say(text: str, seed: int) -> tuple[np.ndarray, list[tuple[str, float, float]
 
 
 def make_run(root: Path) -> None:
-    """data/ with the sets test (what was said is written) and doubtful (in a third of the words it is not), and exp/tiny, below `root`."""
+    """Below `root`: exp/tiny, and data/ with the sets test (the text is what was said), doubtful (in a third of the utterances it is not)
+    and matrices (doubtful as features, without audio)."""
     (root / "data").mkdir()
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 2)) for _ in range(12)]
-    sets: dict[str, list] = {"test": [], "doubtful": []}
+    sets: dict[str, list] = {"test": [], "doubtful": [], "matrices": []}
+    fbank = Fbank(MODEL["front_end"]["fbank_bins"])
     for i, text in enumerate(texts):
         path = root / "data" / f"u{i}.wav"
         wave, words = say(text, i)
         soundfile.write(path, wave, 16000)
         items = [lhotse.supervision.AlignmentItem(w, s, e - s) for w, s, e in words]
-        for name, written in (("test", text), ("doubtful", text if i % 3 else " ".join(reversed(WORDS[:2])))):
+        doubtful = text if i % 3 else " ".join(reversed(WORDS[:2]))
+        for name, written in (("test", text), ("doubtful", doubtful), ("matrices", doubtful)):
             cut = lhotse.Recording.from_file(path, recording_id=f"u{i}").to_cut()
             cut.id = f"u{i}"
+            if name == "matrices":
+                cut = _as_features(cut, fbank(torch.from_numpy(wave)[None], torch.tensor([len(wave)]))[0][0].numpy(), root / "data")
             cut.supervisions = [lhotse.SupervisionSegment(f"u{i}", f"u{i}", 0, cut.duration, text=written, speaker=f"s{i % 2}",
                                                           alignment={"word": items})]
             sets[name].append(cut)
@@ -69,6 +75,14 @@ def make_run(root: Path) -> None:
                      save_extra=lambda d: [write(d) for write in extra])
 
 
+def _as_features(cut, values: np.ndarray, folder: Path):
+    np.save(folder / f"{cut.id}.npy", values)
+    features = lhotse.Features(type="fbank", num_frames=len(values), num_features=values.shape[1], frame_shift=0.01, sampling_rate=16000,
+                               start=0.0, duration=len(values) / 100, storage_type="numpy_files", storage_path=str(folder),
+                               storage_key=f"{cut.id}.npy", recording_id=cut.id, channels=0)
+    return lhotse.MonoCut(id=cut.id, start=0.0, duration=features.duration, channel=0, features=features)
+
+
 def _batch(root: Path, texts: list[str], tokenizer) -> Batch:
     waves = [read_audio(root / "data" / f"u{i}.wav")[0] for i in range(len(texts))]
     tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
@@ -77,7 +91,7 @@ def _batch(root: Path, texts: list[str], tokenizer) -> Batch:
                  texts=texts, tokens=pad(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
 
 
-def _learn(model, batch: Batch, steps: int = 150) -> None:
+def _learn(model, batch: Batch, steps: int = 90) -> None:
     optimiser = torch.optim.Adam(model.train().parameters(), 5e-3)
     for step in range(steps):
         model.set_step(step)
