@@ -66,8 +66,8 @@ def test_language_model_and_phrases_and_the_record_repeats_it(here, capsys):
     """Greedy search takes no language model: the table is without it."""
     out = here / "out"
     methods = ["prefix_beam", "attention", "joint", "rescoring"]
-    assert decode("--methods", "greedy", *methods, "--lm", "lm.arpa", "--phrases", "phrases.txt", "--formats", "ctm", "vtt", "--latency", "1",
-                  "--out", str(out)) == 0
+    assert decode("--methods", "greedy", *methods, "--lm", "lm.arpa", "--phrases", "phrases.txt", "--formats", "ctm", "vtt",
+                  "--latency", "1", "--out", str(out)) == 0
     printed = capsys.readouterr().out
     for column in ("WER", "95 %", "RTF", "end ms", "first ms", "MB peak", "MB model"):
         assert column in printed

@@ -49,7 +49,7 @@ def test_calibration_latency_formats_and_records(here, capsys):
     assert list(fitted["methods"]) == METHODS and fitted["timing"]["set"] == "doubtful"
     for method in METHODS:
         known, record = fitted["methods"][method], json.loads((out / f"test_{method}.json").read_text())
-        assert known["temperature"] < 1 and known["ece_after"] < known["ece_before"] and known["words"] == 24  # too sure where texts are wrong
+        assert known["temperature"] < 1 and known["ece_after"] < known["ece_before"] and known["words"] == 24  # it is too sure
         assert record["calibrated"] and record["temperature"] == known["temperature"]
         assert float(record["result"]["end ms"]) > 0 and float(record["result"]["ms off"]) < 100 and "ECE" in record["result"]
         assert (out / f"test_{method}.ctm").read_text().count("\n") == 24
@@ -87,8 +87,8 @@ def test_phrases_alone_leave_out_greedy_alone(here, capsys):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--methods", "greedy", "--phrases", "names.txt"], "takes no phrases (--phrases): it says all tokens at once, none knows of the others; "
-                                                        "use beam, ctc_greedy, prefix_beam, rescoring"),
+    (["--methods", "greedy", "--phrases", "names.txt"], "greedy takes no phrases (--phrases): it says all tokens at once, none knows of "
+                                                        "the others; use beam, ctc_greedy, prefix_beam, rescoring"),
     (["--phrases", "names.txt"], "method greedy takes no phrases (--phrases)"),
     (["--methods", "greedy", "ctc_greedy", "--lm", "lm.arpa"], "method ctc_greedy takes no language model (--lm)"),
     (["--methods", "beam", "joint"], "method 'joint' is none of greedy, beam"),
@@ -101,8 +101,8 @@ def test_where_nothing_is_left_it_is_an_error(here, capsys, options, message):
 
 def test_features_without_audio(here, capsys):
     """No latency and no fitted word times, and it says so; confidences are calibrated all the same."""
-    assert decode("--methods", "greedy", "prefix_beam", "--calibrate", "matrices", "--latency", "2", "--formats", "ctm", "--out", "features",
-                  "data.input=features", sets=("matrices",)) == 0  # an override behind the options
+    assert decode("--methods", "greedy", "prefix_beam", "--calibrate", "matrices", "--latency", "2", "--formats", "ctm",
+                  "--out", "features", "data.input=features", sets=("matrices",)) == 0  # an override behind the options
     printed = capsys.readouterr().out
     assert "word times are left as they are" in printed and "latency is not measured" in printed
     content = json.loads((here / "features/calibration.json").read_text())
@@ -112,8 +112,8 @@ def test_features_without_audio(here, capsys):
 
 
 def test_hallucinate_and_transcribe_refuse_alike(here, capsys):
-    assert main(["hallucinate", "exp/tiny", "--minutes", "0.01", "--seconds", "0.6", "--methods", "greedy", "beam", "--phrases", "names.txt",
-                 "--device", "cpu", "--out", "h"]) == 0
+    assert main(["hallucinate", "exp/tiny", "--minutes", "0.01", "--seconds", "0.6", "--methods", "greedy", "beam",
+                 "--phrases", "names.txt", "--device", "cpu", "--out", "h"]) == 0
     assert "left out: method greedy takes no phrases" in capsys.readouterr().out and len(list((here / "h").glob("*.jsonl"))) == 1
     assert main(["transcribe", "exp/tiny", "data/u0.wav", "--lm", "lm.arpa"]) == 2
     assert "method greedy takes no language model (--lm)" in capsys.readouterr().err
