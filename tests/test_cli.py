@@ -25,6 +25,24 @@ def command(monkeypatch):
     return install
 
 
+@pytest.mark.parametrize("argv, overrides", [
+    (["exp/main", "a.b=1", "--sets", "x"], ["a.b=1"]), (["exp/main", "--limit", "3", "a.b=1", "c=2"], ["a.b=1", "c=2"]),
+    (["exp/main", "a.b=1", "--limit", "3", "c=2"], ["a.b=1", "c=2"])])
+def test_overrides_may_stand_behind_options(monkeypatch, argv, overrides):
+    seen = {}
+    monkeypatch.setattr("voxkit.cli.decode.run", lambda args: seen.update(vars(args)))
+    assert cli.main(["decode", *argv]) == 0
+    assert seen["overrides"] == overrides and seen["checkpoint"] == "exp/main"
+
+
+@pytest.mark.parametrize("argv", [["decode", "exp/main", "--limit", "3", "more"], ["decode", "exp/main", "--limits=3"],
+                                  ["decode", "exp/main", "--nothing", "a=1"], ["doctor", "a=1"]])
+def test_what_is_no_option_is_refused(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
 def fail(error):
     def run(args):
         raise error

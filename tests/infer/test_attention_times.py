@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from tests.infer.test_decode import here, run  # noqa: F401
 from voxkit.cli.main import main
 from voxkit.infer.attention_times import AttentionAligner, WhisperAligner
 from voxkit.infer.recognizer import Recognizer

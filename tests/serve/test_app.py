@@ -82,6 +82,25 @@ def test_features_give_what_the_recogniser_says(served):
         assert body["confidence"] == pytest.approx(math.prod(expected.token_confidences) ** (1 / len(expected.tokens)), abs=1e-3)
 
 
+def _answers(recognizer, **config):
+    with testclient.TestClient(create_app(recognizer, ServeConfig(**config))) as client:
+        found = client.post("/recognize", json={"features": _features(1).tolist(), "words": True}).json()
+        return found, client.get("/info").json(), client.get("/health").json()
+
+
+@pytest.mark.parametrize("system", MODELS)
+def test_confidences_are_calibrated(recognizers, system):
+    """Every confidence p of an answer becomes p^(1/T), and /info and /health say so."""
+    plain, info, health = _answers(recognizers[system])
+    assert not info["calibrated"] and not health["calibrated"] and info["temperature"] == 1.0 and info["calibrated_on"] is None
+    found, info, health = _answers(recognizers[system], calibration={"temperature": 2.5, "set": "dev"})
+    assert info["calibrated"] and health["calibrated"] and info["temperature"] == 2.5 and info["calibrated_on"] == "dev"
+    assert found["text"] == plain["text"] and plain["words"]
+    for kind in ("words", "tokens"):
+        assert [x["confidence"] for x in found[kind]] == pytest.approx([x["confidence"] ** 0.4 for x in plain[kind]], abs=2e-3)
+    assert found["confidence"] == pytest.approx(plain["confidence"] ** 0.4, abs=2e-3) and found["confidence"] > plain["confidence"] + 0.05
+
+
 def test_a_file_and_its_samples_give_the_same(served):
     client, recognizer = served
     flac = _flac()

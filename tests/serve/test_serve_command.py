@@ -1,10 +1,34 @@
-"""`voxkit serve` puts its options where they belong."""
+"""`voxkit serve` puts its options where they belong, and finds what was fitted for the confidences."""
 
 import argparse
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from voxkit.cli import serve
+from voxkit.recipe import DecodeConfig
+
+
+@pytest.fixture
+def made(monkeypatch, tmp_path):
+    """What `build` made: path, device, config; of a run `tmp_path` whose model is none."""
+    pytest.importorskip("fastapi", reason="the service needs the extra serve")
+    made = {}
+    config = SimpleNamespace(decode=DecodeConfig(method="beam", beam=7, length_bonus=0.5))
+    loaded = SimpleNamespace(model=SimpleNamespace(predict=None, ctc=None), tokenizer=None, recipe=SimpleNamespace(config=config),
+                             path=tmp_path / "checkpoints" / "averaged")
+    monkeypatch.setattr("voxkit.infer.checkpoint.load_checkpoint", lambda path, device: made.update(path=path, device=device) or loaded)
+    monkeypatch.setattr("voxkit.serve.app.create_app", lambda recognizer, config: made.update(config=config))
+    return made
+
+
+def _calibrate(path: Path, **temperatures) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    methods = {label: {"temperature": t, "set": "dev"} for label, t in temperatures.items()}
+    path.write_text(json.dumps({"methods": methods, "timing": {"start_shift": -0.1, "end_shift": 0.2}}))
+    return str(path)
 
 
 def _options(*more):
@@ -13,22 +37,56 @@ def _options(*more):
     return parser.parse_args(["serve", "exp/main", *more])
 
 
-def test_options_reach_the_application(monkeypatch):
-    pytest.importorskip("fastapi", reason="the service needs the extra serve")
-    from types import SimpleNamespace
-
-    from voxkit.recipe import DecodeConfig
-
-    made = {}
-    config = SimpleNamespace(decode=DecodeConfig(method="beam", beam=7))
-    loaded = SimpleNamespace(model=None, tokenizer=None, recipe=SimpleNamespace(config=config))
-    monkeypatch.setattr("voxkit.infer.checkpoint.load_checkpoint", lambda path, device: made.update(path=path, device=device) or loaded)
-    monkeypatch.setattr("voxkit.serve.app.create_app", lambda recognizer, config: made.update(config=config))
+def test_options_reach_the_application(made):
     serve.build(_options("--device", "cpu", "--max-seconds", "5", "--max-megabytes", "2", "--max-batch", "3", "--timeout", "9"))
     config = made["config"]
     assert (made["path"], made["device"]) == ("exp/main", "cpu")
-    assert (config.search.method, config.search.beam) == ("beam", 7)
+    assert (config.search.method, config.search.beam, config.search.length_bonus) == ("beam", 7, 0.5)
     assert (config.limits.max_seconds, config.limits.max_bytes) == (5.0, 2 * 2**20)
     assert (config.batching.max_batch, config.batching.timeout) == (3, 9.0)
     serve.build(_options("--device", "cpu", "--method", "greedy", "--beam", "2"))
     assert (made["config"].search.method, made["config"].search.beam) == ("greedy", 2)
+
+
+def test_the_calibration_of_the_run_is_found(made, tmp_path, capsys):
+    serve.build(_options())
+    assert made["config"].calibration is None and "confidences are not calibrated: nothing was fitted for beam" in capsys.readouterr().out
+    _calibrate(tmp_path / "decode" / "calibration.json", greedy=2.0, beam=0.5)
+    serve.build(_options())
+    assert made["config"].calibration == {"temperature": 0.5, "set": "dev"} and made["config"].search.timing.end_shift == 0.2
+    serve.build(_options("--method", "greedy"))
+    assert made["config"].calibration["temperature"] == 2.0
+    assert "not calibrated" not in capsys.readouterr().out
+    serve.build(_options("--method", "prefix_beam"))
+    assert made["config"].calibration is None and "nothing was fitted for prefix_beam" in capsys.readouterr().out
+
+
+def test_another_calibration_is_named(made, tmp_path):
+    _calibrate(tmp_path / "decode" / "calibration.json", beam=0.5)
+    other = _calibrate(tmp_path / "other.json", beam=3.0)
+    serve.build(_options("--calibration", other))
+    assert made["config"].calibration["temperature"] == 3.0
+    with pytest.raises(ValueError, match="other.json: no temperature for greedy, only for beam; fit one with"):
+        serve.build(_options("--calibration", other, "--method", "greedy"))
+    with pytest.raises(ValueError, match="nowhere.json: no such file"):
+        serve.build(_options("--calibration", str(tmp_path / "nowhere.json")))
+
+
+@pytest.mark.parametrize("content, message", [
+    ("{", "calibration.json is no calibration"), ("[]", "is no calibration"), ('{"methods": {"beam": {}}}', "is no calibration"),
+    ('{"methods": {"beam": {"temperature": 0}}}', "the temperature of beam is 0.0, and must be above 0"),
+    ('{"methods": {"beam": {"temperature": NaN}}}', "the temperature of beam is nan, and must be above 0"),
+])
+def test_a_damaged_calibration_is_refused(made, tmp_path, content, message):
+    (tmp_path / "decode").mkdir()
+    (tmp_path / "decode" / "calibration.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        serve.build(_options())
+
+
+def test_what_a_method_does_not_take_is_refused_before_serving(made, monkeypatch):
+    monkeypatch.setattr("voxkit.infer.recognizer.load_language_model", lambda *given: object())
+    with pytest.raises(ValueError, match=r"method greedy takes no language model \(--lm\)"):
+        serve.build(_options("--method", "greedy", "--lm", "lm.arpa"))
+    serve.build(_options("--lm", "lm.arpa"))
+    assert made["config"].search.lm is not None

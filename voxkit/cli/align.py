@@ -122,10 +122,10 @@ def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:
 
 def _kept_timing(checkpoint: str) -> Any:
     """Shifts that were fitted for this run, or None."""
-    from voxkit.infer.calibration import read_calibration, timing_of
+    from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
     from voxkit.infer.checkpoint import find_checkpoint
 
-    return timing_of(read_calibration(find_checkpoint(checkpoint).parent.parent / "decode"))
+    return timing_of(read_calibration(calibration_of(find_checkpoint(checkpoint))))
 
 
 def _load(checkpoint: str, device: str) -> Any:

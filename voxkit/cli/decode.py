@@ -26,8 +26,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--methods", nargs="+", default=None,
-                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam; "
-                             "with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
+                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
+                             "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
     add_search_arguments(parser)
     parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
                         help="weights of every method as `voxkit tune` found them, by default those kept in the run; options given here "
@@ -86,6 +86,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
         args.tuned = str(loaded.path.parent.parent / "decode" / "tuned.json")
     search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
     methods = args.methods or [config.decode.method]
+    search.check(methods)
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
         known = read_sets(data_dir, [args.calibrate])
@@ -105,7 +106,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
             label, calibrated = search.label(method), temperatures[method] is not None
-            row = {"set": _name(name), "method": label, "beam": "" if method == "greedy" else options.beam}
+            row = {"set": _name(name), "method": label, "beam": "" if method in ("greedy", "ctc_greedy") else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:

@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     search = build_search(args, recognizer, loaded.recipe.config.decode)
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
     rows = []
-    for method in args.methods or [loaded.recipe.config.decode.method]:
+    methods = args.methods or [loaded.recipe.config.decode.method]
+    search.check(methods)
+    for method in methods:
         clips = chain(made_clips(args.minutes, args.seconds), *(folder_clips(f, args.minutes, args.seconds) for f in args.folders))
         found = hallucinations(recognizer, clips, search.of(method))
         label = search.label(method)

@@ -87,8 +87,18 @@ def _run(module_name: str, argv: list[str]) -> int:
     module = importlib.import_module(f"voxkit.cli.{module_name}")
     parser = argparse.ArgumentParser(prog="voxkit")
     module.add_parser(parser.add_subparsers(dest="command", required=True))
-    status = module.run(parser.parse_args(argv))
+    status = module.run(_parse(parser, argv))
     return 0 if status is None else int(status)
+
+
+def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
+    """Overrides `key=value` may stand anywhere; argparse itself takes them only beside the first positional argument."""
+    args, rest = parser.parse_known_args(argv)
+    if any(word.startswith("-") or "=" not in word for word in rest) or (rest and not hasattr(args, "overrides")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
 
 
 def _is_users(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""The options of searching that decode, transcribe and hallucinate share, and what they make of them."""
+"""The options of searching that decode, transcribe, hallucinate and serve share, and what they make of them."""
 
 from __future__ import annotations
 
@@ -32,24 +32,46 @@ class Search:
     """Options as the recipe and the command line say, with what they name loaded.
 
     Attributes:
-        options: without a method; phrases: phrase → boost, as read.
+        options: without a method; phrases: phrase → boost, as read; recognizer: whose searches they are for.
         by_method: method → options of its own (`--tuned`).
         phrases_by_method: likewise, phrases with the boost that was tuned.
     """
 
     options: Any
     phrases: dict[str, float]
+    recognizer: Any
     by_method: dict[str, dict[str, Any]] = field(default_factory=dict)
     phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def check(self, methods: list[str]) -> None:
+        """Print which of the methods go without the language model or the phrases that were given, because they take none.
+
+        Raises:
+            ValueError: a method that the model lacks, or something was given that none of them takes.
+        """
+        from voxkit.infer.fusion import FUSED
+
+        for method in methods:
+            self.recognizer.check(method)
+        refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
+        for name in FUSED:
+            if all(name in names for names in refused.values()):
+                raise ValueError("\n".join(self.recognizer.refusal(self._whole(method)) for method in methods))
+        for method, names in refused.items():
+            if names:
+                print(f"without {' and '.join(FUSED[name] for name in names)}: {self.recognizer.refusal(self._whole(method))}")
+
     def of(self, method: str, **changes: Any) -> Any:
-        """Options of one method: greedy search takes no language model, so that it can stand beside others in one table."""
-        lm = None if method == "greedy" or method.startswith("k2_") else self.options.lm
-        return replace(self.options, **{"method": method, "lm": lm, **self.by_method.get(method, {}), **changes})
+        """Options of one method, without what it does not take, so that it can stand beside others in one table."""
+        options = self._whole(method)
+        return replace(options, **{**dict.fromkeys(self.recognizer.refused(options)), **changes})
+
+    def _whole(self, method: str) -> Any:
+        return replace(self.options, method=method, **self.by_method.get(method, {}))
 
     def phrases_of(self, method: str) -> dict[str, float]:
-        """Phrase → boost."""
-        return self.phrases_by_method.get(method, self.phrases)
+        """Phrase → boost, of a method that takes phrases."""
+        return self.phrases_by_method.get(method, self.phrases) if self.of(method).context is not None else {}
 
     def label(self, method: str) -> str:
         """Name of the method with what is fused, for tables and files."""
@@ -78,7 +100,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
         from voxkit.search.k2_graphs import load_graph
 
         graph = load_graph(args.graph, recognizer.device)
-    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases)
+    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer)
     for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) is not None else ():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
         if "boost" in tuned and args.boost is None:

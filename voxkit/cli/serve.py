@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 HELP = "serve a checkpoint over HTTP"
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli.search_options import add_search_arguments
+
     parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines ask (default 127.0.0.1)")
@@ -16,8 +19,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as torch chooses")
     parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's")
-    parser.add_argument("--beam", type=int)
-    parser.add_argument("--lm", help="n-gram over the tokens (ARPA, `voxkit lm train`), for other methods than greedy")
+    add_search_arguments(parser)
+    parser.add_argument("--calibration", metavar="FILE", help="what `voxkit decode --calibrate` fitted; by default that of the run, "
+                                                              "decode/calibration.json")
     parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")
     parser.add_argument("--max-wait", type=float, default=0.01, help="seconds to wait for others (default 0.01)")
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait before 503 (default 256)")
@@ -38,8 +42,10 @@ def build(args: argparse.Namespace) -> Any:
     """The application that the options describe."""
     import torch
 
+    from voxkit.cli.search_options import build_search
+    from voxkit.infer.calibration import timing_of
     from voxkit.infer.checkpoint import load_checkpoint
-    from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.infer.recognizer import Recognizer
     from voxkit.serve.app import ServeConfig, create_app
     from voxkit.serve.batcher import BatchingConfig
     from voxkit.serve.inputs import Limits
@@ -49,8 +55,26 @@ def build(args: argparse.Namespace) -> Any:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     loaded = load_checkpoint(args.checkpoint, device)
     recognizer, decode = Recognizer(loaded.model, loaded.tokenizer, device), loaded.recipe.config.decode
-    lm = recognizer.language_model(args.lm) if args.lm else None
-    search = SearchOptions(args.method or decode.method, args.beam or decode.beam, decode.ctc_weight, lm=lm, lm_weight=decode.lm_weight)
+    search = build_search(args, recognizer, decode)
+    method = args.method or decode.method
+    search.check([method])
+    content = _calibration(args.calibration, loaded.path)
+    calibration = content.get("methods", {}).get(search.label(method))
+    if args.calibration and calibration is None:
+        known = ", ".join(content.get("methods", {})) or "none"
+        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; "
+                         f"fit one with `voxkit decode RUN --methods {method} --calibrate SET`, with the same --lm and --phrases")
+    if calibration is None:
+        print(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {args.checkpoint} --sets SET "
+              f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
     limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20))
     batching = BatchingConfig(args.max_batch, args.max_wait, args.max_waiting, args.timeout)
-    return create_app(recognizer, ServeConfig(search, limits, batching))
+    return create_app(recognizer, ServeConfig(search.of(method, timing=timing_of(content)), limits, batching, calibration))
+
+
+def _calibration(given: str | None, checkpoint: Path) -> dict[str, Any]:
+    from voxkit.infer.calibration import calibration_of, read_calibration
+
+    if given and not Path(given).is_file():
+        raise ValueError(f"--calibration {given}: no such file; `voxkit decode --calibrate SET` writes decode/calibration.json in a run")
+    return read_calibration(given or calibration_of(checkpoint))

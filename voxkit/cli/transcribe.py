@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.cli.search_options import build_search
-    from voxkit.infer.calibration import read_calibration, timing_of
+    from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
     from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.recognizer import Recognizer
 
@@ -50,8 +50,9 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
         raise ValueError(f"--int8: {args.checkpoint} is no export directory; make one with `voxkit export`")
     loaded = load_checkpoint(args.checkpoint, args.device)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
-    fitted = read_calibration(loaded.path.parent.parent / "decode")
+    fitted = read_calibration(calibration_of(loaded.path))
     search = build_search(args, recognizer, loaded.recipe.config.decode, words=args.json or bool(args.format), timing=timing_of(fitted))
+    search.check([args.method])
     known = fitted.get("methods", {}).get(search.label(args.method))
     options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
     return lambda path: recognizer.transcribe(path, options)

@@ -1,12 +1,13 @@
 """Confidences and word times that can be trusted: what is fitted on a dev set and kept with a run.
 
 `decode/calibration.json` of a run holds a temperature for every search, with the calibration error before and after, and what puts
-word times right, where the dev set's times are known. `voxkit decode --calibrate` writes it; decode, align and transcribe use it.
+word times right, where the dev set's times are known. `voxkit decode --calibrate` writes it; decode, align, transcribe and serve use it.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
@@ -22,10 +23,33 @@ from voxkit.infer.alignment import Aligned
 NAME = "calibration.json"
 
 
-def read_calibration(directory: str | Path) -> dict[str, Any]:
-    """What was fitted: `{"timing": {...}, "methods": {label: {"temperature", ...}}}`; empty where nothing was."""
-    path = Path(directory) / NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def calibration_of(checkpoint: Path) -> Path:
+    """Where what was fitted for a run is kept, from the path of one of its checkpoints."""
+    return checkpoint.parent.parent / "decode" / NAME
+
+
+def read_calibration(path: str | Path) -> dict[str, Any]:
+    """What was fitted: `{"timing": {...}, "methods": {label: {"temperature", ...}}}`, from the file or the directory it is in; empty where
+    there is no such file.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    path = Path(path)
+    path = path / NAME if path.is_dir() else path
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        fitted = [(label, float(known["temperature"])) for label, known in content.get("methods", {}).items()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path} is no calibration ({type(error).__name__}: {error}); "
+                         "`voxkit decode RUN --calibrate SET` makes one") from error
+    for label, temperature in fitted:
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"{path}: the temperature of {label} is {temperature}, and must be above 0; "
+                             "fit it again with `voxkit decode RUN --calibrate SET`")
+    return content
 
 
 def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path:

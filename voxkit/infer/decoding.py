@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import median
 from typing import Any, Iterable, Sequence
@@ -125,7 +126,7 @@ def measure_latency(recognizer: Recognizer, waves: Iterable[Tensor], options: Se
     if not end:
         return None
     ordered = sorted(end)
-    return Latency(1000 * median(first) if first else float("nan"), 1000 * median(end), 1000 * ordered[int(0.95 * (len(ordered) - 1))])
+    return Latency(1000 * median(first) if first else float("nan"), 1000 * median(end), 1000 * ordered[ceil(0.95 * (len(ordered) - 1))])
 
 
 def _timed(recognizer: Recognizer, wave: Tensor, options: SearchOptions) -> tuple[float, Hypothesis]:

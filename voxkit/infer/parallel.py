@@ -10,20 +10,18 @@ from torch import Tensor
 from voxkit.align.cif import spans_from_fires
 from voxkit.align.words import words_from_tokens
 from voxkit.hypothesis import Hypothesis
-from voxkit.search.attention import attention_rescore
+from voxkit.infer import ctc, fusion
 from voxkit.search.parallel import parallel_beam, parallel_greedy
-from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import EOS
 
 if TYPE_CHECKING:
     from voxkit.infer.recognizer import Recognizer, SearchOptions
 
-# method: (whether it gives CIF's times, what it is)
-PARALLEL_METHODS = {
-    "greedy": (True, "the best token of every place"),
-    "beam": (True, "a beam over the places, with language model, phrases and CTC"),
-    "prefix_beam": (False, "the CTC head alone"),
-    "rescoring": (False, "n-best of the CTC head, rescored by the decoder"),
+# method → whether the decoder says the tokens and CIF their times; else the CTC head does, alone or (rescoring) judged by the decoder
+PARALLEL_METHODS = {"greedy": True, "beam": True, "ctc_greedy": False, "prefix_beam": False, "rescoring": False}
+PARALLEL_REFUSALS: fusion.Refusals = {
+    "greedy": (("lm", "context"), "it says all tokens at once, none knows of the others"),
+    "ctc_greedy": (("lm",), fusion.ALONE),
 }
 
 
@@ -31,52 +29,49 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
                        options: SearchOptions) -> list[Hypothesis]:
     """Encoder states [B, T, D] → hypotheses, with token confidences; words where asked for.
 
-    Word confidences take the options' temperature. Their timing, which was fitted on where CTC spikes, is for the words that come from
-    CTC; where CIF fires is where a token ends, and needs none.
+    Confidences take the options' temperature, those of tokens as those of words. The options' timing was fitted on where CTC spikes and
+    is for the words that come from CTC; where CIF fires is where a token ends, and needs none.
+
+    Args:
+        options: of one of PARALLEL_METHODS, which takes what they hold (`Recognizer.refusal`).
 
     Raises:
-        ValueError: an unknown method, a method that needs the CTC head, or greedy with a language model.
+        ValueError: a method that needs the CTC head, and there is none.
     """
-    model, method = recognizer.model, options.method
-    if method not in PARALLEL_METHODS:
-        raise ValueError(f"method {method!r} is none of {', '.join(PARALLEL_METHODS)}, the searches of a parallel decoder")
-    if method == "greedy" and (options.lm is not None or options.context is not None):
-        raise ValueError("greedy search takes neither a language model nor phrases; use beam, prefix_beam or rescoring")
-    tokenizer, by_cif = recognizer.tokenizer, PARALLEL_METHODS[method][0]
-    if not by_cif:
+    model, tokenizer, method = recognizer.model, recognizer.tokenizer, options.method
+    if not PARALLEL_METHODS[method]:
+        log_probs = model.ctc_log_probs(states)
         out = []
-        for h, s in zip(_through_ctc(model, states, lengths, options), seconds.tolist()):
+        for h, s in zip(_through_ctc(model, states, lengths, log_probs, options), seconds.tolist()):
             said = [(t, p) for t, p in zip(h.tokens, h.token_log_probs) if t > EOS]
             tokens = [t for t, _ in said]
-            out.append(Hypothesis(tokenizer.decode(tokens), [], float(h.score), tokens, s, _confidences([p for _, p in said])))
+            out.append(Hypothesis(tokenizer.decode(tokens), [], float(h.score), tokens, s, _confidences([p for _, p in said], options)))
         if options.words:
-            recognizer.add_words(out, model.ctc_log_probs(states), lengths, options)
+            recognizer.add_words(out, log_probs, lengths, options)
         return out
     guess = model.predict(states, lengths)
     if method == "greedy":
         found = parallel_greedy(guess.log_probs, guess.lengths)
     else:
-        ctc = model.ctc_log_probs(states) if model.ctc is not None and options.ctc_weight > 0 else None
+        log_probs = model.ctc_log_probs(states) if model.ctc is not None and options.ctc_weight > 0 else None
         found = [nbest[0] for nbest in parallel_beam(guess.log_probs, guess.lengths, options.beam, scorer=options.scorer(),
-                                                     ctc_log_probs=ctc, ctc_lengths=lengths, ctc_weight=options.ctc_weight)]
+                                                     candidates=ctc.candidates(options), ctc_log_probs=log_probs, ctc_lengths=lengths,
+                                                     ctc_weight=options.ctc_weight)]
     out = []
     for h, times, s in zip(found, guess.times.tolist(), seconds.tolist()):
         words = []
         if options.words:
             spans = spans_from_fires(h.tokens, times[:len(h.tokens)], h.token_log_probs, tokenizer.pieces)
             words = words_from_tokens(spans, tokenizer.pieces, model.seconds_per_frame, duration=s, temperature=options.temperature)
-        out.append(Hypothesis(tokenizer.decode(h.tokens), words, h.score, h.tokens, s, _confidences(h.token_log_probs)))
+        out.append(Hypothesis(tokenizer.decode(h.tokens), words, h.score, h.tokens, s, _confidences(h.token_log_probs, options)))
     return out
 
 
-def _through_ctc(model: Any, states: Tensor, lengths: Tensor, options: SearchOptions) -> list[Any]:
-    log_probs = model.ctc_log_probs(states)
-    rescored = options.method == "rescoring"
-    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam if rescored else 1, scorer=options.scorer())
-    if rescored:
-        nbest = attention_rescore(nbest, states, lengths, model.score, ctc_weight=options.ctc_weight)
-    return [row[0] for row in nbest]
+def _through_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+    if options.method == "rescoring":
+        return ctc.rescoring(log_probs, lengths, options, states, model.score)
+    return (ctc.greedy if options.method == "ctc_greedy" else ctc.prefix_beam)(log_probs, lengths, options)
 
 
-def _confidences(log_probs: list[float]) -> list[float]:
-    return [min(1.0, math.exp(p)) for p in log_probs]
+def _confidences(log_probs: list[float], options: SearchOptions) -> list[float]:
+    return [min(1.0, math.exp(p / options.temperature)) for p in log_probs]

@@ -22,18 +22,15 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
+from voxkit.infer import ctc, fusion
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
-from voxkit.infer.parallel import recognize_parallel
+from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
 from voxkit.search import k2_graphs
-from voxkit.search.attention import attention_beam, attention_rescore
+from voxkit.search.attention import attention_beam
 from voxkit.search.context_graph import ContextGraph
-from voxkit.search.greedy import ctc_greedy
-from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.scorer import Scorer, combine
 from voxkit.text.tokenizer import EOS, UNK, Tokenizer
-
-_CANDIDATES = 20
 
 
 @dataclass
@@ -122,6 +119,35 @@ class Recognizer:
                              "transcripts are written (upper or lower case, no punctuation)")
         return ContextGraph(list(spelled.values()), self.tokenizer.vocab_size, list(boosts.values()), self.tokenizer.word_starts)
 
+    def methods(self) -> list[str]:
+        """The searches that this model can do."""
+        if self._parallel:
+            return [m for m, by_cif in PARALLEL_METHODS.items() if by_cif or self.model.ctc is not None]
+        return [m for m in METHODS if m not in NEEDS_DECODER or self.model.decoder is not None]
+
+    def check(self, method: str) -> None:
+        """Refuse what is no search of this model.
+
+        Raises:
+            ValueError: an unknown method, or one that needs the decoder this model was trained without.
+        """
+        if self._parallel:
+            if method not in PARALLEL_METHODS:
+                raise ValueError(f"method {method!r} is none of {', '.join(PARALLEL_METHODS)}, the searches of a parallel decoder")
+        elif method not in METHODS:
+            raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+        elif method in NEEDS_DECODER and self.model.decoder is None:
+            raise ValueError(f"method {method} needs an attention decoder, and this model was trained with CTC alone; "
+                             "use greedy or prefix_beam")
+
+    def refusal(self, options: SearchOptions) -> str | None:
+        """Why the method cannot take the options' language model or phrases, with those that can; None where it takes all of them."""
+        return fusion.refusal(options, self._refusals, self.methods)
+
+    def refused(self, options: SearchOptions) -> list[str]:
+        """Those of the options' attributes (lm, context) that their method does not take."""
+        return fusion.refused(options, self._refusals)
+
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
         """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio."""
         return self.recognize(read_input(audio), options)[0]
@@ -131,10 +157,10 @@ class Recognizer:
         """A batch → its hypotheses, in order.
 
         Raises:
-            ValueError: an unknown method, or one that needs the decoder this model was trained without.
+            ValueError: a method that this model lacks (`check`), or that does not take what the options hold (`refusal`).
         """
         options = options or SearchOptions()
-        self._check(options)
+        self._ready(options)
         return self.search(self.encode(batch), options)
 
     @torch.inference_mode()
@@ -147,9 +173,9 @@ class Recognizer:
     @torch.inference_mode()
     def search(self, encoded: Encoded, options: SearchOptions) -> list[Hypothesis]:
         """The rest of it."""
-        self._check(options)
+        self._ready(options)
         states, lengths = encoded.states, encoded.lengths
-        if hasattr(self.model, "predict"):
+        if self._parallel:
             return recognize_parallel(self, states, lengths, encoded.seconds, options)
         log_probs = self.model.ctc_log_probs(states)
         found = METHODS[options.method](self.model, states, lengths, log_probs, options)
@@ -162,14 +188,18 @@ class Recognizer:
             self.add_words(out, log_probs, lengths, options)
         return out
 
-    def _check(self, options: SearchOptions) -> None:
-        if hasattr(self.model, "predict"):  # recognize_parallel has methods of its own
-            return
-        if options.method not in METHODS:
-            raise ValueError(f"method {options.method!r} is none of {', '.join(METHODS)}")
-        if options.method in NEEDS_DECODER and self.model.decoder is None:
-            raise ValueError(f"method {options.method} needs an attention decoder, and this model was trained with CTC alone; "
-                             "use greedy or prefix_beam")
+    def _ready(self, options: SearchOptions) -> None:
+        self.check(options.method)
+        if reason := self.refusal(options):
+            raise ValueError(reason)
+
+    @property
+    def _refusals(self) -> fusion.Refusals:
+        return PARALLEL_REFUSALS if self._parallel else REFUSALS
+
+    @property
+    def _parallel(self) -> bool:
+        return hasattr(self.model, "predict")
 
     def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
         """[B] of the batch; of features and states, as far as the encoder's frames tell."""
@@ -190,16 +220,6 @@ class Recognizer:
             hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
                                                     timing=options.timing, duration=hypotheses[i].audio_duration,
                                                     temperature=options.temperature)
-
-
-def _prefix_beam_options(options: SearchOptions) -> dict[str, Any]:
-    """With phrases no token is left out for being unlikely on a frame: the boost is there to change that."""
-    return {"tokens_per_frame": _candidates(options), **({"min_log_prob": None} if options.context is not None else {})}
-
-
-def _candidates(options: SearchOptions) -> int | None:
-    """Tokens looked at per frame: more than usual with phrases, whose tokens the model itself may rank low."""
-    return max(_CANDIDATES, 2 * options.beam) if options.context is not None else None
 
 
 def read_input(source: str | os.PathLike | Tensor) -> Batch:
@@ -230,35 +250,28 @@ def _frames_needed(tokens: list[int]) -> int:
 
 
 def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    if options.lm is not None:
-        raise ValueError("greedy search takes no language model; use prefix_beam, joint or rescoring")
-    if options.context is not None:  # phrases are lent their boosts along one prefix: the beam of one hypothesis
-        return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context, **_prefix_beam_options(options))]
-    return ctc_greedy(log_probs, lengths)
+    return ctc.greedy(log_probs, lengths, options)
 
 
 def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in ctc_prefix_beam(log_probs, lengths, options.beam, scorer=options.scorer(),
-                                                  **_prefix_beam_options(options))]
+    return ctc.prefix_beam(log_probs, lengths, options)
 
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(),
                                                  length_power=0.5 if options.length_power is None else options.length_power,
-                                                 coverage=options.coverage, candidates=_candidates(options))]
+                                                 coverage=options.coverage, candidates=ctc.candidates(options))]
 
 
 def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs,
                                                  ctc_weight=options.ctc_weight, scorer=options.scorer(),
                                                  length_power=options.length_power or 0.0, coverage=options.coverage,
-                                                 candidates=_candidates(options))]
+                                                 candidates=ctc.candidates(options))]
 
 
 def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    nbest = ctc_prefix_beam(log_probs, lengths, options.beam, nbest=options.beam, scorer=options.scorer(),
-                            **_prefix_beam_options(options))
-    return [best[0] for best in attention_rescore(nbest, states, lengths, model.decoder.score, ctc_weight=options.ctc_weight)]
+    return ctc.rescoring(log_probs, lengths, options, states, model.decoder.score)
 
 
 def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
@@ -282,3 +295,5 @@ def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, op
 METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring,
            "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_rescoring": _k2_graph}
 NEEDS_DECODER = ("attention", "joint", "rescoring")
+_BY_GRAPH = (("lm", "context"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
+REFUSALS: fusion.Refusals = {"greedy": (("lm",), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}

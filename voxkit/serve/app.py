@@ -5,13 +5,14 @@
     GET  /info, /health
 
 Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."}.
+Whether confidences are calibrated is said by "calibrated" of /info and /health.
 """
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations of the functions below, whose types are imported inside.
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Mapping, Sequence
 
 import torch
 
@@ -27,11 +28,18 @@ from voxkit.serve.inputs import Input, Limits, features_from, file_from, parse_j
 
 @dataclass
 class ServeConfig:
-    """Attributes: search: how every request is recognised; limits: what is taken; batching: how requests are put together."""
+    """Attributes:
+    search: how every request is recognised.
+    limits: what is taken.
+    batching: how requests are put together.
+    calibration: {"temperature": ..., maybe "set": ...} of the confidences, as voxkit.infer.calibration keeps it; None: they are as the
+        model gives them.
+    """
 
     search: SearchOptions = field(default_factory=SearchOptions)
     limits: Limits = field(default_factory=Limits)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
+    calibration: Mapping[str, Any] | None = None
 
 
 def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any:
@@ -46,8 +54,9 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
     config = config or ServeConfig()
     if problems := config.limits.problems() + config.batching.problems():
         raise ValueError("; ".join(problems))
-    bins = feature_bins(recognizer)
-    batcher = Batcher(lambda words, items: recognize(recognizer, items, config.search, words), config.batching)
+    bins, calibration = feature_bins(recognizer), config.calibration
+    search = config.search if calibration is None else replace(config.search, temperature=calibration["temperature"])
+    batcher = Batcher(lambda words, items: recognize(recognizer, items, search, words), config.batching)
 
     @asynccontextmanager
     async def lifespan(app):
@@ -64,13 +73,14 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
 
     @app.get("/health")
     async def health() -> dict:
-        return {"status": "ok", "requests": batcher.requests, "batches": batcher.batches}
+        return {"status": "ok", "requests": batcher.requests, "batches": batcher.batches, "calibrated": calibration is not None}
 
     @app.get("/info")
     async def info() -> dict:
         return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.tokenizer.vocab_size,
                 "feature_bins": bins, "takes": ["audio"] if bins is None else ["audio", "features"],
-                "max_seconds": config.limits.max_seconds}
+                "max_seconds": config.limits.max_seconds, "calibrated": calibration is not None, "temperature": search.temperature,
+                "calibrated_on": (calibration or {}).get("set")}
 
     @app.post("/recognize", openapi_extra=_BODY)
     async def recognize_json(request: Request) -> JSONResponse:
