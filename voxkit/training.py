@@ -84,6 +84,8 @@ class Training:
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
         self.tokenizer = Tokenizer.load(config.tokenizer)
         self.model = recipe.build_model(self.tokenizer.vocab_size)
+        if hasattr(self.model, "check_training"):
+            self.model.check_training()
         if hasattr(self.model, "nbest"):
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         if config.init:
