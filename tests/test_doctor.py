@@ -157,6 +157,7 @@ class TestPackages:
             assert found.needed and found.mend.startswith("pip install torch==2.") and "torchaudio==2." in found.mend
 
     def test_a_missing_extra_names_its_command(self, monkeypatch):
+        monkeypatch.setattr(packages, "available", lambda module: False)
         monkeypatch.setattr(packages, "_version", lambda name: None)
         found = {f.name: f for f in packages.look()}
         assert "'.[pretrained]'" in found["transformers"].mend
