@@ -125,6 +125,13 @@ class TestPackages:
         assert found.status == packages.BROKEN and "another torch" in found.cause and "undefined symbol" in found.cause
         assert found.mend.startswith("tools/install_k2.sh") and "torch 2.8.0" in found.mend
 
+    def test_a_package_that_only_lies_on_the_path_is_found(self, monkeypatch):
+        monkeypatch.setattr(packages, "_version", lambda name: None)
+        monkeypatch.setattr(packages, "available", lambda module: module == "k2")
+        monkeypatch.setattr(packages, "probe", lambda modules: dict.fromkeys(set(modules) - {"k2"}, "not to be looked at"))
+        k2, kaldifeat = packages.look(p for p in packages.PACKAGES if p.name in ("k2", "kaldifeat"))
+        assert (k2.status, k2.version) == (packages.OK, packages.UNPACKAGED) and kaldifeat.status == packages.MISSING
+
     def test_k2_for_another_torch_is_a_mismatch_even_where_it_loads(self, monkeypatch):
         chosen = [p for p in packages.PACKAGES if p.name in ("torch", "k2")]
         monkeypatch.setattr(packages, "_version", lambda name: {"torch": "2.8.0", "k2": "1.24.4.dev20250807+cpu.torch2.7.1"}[name])
@@ -150,6 +157,7 @@ class TestPackages:
             assert found.needed and found.mend.startswith("pip install torch==2.") and "torchaudio==2." in found.mend
 
     def test_a_missing_extra_names_its_command(self, monkeypatch):
+        monkeypatch.setattr(packages, "available", lambda module: False)
         monkeypatch.setattr(packages, "_version", lambda name: None)
         found = {f.name: f for f in packages.look()}
         assert "'.[pretrained]'" in found["transformers"].mend

@@ -85,6 +85,8 @@ class Training:
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
         self.tokenizer = Tokenizer.load(config.tokenizer)
         self.model = build_model(recipe, self.tokenizer)
+        if hasattr(self.model, "check_training"):
+            self.model.check_training()
         if hasattr(self.model, "nbest"):
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         train_cuts = read_sets(config.data.data_dir, config.data.train)

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--methods", nargs="+", default=None,
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
-                             "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_rescoring")
+                             "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
     add_search_arguments(parser)
     parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
                         help="weights of every method as `voxkit tune` found them, by default those kept in the run; options given here "

@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     g = actions.add_parser("graph", parents=[common], help="decoding graph for the k2 methods: HL, with --lm HLG; the words are those of "
                                                            "--text and of the models")
     g.add_argument("--lm", help="ARPA over words; none: HL")
-    g.add_argument("--rescore-lm", help="a larger ARPA over words, for k2_rescoring")
+    g.add_argument("--rescore-lm", help="a larger ARPA over words, for k2_nbest_rescoring and k2_rescoring")
     g.add_argument("--out", required=True)
     g.set_defaults(run=run)
     r = actions.add_parser("rare-words", parents=[common], help="a phrase list to try biasing with: words of a test set that --text hardly "
@@ -86,12 +86,12 @@ def _graph(args: argparse.Namespace) -> int:
     if args.tokenizer is None:
         raise ValueError("graph needs --tokenizer: words are spelled in its pieces")
     tokenizer = Tokenizer.load(args.tokenizer)
-    models = [NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm)]
+    lm, larger = (NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm))
     words = {word for line in _lines(args.text, args.ids, args.normalise) for word in line.split()}
-    words |= {word for model in models if model for word in model.vocabulary} - {BOS, EOS, UNK}
+    words |= {word for model in (lm, larger) if model for word in model.vocabulary} - {BOS, EOS, UNK}
     spellings = {word: tokenizer.encode(word) for word in words}
     spellings = {word: tokens for word, tokens in spellings.items() if tokens and UNKNOWN not in tokens}
-    build_graph(spellings, tokenizer.vocab_size, args.out, *models)
+    build_graph(spellings, tokenizer.vocab_size, args.out, lm, larger, tokenizer.fingerprint())
     print(f"{args.out}: {'HLG' if args.lm else 'HL'} over {len(spellings)} words")
     return 0
 

@@ -100,6 +100,9 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
         from voxkit.search.k2_graphs import load_graph
 
         graph = load_graph(args.graph, recognizer.device)
+        if graph.tokenizer not in ("", recognizer.tokenizer.fingerprint()):
+            raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
+                             "the model's own")
     search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer)
     for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) is not None else ():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from voxkit.doctor import wheels
+from voxkit.optional import available
 
 OK, MISSING, BROKEN, MISMATCH = "ok", "missing", "broken", "mismatch"
+UNPACKAGED = "from its source"  # importable, and no package manager knows it: k2 built as its documentation says, on PYTHONPATH
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ _CAUSES = (
 def look(known: Iterable[Known] = PACKAGES) -> list[Found]:
     """Look at every package; the compiled ones are imported in a process of their own, so that a crash is only reported."""
     known = list(known)
-    versions = {p.name: _version(p.name) for p in known}
+    versions = {p.name: _version(p.name) or (UNPACKAGED if p.name in wheels.PAGES and available(p.module) else None) for p in known}
     errors = probe([p.module for p in known if p.probe and versions[p.name] is not None])
     found = []
     for p in known:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS, recognize
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam
 from voxkit.search.context_graph import ContextGraph
+from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.scorer import Scorer, combine
 from voxkit.text.tokenizer import EOS, UNK, Tokenizer
 
@@ -279,21 +281,28 @@ def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, opti
 
 
 def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    """1-best, n-best or whole-lattice rescoring over a graph of words: hypotheses of word ids."""
-    if options.graph is None:
+    """1-best, n-best or rescoring over a graph of words: hypotheses of word ids."""
+    graph = options.graph
+    if graph is None:
         raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
-    found, order = k2_graphs.lattice(options.graph.fsa, log_probs, lengths)
+    if graph.vocab_size != log_probs.shape[2]:
+        raise ValueError(f"the graph is over {graph.vocab_size} tokens, the model has {log_probs.shape[2]}: make it with the model's "
+                         "tokenizer (`voxkit lm graph --tokenizer`)")
+    found, order = k2_graphs.lattice(graph.fsa, log_probs, lengths)
+    if options.method.endswith("rescoring") and graph.large is None:
+        raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
     if options.method == "k2_rescoring":
-        if options.graph.large is None:
-            raise ValueError("k2_rescoring needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
-        return k2_graphs.one_best(k2_graphs.rescore_lattice(found, options.graph.large), order)
-    if options.method == "k2_nbest":
-        return [row[0] for row in k2_graphs.n_best(found, order, max(100, options.beam))]
-    return k2_graphs.one_best(found, order)
+        return k2_graphs.one_best(k2_graphs.rescore_lattice(found, graph.large), order)
+    if options.method == "k2_hlg":
+        return k2_graphs.one_best(found, order)
+    large = graph.large if options.method == "k2_nbest_rescoring" else None
+    rows = k2_graphs.n_best(found, order, max(100, options.beam), large)
+    return [row[0] if row else CtcHypothesis([], -math.inf) for row in rows]
 
 
 METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring,
-           "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_rescoring": _k2_graph}
+           "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_nbest_rescoring": _k2_graph,
+           "k2_rescoring": _k2_graph}
 NEEDS_DECODER = ("attention", "joint", "rescoring")
 _BY_GRAPH = (("lm", "context"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
 REFUSALS: fusion.Refusals = {"greedy": (("lm",), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
+from voxkit.ops.inference import outside_inference_mode
 from voxkit.optional import require
 
 
+@outside_inference_mode
 def k2_ctc_loss(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor, output_beam: float = 10.0) -> Tensor:
     """CTC by k2's topology, blank 0: log_probs [B, T, V], lengths [B], tokens [B, U], token_lengths [B] → [B] in nats."""
     k2 = require("k2", why="loss.ctc_by=k2")
@@ -38,11 +40,12 @@ class TransducerConfig:
     am_scale: float = 0.0
 
     def problems(self) -> list[str]:
-        return [f"{name}: {getattr(self, name)} is below 1" for name in ("dim", "context", "prune_range") if getattr(self, name) < 1]
+        least = {"dim": 1, "context": 1, "prune_range": 2}  # one symbol a frame would leave no way from one symbol to the next
+        return [f"{name}: {getattr(self, name)} is below {n}" for name, n in least.items() if getattr(self, name) < n]
 
 
 class PrunedTransducer(nn.Module):
-    """A stateless predictor (Ghodsi et al. 2020), a joiner, and the pruned loss over both; training alone needs it.
+    """A stateless predictor (Ghodsi et al. 2020), a joiner, and the pruned loss over both; training alone needs it, and k2 for it.
 
     Args:
         vocab_size: V, blank 0.
@@ -51,7 +54,6 @@ class PrunedTransducer(nn.Module):
 
     def __init__(self, config: TransducerConfig, vocab_size: int, encoder_dim: int) -> None:
         super().__init__()
-        require("k2", why="the pruned transducer loss (loss.transducer)")
         d = config.dim
         self.config = config
         self.embedding = nn.Embedding(vocab_size, d)
@@ -64,11 +66,15 @@ class PrunedTransducer(nn.Module):
         x = self.embedding(F.pad(tokens, (self.config.context, 0))).transpose(1, 2)
         return self.context(x).transpose(1, 2).relu()
 
+    @outside_inference_mode
     def loss(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """states [B, T, D], tokens [B, U] → sum over the batch, in nats."""
         k2: Any = require("k2", why="the pruned transducer loss (loss.transducer)")
         config = self.config
         tokens = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), 0)
+        needed = (token_lengths - 1).clamp(min=0).div(lengths, rounding_mode="floor") + 2  # with fewer the last token is out of reach
+        symbols = max(config.prune_range, int(needed.max()))
+        tokens = F.pad(tokens, (0, max(0, symbols - tokens.shape[1])))  # k2 prints a warning where the range is wider
         boundary = torch.zeros(len(tokens), 4, dtype=torch.int64, device=states.device)
         boundary[:, 2], boundary[:, 3] = token_lengths, lengths
         predicted = self.predict(tokens)
@@ -76,7 +82,7 @@ class PrunedTransducer(nn.Module):
             simple, (px, py) = k2.rnnt_loss_smoothed(
                 lm=self.simple_lm(predicted.float()), am=self.simple_am(states.float()), symbols=tokens, termination_symbol=0,
                 lm_only_scale=config.lm_scale, am_only_scale=config.am_scale, boundary=boundary, reduction="sum", return_grad=True)
-        ranges = k2.get_rnnt_prune_ranges(px_grad=px, py_grad=py, boundary=boundary, s_range=config.prune_range)
+        ranges = k2.get_rnnt_prune_ranges(px_grad=px, py_grad=py, boundary=boundary, s_range=symbols)
         am, lm = k2.do_rnnt_pruning(am=self.join_am(states), lm=self.join_lm(predicted), ranges=ranges)
         logits = self.output(torch.tanh(am + lm))
         with torch.autocast(states.device.type, enabled=False):

@@ -79,10 +79,19 @@ class VoxFormer(Recogniser):
         self.transducer = None
         if config.loss.transducer > 0:
             self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
-        if config.loss.ctc_by == "k2":
-            require("k2", why="loss.ctc_by=k2")
         self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
         self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
+
+    def check_training(self) -> None:
+        """What training needs and using the trained model does not.
+
+        Raises:
+            MissingPackage: a loss of k2's is asked for, and k2 cannot be imported.
+        """
+        if self.config.loss.ctc_by == "k2":
+            require("k2", why="loss.ctc_by=k2")
+        if self.transducer is not None:
+            require("k2", why="the pruned transducer loss (loss.transducer)")
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
