@@ -142,7 +142,8 @@ def _meta(t: Trainer) -> dict[str, Any]:
     return {
         "format": 1, "step": state.step, "epoch": state.epoch, "git": t.git, "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "hours": t.budget.hours, "seconds_of_audio": state.seconds,
-        "processes": t.world.size, "precision": dtype_name(t.dtype), "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
+        "processes": t.world.size, "precision": dtype_name(t.dtype),
+        "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
         "validated": "average" if t.validates_average else "model",
         "average": {"kind": t.config.average.kind, "count": t.average.count} if t.average is not None and t.average.count else None,
         **t.extra_meta,
