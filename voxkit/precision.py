@@ -15,7 +15,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 
 
 def computes_bfloat16(device: str | torch.device) -> bool:
-    """Whether bfloat16 is an instruction of the device: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX, ARM's with BF16.
+    """Whether bfloat16 is an instruction of the device: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX, ARM's with BF16
+    (these are recognised by torch from 2.11 on).
 
     Elsewhere PyTorch emulates it; on a CPU with AVX2 alone a matrix product then takes a hundred times as long as in float32.
     """
@@ -37,7 +38,7 @@ def resolve(precision: str, device: str | torch.device, option: str) -> torch.dt
         precision: one of PRECISIONS, or torch's names float32, bfloat16, float16. auto: bfloat16 where the device computes in it, else
             float16 on CUDA (training scales the loss), else float32.
         device: where.
-        option: its name in the configuration, for the warning that the device emulates what was asked for.
+        option: its name in the configuration, for the warning that a CPU emulates what was asked for, given once.
     """
     quick = computes_bfloat16(device)
     if precision == "auto":
@@ -47,6 +48,11 @@ def resolve(precision: str, device: str | torch.device, option: str) -> torch.dt
     if dtype != torch.float32 and torch.device(device).type == "cpu" and not (quick and dtype == torch.bfloat16):
         _warn_once(option, precision)
     return dtype
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As messages and files have it: bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def autocast(dtype: torch.dtype, device: str | torch.device) -> torch.autocast:

@@ -71,6 +71,11 @@ class RecipeConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
+    def problems(self) -> list[str]:
+        if self.init_parts and not self.init:
+            return [f"init_parts: {list(self.init_parts)} of what? give init, the checkpoint or run that they are taken from, too"]
+        return []
+
 
 @dataclass
 class Recipe:

@@ -198,7 +198,7 @@ def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequenc
     """Start from the weights of another run (the stage before): a frozen layer that is open now keeps its pretrained weights.
 
     Args:
-        parts: modules of the model to take, e.g. front_end and encoder, which know no tokens; empty = all.
+        parts: modules of the model to take, e.g. front_end and encoder, which know no tokens, or front_end.adapter; empty = all.
 
     Raises:
         ValueError: another tokenizer, weights of another architecture, or a part that one of the two does not have.
@@ -206,7 +206,7 @@ def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequenc
     checkpoint = find_checkpoint(path)
     meta = read_meta(checkpoint)
     other = meta.get("tokenizer")
-    if other and other != tokenizer.fingerprint() and (not parts or set(parts) - WITHOUT_VOCABULARY):
+    if other and other != tokenizer.fingerprint() and (not parts or {part.split(".")[0] for part in parts} - WITHOUT_VOCABULARY):
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
                          "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
                          "(init_parts=[front_end,encoder]), or start from scratch")

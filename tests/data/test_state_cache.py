@@ -201,6 +201,15 @@ def test_errors_name_what_and_what_next(cuts, where, tmp_path, monkeypatch):
         cache.get("u9")
 
 
+def test_each_process_counts_what_the_others_store(cuts, where, monkeypatch):
+    asked = []
+    monkeypatch.setattr(state_cache, "_check_disk", lambda directory, num_bytes, seconds: asked.append((num_bytes, seconds)))
+    cache = build_state_cache(cuts, Encoder(), where, "f", batch_duration=1e3, world_size=2)
+    (num_bytes, seconds), share = asked[0], list(cuts)[::2]
+    assert len(cache) == len(share) and seconds == pytest.approx(2 * sum(cut.duration for cut in share))
+    assert num_bytes == pytest.approx(2 * cache.num_bytes)
+
+
 def test_estimate_is_logged_before_the_work(cuts, where, caplog):
     with caplog.at_level(logging.INFO):
         build_state_cache(cuts, Encoder(), where, "f")

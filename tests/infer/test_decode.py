@@ -58,6 +58,11 @@ def test_the_record_notices_changes(here, capsys):
     (here / "kept" / "other.json").write_text(json.dumps({**record, "result": {**record["result"], "WER": "0.01"}}))
     assert main(["decode", "--again", "kept/other.json"]) == 1
     assert "WER 0.01 →" in capsys.readouterr().out
+    for option, value in (("--beam", "7"), ("--tuned", "x.json"), ("--methods", "joint"), ("decode.beam=3", "train.epochs=1")):
+        assert main(["decode", "--again", "kept/test_greedy.json", option, value]) == 2
+        assert f"not from {option if option[0] == '-' else ''}" in capsys.readouterr().err
+    assert main(["decode", "--again", "kept/test_greedy.json", "--out", "kept"]) == 2
+    assert "--out kept: the record and what was fitted lie there" in capsys.readouterr().err
     record["cuts"]["sha256"] = "0"
     (here / "kept" / "changed.json").write_text(json.dumps(record))
     assert main(["decode", "--again", "kept/changed.json"]) == 2

@@ -11,6 +11,7 @@ from tests.infer.tiny_paraformer import make_run  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.hypothesis import Hypothesis  # noqa: E402
 from voxkit.infer import decoding  # noqa: E402
+from voxkit.infer.recognizer import Recognizer  # noqa: E402
 
 METHODS = ["greedy", "ctc_greedy", "beam", "prefix_beam", "rescoring"]
 
@@ -65,6 +66,34 @@ def test_the_95th_percentile_is_no_less_than_the_median(monkeypatch):
     monkeypatch.setattr(decoding, "_timed", lambda *given: (next(taken), Hypothesis("")))
     found = decoding.measure_latency(None, [torch.zeros(1)] * 2, None)
     assert found.end == pytest.approx(200) and found.end_95 == pytest.approx(300)
+
+
+def test_the_clock_waits_for_the_gpu(monkeypatch):
+    """What a GPU still computes of the encoder belongs to every search, not to the first one."""
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    decoding.now(torch.device("cpu"))
+    assert not waited
+    decoding.now(torch.device("cuda"))
+    assert waited == [torch.device("cuda")]
+
+
+def test_of_a_paraformer_only_what_changes_a_search_is_tuned(here, capsys):
+    tune = ["tune", "exp/tiny", "--set", "doubtful", "--device", "cpu", "--beam", "2", "--limit", "2", "--lm", "lm.arpa",
+            "--lm-weights", "0.3"]
+    assert main([*tune, "--methods", "beam", "prefix_beam", "--ctc-weights", "0.3", "--length-bonuses", "0", "--out", "tuned.json"]) == 0
+    found = json.loads((here / "tuned.json").read_text())["methods"]
+    assert {method: set(of) - {"WER", "tried"} for method, of in found.items()} == {
+        "beam": {"ctc_weight", "lm_weight"}, "prefix_beam": {"lm_weight", "length_bonus"}}
+    assert main([*tune, "--methods", "beam", "ctc_greedy"]) == 2
+    assert "--methods ctc_greedy: there is nothing to choose" in capsys.readouterr().err
+
+
+def test_without_a_ctc_head_its_searches_are_refused_at_once(here):
+    recognizer = Recognizer.load("exp/tiny")
+    recognizer.model.ctc = None
+    with pytest.raises(ValueError, match="method rescoring: this model has no CTC head .*use greedy or beam"):
+        recognizer.check("rescoring")
 
 
 def test_what_takes_neither_goes_without(here, capsys):

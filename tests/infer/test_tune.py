@@ -4,8 +4,12 @@ import json
 
 import pytest
 
-from voxkit.cli.main import main
-from voxkit.infer.tuning import coordinate_search
+pytest.importorskip("lhotse")
+
+import lhotse  # noqa: E402
+
+from voxkit.cli.main import main  # noqa: E402
+from voxkit.infer.tuning import coordinate_search  # noqa: E402
 
 
 def test_coordinates_find_the_minimum_and_measure_nothing_twice():
@@ -57,6 +61,34 @@ def test_decode_takes_what_tune_chose(here, capsys):
     assert json.loads((where / "test_joint_lm0.33_phrases2.json").read_text())["lm_weight"] == 0.33
 
 
+def test_only_what_changes_a_search_is_tried(here, capsys):
+    """Greedy takes phrases and no language model; what an option says is not tried but taken; what cannot be read is named."""
+    cuts = lhotse.load_manifest("data/cuts_test.jsonl.gz").to_eager()
+    (here / "broken.wav").write_bytes(b"no audio")
+    broken = next(iter(cuts))
+    broken.id, broken.recording.sources[0].source = "broken", "broken.wav"
+    lhotse.CutSet.from_cuts([broken, *list(cuts)[1:]]).to_file("data/cuts_holed.jsonl.gz")
+    fused = ["--lm", "lm.arpa", "--phrases", "phrases.txt", "--lm-weight", "0.4", "--length-bonus", "0.0", "--out", "some.json"]
+    assert main(["tune", "exp/tiny", "--set", "holed", "--device", "cpu", "--beam", "2", "--methods", "greedy", "prefix_beam", *fused,
+                 "--boosts", "1.0", "3.0"]) == 0
+    printed = capsys.readouterr().out
+    assert "without language model (--lm): method greedy" in printed and "broken: left out: " in printed
+    content = json.loads((here / "some.json").read_text())
+    assert content["utterances"] == 3
+    assert set(content["methods"]["greedy"]) == {"boost", "WER", "tried"} and content["methods"]["greedy"]["tried"] == 2
+    assert content["methods"]["prefix_beam"].items() >= {"lm_weight": 0.4, "length_bonus": 0.0, "tried": 2}.items()
+
+
+def test_of_methods_that_were_not_tuned_it_is_said(here, capsys):
+    (here / "joint.json").write_text(json.dumps({"lm": None, "phrases": None, "methods": {"joint": {"ctc_weight": 0.8}}}))
+    decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--tuned", "joint.json", "--out", "partly"]
+    assert main([*decode, "--methods", "joint", "rescoring"]) == 0
+    assert "--tuned: no weights for rescoring, only for joint; " in capsys.readouterr().out
+    assert [json.loads((here / f"partly/test_{m}.json").read_text())["ctc_weight"] for m in ("joint", "rescoring")] == [0.8, 0.3]
+    assert main([*decode, "--methods", "rescoring"]) == 2
+    assert "no weights for rescoring, only for joint; run `voxkit tune` with --methods rescoring" in capsys.readouterr().err
+
+
 def test_errors_name_what_and_what_next(here, capsys):
     def says(*argv):
         assert main(list(argv)) == 2
@@ -64,9 +96,11 @@ def test_errors_name_what_and_what_next(here, capsys):
 
     assert "--methods prefix_beam: there is nothing to choose without --lm or --phrases" in says(
         "tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu")
+    assert "none of greedy" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "beem", "--device", "cpu")  # before the set
     assert "set empty is empty" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "--device", "cpu")
     (here / "lm-tuned.json").write_text(json.dumps({"lm": "lm.arpa", "phrases": None, "methods": {"joint": {"lm_weight": 0.1}}}))
     decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "joint", "--device", "cpu"]
     assert "give --lm" in says(*decode, "--tuned", "lm-tuned.json")
     assert "leave --phrases away" in says(*decode, "--tuned", "lm-tuned.json", "--phrases", "phrases.txt", "--lm", "lm.arpa")
+    assert "--tuned nothing.json: no such file; `voxkit tune" in says(*decode, "--tuned", "nothing.json")
     assert "not a file that `voxkit tune` wrote" in says(*decode, "--tuned", "phrases.txt")

@@ -107,6 +107,14 @@ def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
     initialise(paraformer, path, other_tokenizer, ["front_end", "encoder"])
     batch = make_batch(tokenizer)
     torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
+    with torch.no_grad():
+        next(paraformer.encoder.parameters()).add_(1)
+    initialise(paraformer, path, other_tokenizer, ["encoder"])
+    torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
+    inner = next(name for name, _ in model.encoder.named_parameters()).split(".")[0]
+    initialise(paraformer, path, other_tokenizer, [f"encoder.{inner}"])
+    with pytest.raises(configuration.ConfigError, match=r"init_parts: \['encoder'\] of what"):
+        structure_recipe(configuration.OmegaConf.create({"init_parts": ["encoder"]}))
     with pytest.raises(ValueError, match="another tokenizer.*take only what knows no pieces"):
         initialise(paraformer, path, other_tokenizer, ["encoder", "ctc"])
     with pytest.raises(ValueError, match="init_parts: .*one.* has no weights of 'predictor'; parts of this model: front_end, encoder"):

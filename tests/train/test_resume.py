@@ -88,6 +88,14 @@ def test_fp16_scaler_resumes(tmp_path):
     assert resumed.scaler.get_scale() == whole.scaler.get_scale()
 
 
+@pytest.mark.parametrize("before, now", [("bf16", "fp16"), ("fp16", "fp32")])
+def test_auto_may_mean_another_precision_on_the_machine_that_goes_on(tmp_path, caplog, before, now):
+    tiny_trainer(tmp_path, tiny_config(precision=before, max_steps=5)).fit()
+    resumed = tiny_trainer(tmp_path, tiny_config(precision=now, max_steps=6))
+    assert resumed.fit().step == 6 and resumed.scaler.is_enabled() == (now == "fp16")
+    assert f"goes on in {'float16' if now == 'fp16' else 'float32'} (train.precision={now})" in caplog.text
+
+
 def test_a_finished_run_stays_as_it_is_and_more_epochs_go_on(tmp_path):
     tiny_trainer(tmp_path, tiny_config(epochs=2)).fit()
     again = tiny_trainer(tmp_path, tiny_config(epochs=2))

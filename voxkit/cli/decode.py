@@ -50,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.again:
         record = decode_record.read(args.again)
-        if args.checkpoint or args.sets:
-            raise ValueError("--again takes checkpoint, set and options from the record: give only --device, --data-dir or --out besides")
+        if besides := _besides(args):
+            raise ValueError(f"--again takes checkpoint, set and options from the record, not from {', '.join(besides)}: "
+                             "give only --device, --data-dir or --out besides")
         args = decode_record.arguments(record, args)
         rows = decode(args)
         return decode_record.compare(record, rows[0])
@@ -59,6 +60,16 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give a checkpoint and --sets, or --again with the record of a decoding")
     decode(args)
     return 0
+
+
+def _besides(args: argparse.Namespace) -> list[str]:
+    """What was given that --again does not look at."""
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers(dest="command"))
+    absent = vars(parser.parse_args(["decode"]))
+    looked_at = ("again", "device", "data_dir", "out")
+    return [name if name in ("checkpoint", "overrides") else f"--{name.replace('_', '-')}"
+            for name, value in vars(args).items() if name not in looked_at and value != absent[name]]
 
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     """The options that repeat a record; device, data and out may be given anew.
 
     Raises:
-        ValueError: the cuts, the language model or the graph are not there any more, or have changed.
+        ValueError: the cuts, the language model or the graph are not there any more, or have changed; `out` is where the record is.
     """
     cuts = Path(record["cuts"]["path"])
     if given.data_dir:
@@ -73,6 +73,8 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         if record[what]:
             _check(what, path or Path(record[what]["path"]), record[what]["sha256"])
     out = Path(given.out or Path(record["folder"]) / "again")
+    if out.resolve() == Path(record["folder"]).resolve():
+        raise ValueError(f"--out {out}: the record and what was fitted lie there and would be overwritten; give another folder")
     out.mkdir(parents=True, exist_ok=True)
     phrases = None
     if record["phrases"]:
@@ -83,8 +85,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
 
         fitted = {"methods": {record["result"]["method"]: {"temperature": record["temperature"]}} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
-    kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit",
-                                         "overrides", "checkpoint")}
+    kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
                                  "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],

@@ -1,4 +1,4 @@
-"""The options of searching that decode, transcribe, hallucinate and serve share, and what they make of them."""
+"""The options of searching that decode, tune, transcribe, hallucinate and serve share, and what they make of them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Search:
     phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def check(self, methods: list[str]) -> None:
-        """Print which of the methods go without the language model or the phrases that were given, because they take none.
+        """Print which of the methods go without the language model or the phrases that were given, because they take none, and which
+        without tuned weights, because the file has none for them.
 
         Raises:
             ValueError: a method that the model lacks, or something was given that none of them takes.
@@ -60,6 +61,12 @@ class Search:
         for method, names in refused.items():
             if names:
                 print(f"without {' and '.join(FUSED[name] for name in names)}: {self.recognizer.refusal(self._whole(method))}")
+        untuned = [method for method in methods if method not in self.by_method]
+        if self.by_method and untuned:
+            what = f"--tuned: no weights for {', '.join(untuned)}, only for {', '.join(self.by_method)}"
+            if len(untuned) == len(methods):
+                raise ValueError(f"{what}; run `voxkit tune` with --methods {' '.join(untuned)}, or leave --tuned away")
+            print(f"{what}; the former keep those of the options and the configuration")
 
     def of(self, method: str, **changes: Any) -> Any:
         """Options of one method, without what it does not take, so that it can stand beside others in one table."""
@@ -118,6 +125,8 @@ def read_tuned(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     Raises:
         ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, or the other way round.
     """
+    if not Path(args.tuned).is_file():
+        raise ValueError(f"--tuned {args.tuned}: no such file; `voxkit tune RUN --set SET --methods ...` writes it")
     try:
         content = json.loads(Path(args.tuned).read_text(encoding="utf-8"))
         methods = {method: {name: found[name] for name in (*_WEIGHTS, "boost") if name in found}

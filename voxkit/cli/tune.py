@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voxkit.cli.search_options import Search
+    from voxkit.infer.tuning import EncodedSet
 
 HELP = "choose language model, CTC and phrase weights on a development set"
 
-# option of the command → option of the search, and the methods it matters to; None = all but greedy
-COORDINATES = {"ctc_weights": ("ctc_weight", ("joint", "rescoring", "beam")), "lm_weights": ("lm_weight", None),
-               "length_bonuses": ("length_bonus", None), "boosts": ("boost", None)}
+# option of the command, with the values to try → option of the search, which fixes it where it is given
+COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "length_bonuses": "length_bonus", "boosts": "boost"}
+BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,12 +27,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--set", required=True, help="prepared set, or path of cuts; name:0.25 is a quarter of one")
     parser.add_argument("--data-dir", help="where it is; by default as in training")
-    parser.add_argument("--methods", nargs="+", required=True, help="searches to tune; greedy has nothing to choose")
+    parser.add_argument("--methods", nargs="+", required=True, help="searches to tune; greedy ones have a boost of phrases at most")
     parser.add_argument("--ctc-weights", nargs="+", type=float, default=[0.3, 0.5, 0.7, 0.9], metavar="W",
-                        help="tried in joint and rescoring")
+                        help="tried in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes it instead")
     parser.add_argument("--lm-weights", nargs="+", type=float, default=[0.3, 0.2, 0.5], metavar="W", help="tried where --lm is given")
     parser.add_argument("--length-bonuses", nargs="+", type=float, default=[0.0, 0.5, 1.0], metavar="B",
-                        help="per token, tried where --lm is given")
+                        help="per token, tried where --lm is given, but for a Paraformer's beam, where it changes nothing")
     parser.add_argument("--boosts", nargs="+", type=float, default=[1.5, 1.0, 2.0, 3.0], metavar="B", help="tried where --phrases is given")
     add_search_arguments(parser)
     parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
@@ -41,59 +46,71 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from voxkit import config as configuration
-    from voxkit.cli.search_options import build_search, read_phrases
+    from voxkit.cli.search_options import build_search
     from voxkit.eval.table import format_table
     from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.recognizer import Recognizer
-    from voxkit.infer.tuning import coordinate_search, encode_set, word_error_rate
+    from voxkit.infer.tuning import encode_set
     from voxkit.training import read_sets
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     config = loaded.recipe.config
-    recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
-    search = build_search(args, recognizer, config.decode)
-    grids = {method: choices_of(args, method) for method in args.methods}
+    search = build_search(args, Recognizer(loaded.model, loaded.tokenizer, device), config.decode)
+    search.check(args.methods)
+    grids = {method: choices_of(args, search, method) for method in args.methods}
     cuts = read_sets(args.data_dir or config.data.data_dir, [args.set])
     if args.limit and len(cuts):
         cuts = cuts.subset(first=min(args.limit, len(cuts)))
-    encoded = encode_set(recognizer, cuts, config.data, args.set)
-    rows: list[dict[str, Any]] = []
+    encoded = encode_set(search.recognizer, cuts, config.data, args.set)
+    for id, reason in encoded.failures.items():
+        print(f"{id}: left out: {reason}")
     content: dict[str, Any] = {"set": args.set, "utterances": len(encoded.references), "checkpoint": str(loaded.path),
                                "step": loaded.meta.get("step"), "lm": args.lm, "phrases": args.phrases, "beam": search.options.beam,
-                               "methods": {}}
-    for method, choices in grids.items():
-        def measure(setting: Any, method: str = method) -> float:
-            chosen = dict(setting)
-            boost = chosen.pop("boost", None)
-            context = search.options.context if boost is None else recognizer.phrases(read_phrases(args.phrases, boost))
-            wer = word_error_rate(recognizer, encoded, search.of(method, context=context, **chosen), args.normalise)
-            rows.append({"method": method, **{name: f"{value:g}" for name, value in setting.items()}, "WER": f"{100 * wer:.2f}"})
-            print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
-            return wer
-
-        tried = coordinate_search(measure, choices)
-        best = min(tried, key=lambda setting: tried[setting])
-        content["methods"][method] = {**dict(best), "WER": round(100 * tried[best], 4), "tried": len(tried)}
+                               "methods": {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}}
     out = Path(args.out) if args.out else loaded.path.parent.parent / "decode" / "tuned.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
     configuration.write_text(out, json.dumps(content, indent=1) + "\n")
     print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in content["methods"].items()],
                        title=f"best on {args.set} ({content['utterances']} utterances)"))
-    print(f"{out}: hand it to `voxkit decode --tuned`" + " with the same --lm" * bool(args.lm) + " and --phrases" * bool(args.phrases))
+    fused = " and ".join(option for option, given in (("--lm", args.lm), ("--phrases", args.phrases)) if given)
+    print(f"{out}: hand it to `voxkit decode --tuned`" + (f" with {fused}" if fused else ""))
     return 0
 
 
-def choices_of(args: argparse.Namespace, method: str) -> dict[str, list[float]]:
-    """Option of the search → values to try, for one method.
+def _tune(args: argparse.Namespace, search: Search, encoded: EncodedSet, method: str, grid: dict[str, list[float]]) -> dict[str, float]:
+    """The best setting of one method, its WER in per cent and how many were tried."""
+    from voxkit.cli.search_options import read_phrases
+    from voxkit.infer.tuning import coordinate_search, word_error_rate
+
+    def measure(setting: Mapping[str, float]) -> float:
+        changes: dict[str, Any] = dict(setting)
+        if "boost" in changes:
+            changes["context"] = search.recognizer.phrases(read_phrases(args.phrases, changes.pop("boost")))
+        wer = word_error_rate(search.recognizer, encoded, search.of(method, **changes), args.normalise)
+        chosen = [f"{name} {value:g}" for name, value in setting.items()]
+        print(", ".join([f"method {method}", *chosen, f"WER {100 * wer:.2f}"]), flush=True)
+        return wer
+
+    tried = coordinate_search(measure, grid)
+    best = min(tried, key=lambda setting: tried[setting])
+    return {**dict(best), "WER": round(100 * tried[best], 4), "tried": len(tried)}
+
+
+def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[str, list[float]]:
+    """Option of the search → values to try, for one method; only those that change what it finds.
 
     Raises:
         ValueError: there is nothing to choose.
     """
-    given = {"ctc_weights": True, "lm_weights": args.lm, "length_bonuses": args.lm, "boosts": args.phrases}
-    found = {option: getattr(args, key) for key, (option, methods) in COORDINATES.items()
-             if given[key] and method != "greedy" and (methods is None or method in methods)}
+    options = search.of(method)
+    matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
+               "length_bonuses": options.lm is not None and method != "beam", "boosts": options.context is not None}
+    found = {}
+    for key, option in COORDINATES.items():
+        if matters[key]:
+            given = getattr(args, option)
+            found[option] = getattr(args, key) if given is None else [given]
     if not found:
-        raise ValueError(f"--methods {method}: there is nothing to choose" +
-                         ("" if method == "greedy" else " without --lm or --phrases; give one of them, or leave the method out"))
+        raise ValueError(f"--methods {method}: there is nothing to choose without --lm or --phrases that it takes; give what it takes "
+                         "(docs/decoding.md), or leave the method out")
     return found

@@ -188,7 +188,7 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
                 path.unlink()
         barrier()
         writer = ShardWriter(directory, shard_megabytes, dtype, rank, encoder)
-        failed = _build(cuts[rank::world_size], encode, writer, fingerprint, batch_duration, device, progress)
+        failed = _build(cuts[rank::world_size], encode, writer, fingerprint, batch_duration, device, progress, world_size)
         barrier()
     built = StateCache(directory, fingerprint)
     if failed and len(built.missing(cuts)) == len(cuts):
@@ -197,8 +197,8 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
 
 
 def _build(cuts: list[Any], encode: Encode, writer: ShardWriter, fingerprint: str | Sequence[str], batch_duration: float,
-           device: torch.device | str, progress: bool) -> dict[str, str]:
-    """Write what is missing → {id: why it could not be encoded}."""
+           device: torch.device | str, progress: bool, world_size: int) -> dict[str, str]:
+    """Write what is missing of one process's share → {id: why it could not be encoded}."""
     directory, dtype = writer.directory, writer.dtype
     cache = StateCache(directory, fingerprint)
     todo = set(cache.missing(cuts)) | {cut_id for cut_id, entry in cache.entries.items() if entry.dtype != dtype}
@@ -221,7 +221,8 @@ def _build(cuts: list[Any], encode: Encode, writer: ShardWriter, fingerprint: st
             if not sized:
                 sized = True
                 size = states.shape[1] * states.shape[3] * np.dtype(DTYPES[dtype][0]).itemsize * float(frames.sum())
-                _check_disk(directory, size / sum(cut.duration for cut in encoded) * total, total)
+                share = size / sum(cut.duration for cut in encoded) * total  # the other processes take as much of the same disk
+                _check_disk(directory, share * world_size, total * world_size)
             stored = _to_dtype(states, dtype, [cut.id for cut in encoded])
             for cut, item, count in zip(encoded, stored, frames.tolist()):
                 writer.add(cut, item[:, :count], keys)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterable, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Decoded:
 def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[SearchOptions], data: Any, name: str = "set") -> list[Decoded]:
     """Decode every cut, in batches, by several searches, each over what the encoder gives once.
 
-    Reading and encoding count in every search's time, and in its memory.
+    Reading and encoding count in every search's time, and in its memory: as much as if it had been the only one.
 
     Args:
         cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
@@ -64,17 +64,17 @@ def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[Sea
     batches = iter(loader)
     while True:
         reset_memory(recognizer.device)
-        began = time.perf_counter()
+        began = now(recognizer.device)
         batch = next(batches, None)
         if batch is None:
             break
         encoded = recognizer.encode(batch)
-        shared, memory = time.perf_counter() - began, peak_memory(recognizer.device)
+        shared, memory = now(recognizer.device) - began, peak_memory(recognizer.device)
         for found, options in zip(out, searches):
             reset_memory(recognizer.device)
-            began = time.perf_counter()
+            began = now(recognizer.device)
             hypotheses = recognizer.search(encoded, options)
-            found.elapsed += shared + time.perf_counter() - began
+            found.elapsed += shared + now(recognizer.device) - began
             found.memory = max(found.memory, memory, peak_memory(recognizer.device))
             for id, text, hypothesis in zip(batch.ids, batch.texts or [""] * len(batch.ids), hypotheses):
                 found.references[id], found.hypotheses[id] = text, hypothesis
@@ -82,9 +82,14 @@ def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[Sea
     for found in out:
         found.failures = dict(loader.failures)
         if not found.references:
-            some = "; ".join(f"{id}: {reason}" for id, reason in list(found.failures.items())[:3])
-            raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read ({some})")
+            raise ValueError(none_readable(name, len(cuts), found.failures))
     return out
+
+
+def none_readable(name: str, count: int, failures: Mapping[str, str]) -> str:
+    """What is said of a set of which no utterance could be read (id → reason)."""
+    some = "; ".join(f"{id}: {reason}" for id, reason in list(failures.items())[:3])
+    return f"set {name}: none of its {count} utterances could be read ({some})"
 
 
 @dataclass
@@ -141,6 +146,13 @@ def _onset(recognizer: Recognizer, wave: Tensor, options: SearchOptions) -> floa
 
     words = _timed(recognizer, wave, replace(options, words=True))[1].words
     return words[0].start if words else None
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, read when the device has done all that it was given: a GPU is still encoding when the call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def reset_memory(device: torch.device) -> None:

@@ -33,10 +33,8 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
     is for the words that come from CTC; where CIF fires is where a token ends, and needs none.
 
     Args:
-        options: of one of PARALLEL_METHODS, which takes what they hold (`Recognizer.refusal`).
-
-    Raises:
-        ValueError: a method that needs the CTC head, and there is none.
+        lengths: [B] in frames, seconds: [B] of audio.
+        options: of one of PARALLEL_METHODS that this model has (`Recognizer.check`) and that takes what they hold (`Recognizer.refusal`).
     """
     model, tokenizer, method = recognizer.model, recognizer.tokenizer, options.method
     if not PARALLEL_METHODS[method]:

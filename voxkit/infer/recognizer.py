@@ -131,11 +131,13 @@ class Recognizer:
         """Refuse what is no search of this model.
 
         Raises:
-            ValueError: an unknown method, or one that needs the decoder this model was trained without.
+            ValueError: an unknown method, or one that needs the decoder or the CTC head this model was trained without.
         """
         if self._parallel:
             if method not in PARALLEL_METHODS:
                 raise ValueError(f"method {method!r} is none of {', '.join(PARALLEL_METHODS)}, the searches of a parallel decoder")
+            if method not in self.methods():
+                raise ValueError(f"method {method}: this model has no CTC head (model.loss.ctc is 0); use {' or '.join(self.methods())}")
         elif method not in METHODS:
             raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
         elif method in NEEDS_DECODER and self.model.decoder is None:
@@ -167,14 +169,18 @@ class Recognizer:
 
     @torch.inference_mode()
     def encode(self, batch: Batch) -> Encoded:
-        """The part of `recognize` that is the same for all searches."""
+        """The part of `recognize` that is the same for all searches: a batch of audio, features or cached states → its states."""
         batch = batch.to(self.device)
         states, lengths = self.model.encode(batch)
         return Encoded(states, lengths, self._seconds(batch, lengths))
 
     @torch.inference_mode()
     def search(self, encoded: Encoded, options: SearchOptions) -> list[Hypothesis]:
-        """The rest of it."""
+        """The rest of it: what was encoded → its hypotheses, in order.
+
+        Raises:
+            ValueError: as `recognize`.
+        """
         self._ready(options)
         states, lengths = encoded.states, encoded.lengths
         if self._parallel:

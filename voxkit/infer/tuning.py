@@ -8,6 +8,7 @@ from typing import Any
 
 from voxkit.data.loader import build_eval_loader
 from voxkit.eval.wer import score
+from voxkit.infer.decoding import none_readable
 from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
 
 Setting = tuple[tuple[str, float], ...]
@@ -15,11 +16,12 @@ Setting = tuple[tuple[str, float], ...]
 
 @dataclass
 class EncodedSet:
-    """A set that went through the encoder: batches, ids of each, references by id."""
+    """A set that went through the encoder: batches, ids of each, references by id, what could not be read (id → reason)."""
 
     batches: list[Encoded] = field(default_factory=list)
     ids: list[list[str]] = field(default_factory=list)
     references: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 def encode_set(recognizer: Recognizer, cuts: Any, data: Any, name: str) -> EncodedSet:
@@ -34,12 +36,14 @@ def encode_set(recognizer: Recognizer, cuts: Any, data: Any, name: str) -> Encod
     if not len(cuts):
         raise ValueError(f"set {name} is empty: there is nothing to tune on; prepare it anew or name another")
     out = EncodedSet()
-    for batch in build_eval_loader(cuts, recognizer.tokenizer, data):
+    loader = build_eval_loader(cuts, recognizer.tokenizer, data)
+    for batch in loader:
         out.batches.append(recognizer.encode(batch))
         out.ids.append(list(batch.ids))
         out.references |= dict(zip(batch.ids, batch.texts or [""] * len(batch.ids)))
+    out.failures = dict(loader.failures)
     if not out.references:
-        raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read")
+        raise ValueError(none_readable(name, len(cuts), out.failures))
     return out
 
 

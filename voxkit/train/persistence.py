@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from voxkit.precision import dtype_name
 from voxkit.train import checkpoint as ckpt
 from voxkit.train import distributed
 from voxkit.train.remedies import DivergenceWatch
@@ -86,7 +87,7 @@ def restore(t: Trainer, path: Path) -> None:
     saved: dict[str, Any] = torch.load(path / "training" / "tensors.pt", map_location="cpu", weights_only=False)
     _load_optimiser(t, saved, path)
     t.schedule.load_state_dict(saved["schedule"])
-    t.scaler.load_state_dict(saved["scaler"])
+    _load_scaler(t, saved["scaler"], meta, path)
     kept = meta.get("average")
     if t.average is not None:
         if kept and kept["kind"] == t.config.average.kind:
@@ -141,7 +142,8 @@ def _meta(t: Trainer) -> dict[str, Any]:
     return {
         "format": 1, "step": state.step, "epoch": state.epoch, "git": t.git, "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "hours": t.budget.hours, "seconds_of_audio": state.seconds,
-        "processes": t.world.size, "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
+        "processes": t.world.size, "precision": dtype_name(t.dtype),
+        "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
         "validated": "average" if t.validates_average else "model",
         "average": {"kind": t.config.average.kind, "count": t.average.count} if t.average is not None and t.average.count else None,
         **t.extra_meta,
@@ -152,6 +154,16 @@ def _point_at_best(t: Trainer) -> None:
     best = ckpt.best_checkpoints(ckpt.list_checkpoints(t.root, warn=False), t.config.metric, t.config.mode)
     if best and (ckpt.get_pointer(t.root, "best") != best[0].path):
         ckpt.set_pointer(t.root, "best", best[0].path.name)
+
+
+def _load_scaler(t: Trainer, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
+    """The scale of the loss; only fp16 has one, and with `precision: auto` another machine may compute in another precision."""
+    if saved and t.scaler.is_enabled():
+        t.scaler.load_state_dict(saved)
+    before, now = meta.get("precision"), dtype_name(t.dtype)
+    if before and before != now:
+        t.log.event(t.state.step, t.state.epoch, f"{path.name} was trained in {before} and goes on in {now} "
+                    f"(train.precision={t.config.precision}): not to the bit what it would have been")
 
 
 def _load_optimiser(t: Trainer, saved: dict[str, Any], path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from voxkit.precision import dtype_name
+
 if TYPE_CHECKING:
     from voxkit.train.loop import FitResult, Trainer
 
@@ -24,7 +26,7 @@ def announce(t: Trainer, resumed: str) -> None:
     total = sum(p.numel() for p in t.model.parameters())
     how = f"continuing from {resumed}" if resumed else "starting"
     t.log.info(f"{how} in {t.run_dir}: {trainable / 1e6:.2f} M trainable of {total / 1e6:.2f} M parameters, "
-               f"{t.world.size} x {t.world.device.type}, {str(t.dtype).removeprefix('torch.')}, git {t.git[:12]}")
+               f"{t.world.size} x {t.world.device.type}, {dtype_name(t.dtype)}, git {t.git[:12]}")
 
 
 def window(t: Trainer) -> None:

@@ -15,7 +15,7 @@ from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
-from voxkit.precision import autocast, resolve
+from voxkit.precision import autocast, dtype_name, resolve
 
 
 class PretrainedEncoder(nn.Module):
@@ -195,8 +195,7 @@ class PretrainedEncoder(nn.Module):
     def fingerprints(self) -> list[str]:
         """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
         everything frozen serves later stages that open top layers."""
-        dtype = str(self._dtype()).removeprefix("torch.")
-        options = {"family": self.backbone.family, "dtype": dtype, "version": 1, **self.backbone.options()}
+        options = {"family": self.backbone.family, "dtype": dtype_name(self._dtype()), "version": 1, **self.backbone.options()}
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):

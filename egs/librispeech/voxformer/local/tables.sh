@@ -25,7 +25,7 @@ timed=150                      # utterances with Whisper's word times, of dev an
 boosts="1 2 3"                 # of phrases, tried on dev
 whisper=                       # Whisper folder whose word times are the clock; empty: no word times
 noise=                         # folder of noises; empty: only those that are made
-decode_options=                # further options of voxkit decode, e.g. model.front_end.pretrained.name=...
+decode_options=                # further options of voxkit decode and tune, e.g. model.front_end.pretrained.name=...
 device=auto
 
 . ../../../tools/recipe.sh
@@ -33,22 +33,34 @@ parse_options "$@"
 mkdir -p "$out"
 lm=$out/$order-gram.arpa
 common="--data-dir $data --beam $beam --device $device"
+weighted=                      # of the methods: those with a weight of CTC
+fused=                         # those that take a language model
+for method in $methods; do
+  case $method in joint | rescoring) weighted="$weighted $method" ;; esac
+  [ "$method" = greedy ] || fused="$fused $method"
+done
 
 if stage 1 "Language model: $order-gram over the tokens, from the training text"; then
   run voxkit lm train --text "$data/cuts_$train_set.jsonl.gz" $lm_text --tokenizer "$tokens" --order "$order" --out "$lm"
 fi
 
 if stage 2 "Weights, chosen on $dev_set for each method, without and with the language model"; then
-  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods joint rescoring $common --out "$out/tuned.json" $decode_options
-  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods ${methods#greedy } --lm "$lm" $common --out "$out/tuned-lm.json" $decode_options
+  if [ -n "$weighted" ]; then
+    run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $weighted $common --out "$out/tuned.json" $decode_options
+  fi
+  if [ -n "$fused" ]; then
+    run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $fused --lm "$lm" $common --out "$out/tuned-lm.json" $decode_options
+  fi
 fi
 
 if stage 3 "Every search, without and with the language model, confidences calibrated on $dev_set"; then
   calibrate="--words --calibrate $dev_set:$tune --latency 8"
-  run voxkit decode "$run_dir" --sets "$test_set" --methods $methods --tuned "$out/tuned.json" $calibrate --limit "$limit" $common \
-    --out "$out/plain" $decode_options | tee "$out/plain.txt"
-  run voxkit decode "$run_dir" --sets "$test_set" --methods ${methods#greedy } --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
-    --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
+  run voxkit decode "$run_dir" --sets "$test_set" --methods $methods ${weighted:+--tuned "$out/tuned.json"} $calibrate --limit "$limit" \
+    $common --out "$out/plain" $decode_options | tee "$out/plain.txt"
+  if [ -n "$fused" ]; then
+    run voxkit decode "$run_dir" --sets "$test_set" --methods $fused --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
+      --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
+  fi
   for scored in "$out"/lm/"${test_set}"_*.tsv; do
     case $scored in *_reference.tsv) continue ;; esac
     echo "$(basename "$scored") against greedy:"
