@@ -211,5 +211,5 @@ def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequenc
                          "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
                          "(init_parts=[front_end,encoder]), or start from scratch")
     load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint), parts)
-    if hasattr(model, "schedule_offset"):
+    if hasattr(model, "schedule_offset") and (not parts or "encoder" in parts):
         model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))
