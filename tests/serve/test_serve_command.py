@@ -17,7 +17,7 @@ def made(monkeypatch, tmp_path):
     pytest.importorskip("fastapi", reason="the service needs the extra serve")
     made = {}
     config = SimpleNamespace(decode=DecodeConfig(method="beam", beam=7, length_bonus=0.5))
-    loaded = SimpleNamespace(model=SimpleNamespace(predict=None, ctc=None), tokenizer=None, recipe=SimpleNamespace(config=config),
+    loaded = SimpleNamespace(model=SimpleNamespace(predict=None, ctc="a head"), tokenizer=None, recipe=SimpleNamespace(config=config),
                              path=tmp_path / "checkpoints" / "averaged")
     monkeypatch.setattr("voxkit.infer.checkpoint.load_checkpoint", lambda path, device: made.update(path=path, device=device) or loaded)
     monkeypatch.setattr("voxkit.serve.app.create_app", lambda recognizer, config: made.update(config=config))

@@ -22,6 +22,7 @@ tune=0.25                      # share of dev that weights, boosts and temperatu
 lm_text=                       # more text for the language models, besides the training text
 limit=0                        # only the first utterances of each set (for a try)
 timed=150                      # utterances with Whisper's word times, of dev and of test
+bias_methods="prefix_beam joint"  # of those above, decoded with phrases
 boosts="1 2 3"                 # of phrases, tried on dev
 whisper=                       # Whisper folder whose word times are the clock; empty: no word times
 noise=                         # folder of noises; empty: only those that are made
@@ -86,11 +87,11 @@ if stage 5 "Biasing: 50 rare words on a list of 100; the boost chosen on $dev_se
   for part in "$dev_set" "$test_set"; do
     run voxkit lm rare-words --text "$data/cuts_$train_set.jsonl.gz" --test "$data/cuts_$part.jsonl.gz" --out "$out/rare-$part.txt"
   done
-  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods prefix_beam joint --phrases "$out/rare-$dev_set.txt" --boosts $boosts $common \
+  run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $bias_methods --phrases "$out/rare-$dev_set.txt" --boosts $boosts $common \
     --out "$out/tuned-phrases.json" $decode_options
-  run voxkit decode "$run_dir" --sets "$test_set" --methods prefix_beam joint --phrases "$out/rare-$test_set.txt" \
+  run voxkit decode "$run_dir" --sets "$test_set" --methods $bias_methods --phrases "$out/rare-$test_set.txt" \
     --tuned "$out/tuned-phrases.json" $common --limit "$limit" --out "$out/bias" $decode_options
-  for method in prefix_beam joint; do
+  for method in $bias_methods; do
     echo "$method:"
     run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$out/bias/${test_set}_${method}_phrases100.tsv" \
       --against "$out/plain/${test_set}_$method.tsv" --phrases "$out/rare-$test_set.txt"
