@@ -39,7 +39,7 @@ EXTRAS = {
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
-    "serve": ["fastapi", "uvicorn", "websockets", "python-multipart", "grpcio"],
+    "serve": ["fastapi", "uvicorn", "python-multipart"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]

@@ -48,6 +48,9 @@ def test_a_strong_boost_is_obeyed(here):
 def test_a_share_of_a_set_has_a_record_of_its_own(here, capsys):
     assert decode("--methods", "greedy", "--out", "part", sets=("test:0.5",)) == 0
     assert len((here / "part" / "test-0.5_greedy.jsonl").read_text().splitlines()) == 2
+    assert decode("--methods", "greedy", "--limit", "3", "--out", "part") == 0
+    assert len((here / "part" / "test-first3_greedy.jsonl").read_text().splitlines()) == 3
+    assert main(["decode", "--again", "part/test-first3_greedy.json", "--device", "cpu"]) == 0
     assert main(["decode", "--again", "part/test-0.5_greedy.json"]) == 0
     assert "the same as recorded" in capsys.readouterr().out
 

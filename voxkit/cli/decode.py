@@ -110,6 +110,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
         cuts = read_sets(data_dir, [name])
         if args.limit and len(cuts):
             cuts = cuts.subset(first=min(args.limit, len(cuts)))
+        whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
         temperatures = {method: fitted.get("methods", {}).get(search.label(method), {}).get("temperature") for method in methods}
         searches = [search.of(method, temperature=temperatures[method] or 1.0, timing=timing_of(fitted)) for method in methods]
         decoded = decode_by_searches(recognizer, cuts, searches, config.data, name)
@@ -117,7 +118,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
             label, calibrated = search.label(method), temperatures[method] is not None
-            row = {"set": _name(name), "method": label, "beam": "" if method in ("greedy", "ctc_greedy") else options.beam}
+            row = {"set": whole, "method": label, "beam": "" if method in ("greedy", "ctc_greedy") else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
@@ -125,8 +126,8 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= _latency(args.latency, recognizer, cuts, options)
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
-            stem = f"{_name(name)}_{label}"
-            _write(out, _name(name), stem, found, args.formats)
+            stem = f"{whole}_{label}"
+            _write(out, whole, stem, found, args.formats)
             decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases_of(method), row, data_dir,
                                 calibrated)
     print(format_table(rows, title=f"{loaded.path}"))

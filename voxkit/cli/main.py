@@ -28,7 +28,7 @@ COMMANDS = {
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
-    "serve": ("serve", "serve a checkpoint over gRPC, HTTP and WebSocket"),
+    "serve": ("serve", "serve a checkpoint over HTTP"),
     "cache": ("cache", "what a cache of encoder states holds; --prune frees what nothing reads any more"),
     "plot": ("plot", "curves of a training run as PNG"),
     "info": ("info", "the parts and parameters of a configuration"),

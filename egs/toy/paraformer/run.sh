@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Paraformer on synthetic features whose every boundary is known: made, trained and measured in about three minutes on two CPU cores.
+# Paraformer on synthetic features whose every boundary is known: made, trained and measured in three to five minutes of processor time.
 # dev and test hold voices and words that training never met.
 set -euo pipefail
 cd "$(dirname "$0")"
