@@ -2,44 +2,26 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
-import soundfile
 
+from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
 from voxkit.text.tokenizer import train_characters
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
 from voxkit.train.run_dir import latest_run
 
-CONFIG = """
-name: tiny
-model:
-  front_end: {kind: fbank, subsampling_dim: 96}
-  encoder: {preset: toy}
-  decoder: {dim: 16, heads: 2, ffn: 32, layers: 1}
-data: {max_duration: 10, num_workers: 0, train: [train], dev: [dev]}
+CONFIG = MODEL + """data: {max_duration: 10, num_workers: 0, train: [train], dev: [dev]}
 train: {epochs: 2, log_every: 1, schedule: {warmup_steps: 2}, precision: fp32}
 """
 
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    lhotse = pytest.importorskip("lhotse")
-    rng = np.random.default_rng(0)
+    pytest.importorskip("lhotse")
     data = tmp_path / "data"
-    data.mkdir()
     for name, count in (("train", 8), ("dev", 3)):
-        cuts = []
-        for i in range(count):
-            path = data / f"{name}{i}.wav"
-            soundfile.write(path, (rng.standard_normal(16000 + 800 * i) * 0.1).astype("float32"), 16000)
-            recording = lhotse.Recording.from_file(path, recording_id=f"{name}{i}")
-            cut = recording.to_cut()
-            cut.supervisions = [lhotse.SupervisionSegment(f"{name}{i}", f"{name}{i}", 0, cut.duration, text="heal me" if i % 2 else "ward",
-                                                          speaker=f"s{i % 3}")]
-            cuts.append(cut)
-        lhotse.CutSet.from_cuts(cuts).to_file(data / f"cuts_{name}.jsonl.gz")
+        noise_set(data, name, count, lambda i: "heal me" if i % 2 else "ward", seconds=1.0)
     train_characters(["heal me", "ward"], data / "tokens")
     (tmp_path / "conf.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)

@@ -47,8 +47,8 @@ def split_share(entry: str) -> tuple[str, float]:
     return name or entry, value
 
 
-def read_sets(data_dir: str, names: list[str]) -> Any:
-    """The cuts of several sets as one CutSet. `train:0.3` is three tenths of a set, spread over it evenly.
+def read_sets(data_dir: str, names: list[str], limit: int = 0) -> Any:
+    """The cuts of several sets as one CutSet. `train:0.3` is three tenths of a set, spread over it evenly; `limit`: only the first so many.
 
     Raises:
         ValueError: a set that was not prepared; the message lists those there are. A share that is not in (0, 1].
@@ -64,7 +64,7 @@ def read_sets(data_dir: str, names: list[str]) -> Any:
             raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. "
                              "`voxkit prepare` makes them")
         sets.append([cut for i, cut in enumerate(load_cuts(path)) if int((i + 1) * share) > int(i * share)])
-    return CutSet.from_cuts(cut for cuts in sets for cut in cuts).to_eager()
+    return CutSet.from_cuts([cut for cuts in sets for cut in cuts][:limit or None]).to_eager()
 
 
 class Training:
@@ -90,9 +90,7 @@ class Training:
         if hasattr(self.model, "nbest"):
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         train_cuts = read_sets(config.data.data_dir, config.data.train)
-        dev_cuts = read_sets(config.data.data_dir, config.data.dev) if config.data.dev else None
-        if dev_cuts is not None and config.decode.validation_limit:
-            dev_cuts = dev_cuts.subset(first=config.decode.validation_limit) if len(dev_cuts) > config.decode.validation_limit else dev_cuts
+        dev_cuts = read_sets(config.data.data_dir, config.data.dev, config.decode.validation_limit) if config.data.dev else None
         train_states = dev_states = None
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))

@@ -21,7 +21,7 @@ def test_by_our_decoder(here, capsys):  # noqa: F811
     assert main(["align", "exp/tiny", "--cuts", "data/cuts_test.jsonl.gz", "--out-cuts", "timed.jsonl.gz", "--limit", "2"]) == 0
     assert main(["decode", "exp/tiny", "--sets", "timed.jsonl.gz", "--words", "--device", "cpu", "--out", "t"]) == 0
     assert "F1 50 ms" in capsys.readouterr().out
-    assert main(["align", "exp/tiny", "--audio", "data/u0.wav", "--text", "heal", "--out-cuts", "x.jsonl.gz"]) == 2
+    assert main(["align", "exp/tiny", "--audio", "data/test0.wav", "--text", "heal", "--out-cuts", "x.jsonl.gz"]) == 2
     recognizer = Recognizer.load("exp/tiny")
     recognizer.model.decoder = None
     with pytest.raises(ValueError, match="needs an attention decoder"):
@@ -30,7 +30,7 @@ def test_by_our_decoder(here, capsys):  # noqa: F811
 
 def test_transcribe_takes_phrases_and_formats(here, capsys):  # noqa: F811
     (here / "loud.txt").write_text("ward\t40\n")
-    assert main(["transcribe", "exp/tiny", "data/u0.wav", "--method", "prefix_beam", "--phrases", "loud.txt", "--format", "ctm"]) == 0
+    assert main(["transcribe", "exp/tiny", "data/test0.wav", "--method", "prefix_beam", "--phrases", "loud.txt", "--format", "ctm"]) == 0
     assert "ward" in capsys.readouterr().out
 
 

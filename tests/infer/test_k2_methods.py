@@ -3,23 +3,16 @@
 import csv
 import json
 
-import numpy as np
 import pytest
-import soundfile
 
+from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
 from voxkit.optional import available
 from voxkit.text.tokenizer import train_characters
 
 needs_k2 = pytest.mark.skipif(not available("k2"), reason="k2 is not installed (tools/install_k2.sh)")
 without_k2 = pytest.mark.skipif(available("k2"), reason="k2 is installed")
-CONFIG = """
-name: tiny
-model:
-  front_end: {kind: fbank, subsampling_dim: 96}
-  encoder: {preset: toy}
-  decoder: {dim: 16, heads: 2, ffn: 32, layers: 1}
-  transducer: {dim: 16}
+CONFIG = MODEL + """  transducer: {dim: 16}
 data: {max_duration: 3, num_workers: 0, train: [test], dev: []}
 train: {epochs: 1, schedule: {warmup_steps: 2}, precision: fp32, log_every: 1}
 """
@@ -31,20 +24,11 @@ METHODS = ["k2_ctc", "k2_hlg", "k2_nbest", "k2_nbest_rescoring", "k2_rescoring"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """data/ with four utterances of noise, a tokenizer, word n-grams of orders 2 and 3."""
-    lhotse = pytest.importorskip("lhotse")
+    pytest.importorskip("lhotse")
     root = tmp_path_factory.mktemp("k2")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        rng = np.random.default_rng(0)
-        (root / "data").mkdir()
-        cuts = []
-        for i in range(4):
-            path = root / "data" / f"u{i}.wav"
-            soundfile.write(path, (rng.standard_normal(12000 + 800 * i) * 0.1).astype("float32"), 16000)
-            cut = lhotse.Recording.from_file(path, recording_id=f"u{i}").to_cut()
-            cut.supervisions = [lhotse.SupervisionSegment(f"u{i}", f"u{i}", 0, cut.duration, text="heal me", speaker=f"s{i % 2}")]
-            cuts.append(cut)
-        lhotse.CutSet.from_cuts(cuts).to_file("data/cuts_test.jsonl.gz")
+        noise_set(root / "data", "test", 4)
         train_characters(["heal me", "ward"], "data/tokens")
         train_characters(["heal me", "ward xyz"], "data/others")
         (root / "conf.yaml").write_text(CONFIG)

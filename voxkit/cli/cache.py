@@ -81,10 +81,9 @@ def _cuts(paths: list[str]) -> dict[str, Any]:
 
 def _states(config: str, device: str) -> list[str]:
     """The fingerprints of the states that the training of a configuration would cache."""
-    import torch
-
     from voxkit.recipe import load_recipe
     from voxkit.text.tokenizer import Tokenizer
+    from voxkit.train.distributed import choose_device
     from voxkit.training import build_model
 
     recipe = load_recipe(config)
@@ -94,5 +93,4 @@ def _states(config: str, device: str) -> list[str]:
     encoder = getattr(front_end, "pretrained", None)
     if encoder is None:
         raise ValueError(f"{config}: there is no frozen encoder in it whose states could be stored")
-    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return encoder.to(chosen).fingerprints()
+    return encoder.to(choose_device(device)).fingerprints()

@@ -74,42 +74,37 @@ def _besides(args: argparse.Namespace) -> list[str]:
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → its rows."""
-    import torch
-
     from voxkit.cli import decode_record
     from voxkit.cli.search_options import build_search
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
-    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size
     from voxkit.infer.recognizer import Recognizer
+    from voxkit.train.distributed import choose_device
     from voxkit.training import read_sets
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     config = loaded.recipe.config
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
-    out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
+    out = Path(args.out) if args.out else decode_dir(loaded.path)
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
     if args.tuned == "":
-        args.tuned = str(loaded.path.parent.parent / "decode" / "tuned.json")
+        args.tuned = str(decode_dir(loaded.path) / "tuned.json")
     search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
     methods = args.methods or [config.decode.method]
     search.check(methods)
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
-        known = read_sets(data_dir, [args.calibrate])
-        if args.calibrate_limit and len(known):
-            known = known.subset(first=min(args.calibrate_limit, len(known)))
+        known = read_sets(data_dir, [args.calibrate], args.calibrate_limit)
         _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
     fitted = read_calibration(out)
     rows = []
     for name in args.sets:
-        cuts = read_sets(data_dir, [name])
-        if args.limit and len(cuts):
-            cuts = cuts.subset(first=min(args.limit, len(cuts)))
+        cuts = read_sets(data_dir, [name], args.limit)
         whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
         temperatures = {method: fitted.get("methods", {}).get(search.label(method), {}).get("temperature") for method in methods}
         searches = [search.of(method, temperature=temperatures[method] or 1.0, timing=timing_of(fitted)) for method in methods]

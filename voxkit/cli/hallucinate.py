@@ -29,22 +29,21 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from voxkit import config as configuration
     from voxkit.cli.search_options import build_search
     from voxkit.eval.table import append_csv, format_table
-    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.nonspeech import folder_clips, hallucinations, made_clips
     from voxkit.infer.recognizer import Recognizer
+    from voxkit.train.distributed import choose_device
 
     if args.minutes <= 0 or args.seconds <= 0:
         raise ValueError("--minutes and --seconds must be above 0")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
     search = build_search(args, recognizer, loaded.recipe.config.decode)
-    out = Path(args.out) if args.out else loaded.path.parent.parent / "decode"
+    out = Path(args.out) if args.out else decode_dir(loaded.path)
     rows = []
     methods = args.methods or [loaded.recipe.config.decode.method]
     search.check(methods)

@@ -49,10 +49,11 @@ def build(args: argparse.Namespace) -> Any:
     from voxkit.serve.app import ServeConfig, create_app
     from voxkit.serve.batcher import BatchingConfig
     from voxkit.serve.inputs import Limits
+    from voxkit.train.distributed import choose_device
 
     if args.threads:
         torch.set_num_threads(args.threads)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device)
     recognizer, decode = Recognizer(loaded.model, loaded.tokenizer, device), loaded.recipe.config.decode
     search = build_search(args, recognizer, decode)

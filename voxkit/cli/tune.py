@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
-    from voxkit.infer.tuning import EncodedSet
+    from voxkit.infer.decoding import EncodedBatch
 
 HELP = "choose language model, CTC and phrase weights on a development set"
 
@@ -43,32 +43,30 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from voxkit import config as configuration
     from voxkit.cli.search_options import build_search
     from voxkit.eval.table import format_table
-    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.decoding import encode_cuts
     from voxkit.infer.recognizer import Recognizer
-    from voxkit.infer.tuning import encode_set
+    from voxkit.train.distributed import choose_device
     from voxkit.training import read_sets
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     config = loaded.recipe.config
     search = build_search(args, Recognizer(loaded.model, loaded.tokenizer, device), config.decode)
     search.check(args.methods)
     grids = {method: choices_of(args, search, method) for method in args.methods}
-    cuts = read_sets(args.data_dir or config.data.data_dir, [args.set])
-    if args.limit and len(cuts):
-        cuts = cuts.subset(first=min(args.limit, len(cuts)))
-    encoded = encode_set(search.recognizer, cuts, config.data, args.set)
-    for id, reason in encoded.failures.items():
+    cuts = read_sets(args.data_dir or config.data.data_dir, [args.set], args.limit)
+    failures: dict[str, str] = {}
+    encoded = list(encode_cuts(search.recognizer, cuts, config.data, args.set, failures))
+    for id, reason in failures.items():
         print(f"{id}: left out: {reason}")
-    content: dict[str, Any] = {"set": args.set, "utterances": len(encoded.references), "checkpoint": str(loaded.path),
+    content: dict[str, Any] = {"set": args.set, "utterances": sum(len(batch.ids) for batch in encoded), "checkpoint": str(loaded.path),
                                "step": loaded.meta.get("step"), "lm": args.lm, "phrases": args.phrases, "beam": search.options.beam,
                                "methods": {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}}
-    out = Path(args.out) if args.out else loaded.path.parent.parent / "decode" / "tuned.json"
+    out = Path(args.out) if args.out else decode_dir(loaded.path) / "tuned.json"
     configuration.write_text(out, json.dumps(content, indent=1) + "\n")
     print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in content["methods"].items()],
                        title=f"best on {args.set} ({content['utterances']} utterances)"))
@@ -77,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tune(args: argparse.Namespace, search: Search, encoded: EncodedSet, method: str, grid: dict[str, list[float]]) -> dict[str, float]:
+def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch], method: str,
+          grid: dict[str, list[float]]) -> dict[str, float]:
     """The best setting of one method, its WER in per cent and how many were tried."""
     from voxkit.cli.search_options import read_phrases
     from voxkit.infer.tuning import coordinate_search, word_error_rate

@@ -19,13 +19,14 @@ from voxkit.eval.boundaries import BoundaryResult, boundary_scores
 from voxkit.eval.calibration import apply_temperature, calibration, fit_temperature, judged
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.alignment import Aligned
+from voxkit.infer.checkpoint import decode_dir
 
 NAME = "calibration.json"
 
 
 def calibration_of(checkpoint: Path) -> Path:
     """Where what was fitted for a run is kept, from the path of one of its checkpoints."""
-    return checkpoint.parent.parent / "decode" / NAME
+    return decode_dir(checkpoint) / NAME
 
 
 def read_calibration(path: str | Path) -> dict[str, Any]:

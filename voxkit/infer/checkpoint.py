@@ -46,6 +46,11 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     return resolve(averaged if averaged.is_dir() else path)
 
 
+def decode_dir(checkpoint: Path) -> Path:
+    """Where a run keeps what was decoded, tuned and calibrated, from the path of one of its checkpoints."""
+    return checkpoint.parent.parent / "decode"
+
+
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
     """Build and fill the model of a checkpoint (or of a run's best one).
 

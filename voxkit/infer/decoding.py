@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from voxkit.audio.io import RATE
 from voxkit.batch import Batch
 from voxkit.data.loader import build_eval_loader
 from voxkit.hypothesis import Hypothesis
-from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
 
 
 @dataclass
@@ -42,26 +42,33 @@ class Decoded:
         return self.elapsed / max(self.seconds, 1e-9)
 
 
-def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[SearchOptions], data: Any, name: str = "set") -> list[Decoded]:
-    """Decode every cut, in batches, by several searches, each over what the encoder gives once.
+@dataclass
+class EncodedBatch:
+    """A batch of a set behind the encoder: ids and references of its utterances, what was encoded, seconds and MB that reading and encoding
+    took."""
 
-    Reading and encoding count in every search's time, and in its memory: as much as if it had been the only one.
+    ids: list[str]
+    texts: list[str]
+    encoded: Encoded
+    elapsed: float
+    memory: float
+
+
+def encode_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failures: dict[str, str]) -> Iterator[EncodedBatch]:
+    """Read and encode every cut, in batches.
 
     Args:
         cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
         name: of the set, for messages.
-
-    Returns:
-        One for each search, in their order.
+        failures: gathers what could not be read (id → reason).
 
     Raises:
         ValueError: there are no cuts, or none of the audio can be read.
     """
     if not len(cuts):
         raise ValueError(f"set {name} is empty: there is nothing to decode; prepare it anew or name another")
-    out = [Decoded() for _ in searches]
     loader = build_eval_loader(cuts, recognizer.tokenizer, data)
-    batches = iter(loader)
+    batches, count = iter(loader), 0
     while True:
         reset_memory(recognizer.device)
         began = now(recognizer.device)
@@ -69,27 +76,35 @@ def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[Sea
         if batch is None:
             break
         encoded = recognizer.encode(batch)
-        shared, memory = now(recognizer.device) - began, peak_memory(recognizer.device)
+        elapsed, count = now(recognizer.device) - began, count + batch.size
+        yield EncodedBatch(batch.ids, batch.texts or [""] * batch.size, encoded, elapsed, peak_memory(recognizer.device))
+    failures |= loader.failures
+    if not count:
+        some = "; ".join(f"{id}: {reason}" for id, reason in list(failures.items())[:3])
+        raise ValueError(f"set {name}: none of its {len(cuts)} utterances could be read ({some})")
+
+
+def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[SearchOptions], data: Any, name: str = "set") -> list[Decoded]:
+    """Decode every cut, in batches, by several searches, each over what the encoder gives once (arguments and errors: `encode_cuts`).
+
+    Reading and encoding count in every search's time, and in its memory: as much as if it had been the only one.
+
+    Returns:
+        One for each search, in their order.
+    """
+    failures: dict[str, str] = {}
+    out = [Decoded(failures=failures) for _ in searches]
+    for batch in encode_cuts(recognizer, cuts, data, name, failures):
         for found, options in zip(out, searches):
             reset_memory(recognizer.device)
             began = now(recognizer.device)
-            hypotheses = recognizer.search(encoded, options)
-            found.elapsed += shared + now(recognizer.device) - began
-            found.memory = max(found.memory, memory, peak_memory(recognizer.device))
-            for id, text, hypothesis in zip(batch.ids, batch.texts or [""] * len(batch.ids), hypotheses):
+            hypotheses = recognizer.search(batch.encoded, options)
+            found.elapsed += batch.elapsed + now(recognizer.device) - began
+            found.memory = max(found.memory, batch.memory, peak_memory(recognizer.device))
+            for id, text, hypothesis in zip(batch.ids, batch.texts, hypotheses):
                 found.references[id], found.hypotheses[id] = text, hypothesis
                 found.seconds += hypothesis.audio_duration
-    for found in out:
-        found.failures = dict(loader.failures)
-        if not found.references:
-            raise ValueError(none_readable(name, len(cuts), found.failures))
     return out
-
-
-def none_readable(name: str, count: int, failures: Mapping[str, str]) -> str:
-    """What is said of a set of which no utterance could be read (id → reason)."""
-    some = "; ".join(f"{id}: {reason}" for id, reason in list(failures.items())[:3])
-    return f"set {name}: none of its {count} utterances could be read ({some})"
 
 
 @dataclass

@@ -3,55 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from voxkit.data.loader import build_eval_loader
 from voxkit.eval.wer import score
-from voxkit.infer.decoding import none_readable
-from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
+from voxkit.infer.decoding import EncodedBatch
+from voxkit.infer.recognizer import Recognizer, SearchOptions
 
 Setting = tuple[tuple[str, float], ...]
 
 
-@dataclass
-class EncodedSet:
-    """A set that went through the encoder: batches, ids of each, references by id, what could not be read (id → reason)."""
-
-    batches: list[Encoded] = field(default_factory=list)
-    ids: list[list[str]] = field(default_factory=list)
-    references: dict[str, str] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def encode_set(recognizer: Recognizer, cuts: Any, data: Any, name: str) -> EncodedSet:
-    """Encode every cut, in batches.
-
-    Args:
-        cuts: eager CutSet; data: the recipe's DataConfig; name: of the set, for messages.
-
-    Raises:
-        ValueError: there are no cuts, or none of the audio can be read.
-    """
-    if not len(cuts):
-        raise ValueError(f"set {name} is empty: there is nothing to tune on; prepare it anew or name another")
-    out = EncodedSet()
-    loader = build_eval_loader(cuts, recognizer.tokenizer, data)
-    for batch in loader:
-        out.batches.append(recognizer.encode(batch))
-        out.ids.append(list(batch.ids))
-        out.references |= dict(zip(batch.ids, batch.texts or [""] * len(batch.ids)))
-    out.failures = dict(loader.failures)
-    if not out.references:
-        raise ValueError(none_readable(name, len(cuts), out.failures))
-    return out
-
-
-def word_error_rate(recognizer: Recognizer, encoded: EncodedSet, options: SearchOptions, normalise: str = "none") -> float:
+def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], options: SearchOptions, normalise: str = "none") -> float:
     """WER of one setting, in [0, ...)."""
-    found = {id: h.text for ids, batch in zip(encoded.ids, encoded.batches) for id, h in zip(ids, recognizer.search(batch, options))}
-    result = score(encoded.references, found, normalise=normalise)
-    return result.errors / max(1, result.words)
+    references = {id: text for batch in batches for id, text in zip(batch.ids, batch.texts)}
+    found = {id: h.text for batch in batches for id, h in zip(batch.ids, recognizer.search(batch.encoded, options))}
+    return score(references, found, normalise=normalise).rate
 
 
 def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: Mapping[str, Sequence[float]]) -> dict[Setting, float]:

@@ -26,6 +26,19 @@ class World:
         return self.rank == 0
 
 
+def choose_device(device: str = "auto") -> str:
+    """auto → cuda where there is one, else cpu; anything else as it is.
+
+    Raises:
+        ValueError: cuda is asked for and not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("device cuda: this torch sees no GPU (`voxkit doctor` says why); use --device cpu")
+    return device
+
+
 def setup(device: str = "auto") -> World:
     """Join the process group that torchrun's environment describes (none: one process).
 
@@ -35,10 +48,7 @@ def setup(device: str = "auto") -> World:
     Raises:
         ValueError: cuda is asked for and not there, or fewer GPUs than local processes.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("device cuda: this torch sees no GPU (`voxkit doctor` says why); use --device cpu")
+    device = choose_device(device)
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World(device=torch.device(device))

@@ -33,6 +33,8 @@ device=auto
 parse_options "$@"
 mkdir -p "$out"
 lm=$out/$order-gram.arpa
+measured=$test_set  # as decode names its files
+if [ "$limit" != 0 ]; then measured=$test_set-first$limit; fi
 common="--data-dir $data --beam $beam --device $device"
 weighted=                      # of the methods: those with a weight of CTC
 fused=                         # those that take a language model
@@ -62,10 +64,10 @@ if stage 3 "Every search, without and with the language model, confidences calib
     run voxkit decode "$run_dir" --sets "$test_set" --methods $fused --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
       --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
   fi
-  for scored in "$out"/lm/"${test_set}"_*.tsv; do
+  for scored in "$out"/lm/"${measured}"_*.tsv; do
     case $scored in *_reference.tsv) continue ;; esac
     echo "$(basename "$scored") against greedy:"
-    run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$scored" --against "$out/plain/${test_set}_greedy.tsv" \
+    run voxkit score --ref "$out/plain/${measured}_reference.tsv" --hyp "$scored" --against "$out/plain/${measured}_greedy.tsv" \
       --report "${scored%.tsv}.html"
   done | tee "$out/significance.txt"
 fi
@@ -93,8 +95,8 @@ if stage 5 "Biasing: 50 rare words on a list of 100; the boost chosen on $dev_se
     --tuned "$out/tuned-phrases.json" $common --limit "$limit" --out "$out/bias" $decode_options
   for method in $bias_methods; do
     echo "$method:"
-    run voxkit score --ref "$out/plain/${test_set}_reference.tsv" --hyp "$out/bias/${test_set}_${method}_phrases100.tsv" \
-      --against "$out/plain/${test_set}_$method.tsv" --phrases "$out/rare-$test_set.txt"
+    run voxkit score --ref "$out/plain/${measured}_reference.tsv" --hyp "$out/bias/${measured}_${method}_phrases100.tsv" \
+      --against "$out/plain/${measured}_$method.tsv" --phrases "$out/rare-$test_set.txt"
   done | tee "$out/biasing.txt"
 fi
 
