@@ -10,6 +10,7 @@ from voxkit.search.ctc_prefix import CtcPrefixScorer
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.reference import ctc_exhaustive
+from voxkit.search.scorer import TokenBonus, Weighted
 
 VOCAB = 6  # 0 blank, 1 bos, 2 eos, 3 4 5
 
@@ -109,6 +110,28 @@ def test_wide_beam_finds_the_best(scene, weight):
         assert [tuple(h.tokens) for h in found[b]] == [s for _, s in ranked[:5]]
         assert [h.score for h in found[b]] == pytest.approx([p for p, _ in ranked[:5]], abs=1e-4)
         assert all(len(h.token_log_probs) == len(h.tokens) for h in found[b])
+
+
+@pytest.mark.parametrize("scorer", [TokenBonus(1.0), Weighted(TokenBonus(0.5), 1.0, bonus=0.5), ContextGraph([[3], [4], [5]], VOCAB, 1.0)])
+def test_what_a_scorer_adds_keeps_the_search_open(scene, scorer):
+    """A bonus per token is the same from a scorer as from the search: it does not stop while a longer hypothesis may still win."""
+    toy, memory, _, _ = scene
+    memory = torch.cat([memory, memory.flip(0)], 1)  # eight frames
+    lengths = torch.full((3,), 8)
+    how = {"beam": 100, "candidates": 3, "nbest": 2, "patience": 100.0}
+    expected = attention_beam(toy, memory, lengths, token_bonus=1.0, **how)
+    found = attention_beam(toy, memory, lengths, scorer=scorer, **how)
+    assert [[h.tokens for h in row] for row in found] == [[h.tokens for h in row] for row in expected]
+    assert any(h.tokens for row in expected for h in row)
+
+
+def test_a_ctc_weight_of_zero_is_attention_alone(scene):
+    """Also where a hypothesis does not fit into the frames, so that CTC gives it minus infinity."""
+    toy, memory, x, lengths = scene
+    how = {"beam": 5, "nbest": 5, "token_bonus": 3.0, "patience": 100.0}
+    alone = attention_beam(toy, memory, lengths, **how)
+    joint = attention_beam(toy, memory, lengths, ctc_log_probs=x, ctc_weight=0.0, **how)
+    assert [[(h.tokens, h.score) for h in row] for row in joint] == [[(h.tokens, h.score) for h in row] for row in alone]
 
 
 @pytest.mark.parametrize("how", [{}, {"length_power": 0.7}, {"coverage": 0.2}, {"joint": True}])

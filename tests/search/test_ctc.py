@@ -30,6 +30,8 @@ def peaky(batch, frames, vocab, seed=0):
 class Bigram:
     """A scorer made of a table [V + 1, V] (row V: nothing before), and an end score per token."""
 
+    most = 0.0
+
     def __init__(self, vocab, seed=5):
         self.table = torch.randn(vocab + 1, vocab, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
 

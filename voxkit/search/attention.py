@@ -65,7 +65,9 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     empty = lengths == 0
     lengths = lengths.clamp(min=1)
     limit = (lengths * max_tokens_per_frame).long().clamp(min=1)
+    ctc_log_probs = ctc_log_probs if ctc_weight else None
     ctc_weight = ctc_weight if ctc_log_probs is not None else 0.0
+    gain = token_bonus + (scorer.most if scorer is not None else 0.0)
     rows = torch.arange(size, device=device).repeat_interleave(width)
     offset = torch.arange(size, device=device)[:, None] * width
     state = decoder.init_state(memory, lengths)
@@ -125,7 +127,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
         pool.add(ended / (length + 1) ** length_power, tokens, token_scores, parts)
         # the beam moves on
         alive, index = total.flatten(1).topk(width, 1)
-        open_items = open_items & pool.may_improve(alive, length + 1, limit, length_power, token_bonus, patience)
+        open_items = open_items & pool.may_improve(alive, length + 1, limit, length_power, gain, patience)
         if not bool(open_items.any()):
             break
         slot = index.div(best.shape[2], rounding_mode="floor")
@@ -167,11 +169,12 @@ class _Pool:
                     row.append((tokens[b, w].tolist(), token_scores[b, w].tolist(), {k: float(v[b, w]) for k, v in parts.items()}))
             self.kept[b] = row
 
-    def may_improve(self, alive: Tensor, length: int, limit: Tensor, power: float, bonus: float, patience: float) -> Tensor:
-        """[B]: whether the unfinished hypotheses with scores alive [B, W] can still matter."""
+    def may_improve(self, alive: Tensor, length: int, limit: Tensor, power: float, gain: float, patience: float) -> Tensor:
+        """[B]: whether the unfinished hypotheses with scores alive [B, W], where a token or the end adds `gain` at the most, can still
+        matter."""
         best = alive[:, 0]
-        # no factor adds to a score but the bonus, and the longest hypothesis has the largest divisor
-        bound = best + max(bonus, 0.0) * (limit - length).clamp(min=0)
+        # nothing but the bonus and the scorer adds to a score, and the longest hypothesis has the largest divisor
+        bound = best + max(gain, 0.0) * (limit - length + 1).clamp(min=1)
         bound = torch.where(bound < 0, bound / (limit + 1.0) ** power, bound)
         beatable = bound > self.scores[:, self.nbest - 1]
         hopeful = best / (length + 1) ** power > self.scores[:, 0] - patience / (length + 1) ** power

@@ -74,6 +74,10 @@ class ContextGraph:
         for token, target in children[0].items():
             self.root[token] = target
         self.lent, self.earned, self.word_starts = torch.tensor(lent), torch.tensor(earned), starts
+        gains = [lent[target] - lent[key // vocab_size] + max(earned[key // vocab_size], 0.0) for key, target in entries]
+        outside = max(lent[target] for target in children[0].values())
+        ended = [max(e, 0.0) - value for e, value in zip(earned, lent)]
+        self.most = max([0.0, *gains, *ended, *(end + outside for end in ended)])
 
     @classmethod
     def from_texts(cls, phrases: Mapping[str, float] | Iterable[str], tokenizer, boost: float = 1.5) -> ContextGraph:

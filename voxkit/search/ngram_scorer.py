@@ -34,7 +34,7 @@ class NgramScorer:
 
     def __init__(self, model: NgramModel, pieces: Sequence[str], *, end: bool = True) -> None:
         check_vocabulary(model, pieces)
-        self.vocab, self.order, self.end = len(pieces) + 1, model.order, end  # the last id is </s>
+        self.vocab, self.order, self.end, self.most = len(pieces) + 1, model.order, end, 0.0  # the last id is </s>
         ids = {piece: i for i, piece in enumerate(pieces) if piece not in (BOS, EOS)}
         ids[EOS] = len(pieces)
         known = model.ngrams[0]
@@ -138,7 +138,7 @@ class KenlmScorer:
         self.kenlm = require("kenlm", "lm", why="KenLM models")
         if not Path(path).is_file():
             raise ValueError(f"{path}: no such file")
-        self.model, self.end = self.kenlm.Model(str(path)), end
+        self.model, self.end, self.most = self.kenlm.Model(str(path)), end, 0.0
         self.pieces = [UNK if p in (BOS, EOS) else p for p in pieces]  # a search may offer their ids; nobody says them
         words = [p for p in pieces if p not in (BOS, EOS, UNK)]
         missing = [p for p in words if p not in self.model]

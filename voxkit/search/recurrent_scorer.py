@@ -19,7 +19,7 @@ class RecurrentScorer:
     """
 
     def __init__(self, step: Callable, bos: int = 1, eos: int = 2) -> None:
-        self.step, self.bos, self.eos = step, bos, eos
+        self.step, self.bos, self.eos, self.most = step, bos, eos, 0.0
 
     def init(self, size: int, device: torch.device) -> State:
         """States after bos: following [N, V], and the model's two."""

@@ -6,6 +6,7 @@ order) and answers for K candidate tokens of each. Searches know only this inter
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Protocol, Sequence
 
 import torch
@@ -13,7 +14,13 @@ from torch import Tensor
 
 
 class Scorer(Protocol):
-    """The interface. A state is whatever `select` can reorder; tokens are ids without blank."""
+    """The interface. A state is whatever `select` can reorder; tokens are ids without blank.
+
+    Attributes:
+        most: what one token, or the end, can add at the most: a search that knows it ends no earlier than it may.
+    """
+
+    most: float
 
     def init(self, size: int, device: torch.device) -> Any:
         """States of `size` empty hypotheses."""
@@ -36,6 +43,7 @@ class Weighted:
 
     def __init__(self, scorer: Scorer, weight: float = 1.0, bonus: float = 0.0) -> None:
         self.scorer, self.weight, self.bonus = scorer, weight, bonus
+        self.most = weight * scorer.most + max(bonus, 0.0) if weight >= 0 else math.inf
 
     def init(self, size: int, device: torch.device) -> Any:
         return self.scorer.init(size, device)
@@ -60,6 +68,7 @@ class Together:
         if not scorers:
             raise ValueError("no scorers given: pass None to a search that needs none")
         self.scorers = list(scorers)
+        self.most = sum(s.most for s in self.scorers)
 
     def init(self, size: int, device: torch.device) -> list:
         return [s.init(size, device) for s in self.scorers]
@@ -81,7 +90,7 @@ class TokenBonus:
     """A constant per token, against short hypotheses."""
 
     def __init__(self, bonus: float) -> None:
-        self.bonus = bonus
+        self.bonus, self.most = bonus, max(bonus, 0.0)
 
     def init(self, size: int, device: torch.device) -> Tensor:
         return torch.zeros(size, device=device)
@@ -122,7 +131,7 @@ class NeuralScorer:
     """
 
     def __init__(self, log_probs: Callable[[Tensor, Tensor], Tensor], bos: int = 1, eos: int | None = 2) -> None:
-        self.log_probs, self.bos, self.eos = log_probs, bos, eos
+        self.log_probs, self.bos, self.eos, self.most = log_probs, bos, eos, 0.0
 
     def init(self, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         history = torch.full((1, 1), self.bos, dtype=torch.long, device=device)
