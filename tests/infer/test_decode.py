@@ -10,6 +10,7 @@ import soundfile
 
 from voxkit.cli.main import main
 from voxkit.infer.checkpoint import find_checkpoint, load_checkpoint
+from voxkit.optional import MissingPackage
 from voxkit.text.tokenizer import Tokenizer, train_characters
 
 
@@ -88,6 +89,19 @@ def test_wrong_options(here, capsys, options, message):
     (here / "number.txt").write_text("heal\tmuch\n")
     main(["lm", "train", "--text", "text.txt", "--order", "2", "--out", "words.arpa"])
     assert decode(*options) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method, installed, message", [("k2_hlg", True, "method k2_hlg needs --graph"),
+                                                        ("k2_ctc", False, "k2 is needed for method k2_ctc")])
+def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypatch, method, installed, message):
+    def require(package, why):
+        if not installed:
+            raise MissingPackage(f"{package} is needed for {why}")
+
+    monkeypatch.setattr("voxkit.infer.recognizer.require", require)
+    monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.encode", lambda *given: pytest.fail("encoded"))
+    assert decode("--methods", "greedy", method) == 2
     assert message in capsys.readouterr().err
 
 

@@ -48,12 +48,13 @@ class Search:
         without tuned weights, because the file has none for them.
 
         Raises:
-            ValueError: a method that the model lacks, or something was given that none of them takes.
+            ValueError: a method that the model lacks, one without the graph that it needs, or something was given that none of them takes.
         """
         from voxkit.infer.fusion import FUSED
 
         for method in methods:
             self.recognizer.check(method)
+            self.recognizer.check_graph(self._whole(method))
         refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
         for name in FUSED:
             if all(name in names for names in refused.values()):

@@ -27,6 +27,7 @@ from voxkit.infer import ctc, fusion
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
+from voxkit.optional import require
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam
 from voxkit.search.context_graph import ContextGraph
@@ -132,6 +133,7 @@ class Recognizer:
 
         Raises:
             ValueError: an unknown method, or one that needs the decoder or the CTC head this model was trained without.
+            MissingPackage: one of k2's, and k2 cannot be imported.
         """
         if self._parallel:
             if method not in PARALLEL_METHODS:
@@ -140,9 +142,27 @@ class Recognizer:
                 raise ValueError(f"method {method}: this model has no CTC head (model.loss.ctc is 0); use {' or '.join(self.methods())}")
         elif method not in METHODS:
             raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
+        elif method.startswith("k2_"):
+            require("k2", why=f"method {method}")
         elif method in NEEDS_DECODER and self.model.decoder is None:
             raise ValueError(f"method {method} needs an attention decoder, and this model was trained with CTC alone; "
                              "use greedy or prefix_beam")
+
+    def check_graph(self, options: SearchOptions) -> None:
+        """Refuse a search over a graph without one, or with one that does not fit.
+
+        Raises:
+            ValueError: no graph, one over other tokens, or one without the larger model that the method rescores with.
+        """
+        if self._parallel or METHODS[options.method] is not _k2_graph:
+            return
+        if options.graph is None:
+            raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
+        if options.graph.vocab_size != self.tokenizer.vocab_size:
+            raise ValueError(f"the graph is over {options.graph.vocab_size} tokens, the model has {self.tokenizer.vocab_size}: make it "
+                             "with the model's tokenizer (`voxkit lm graph --tokenizer`)")
+        if options.method.endswith("rescoring") and options.graph.large is None:
+            raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
 
     def refusal(self, options: SearchOptions) -> str | None:
         """Why the method cannot take the options' language model or phrases, with those that can; None where it takes all of them."""
@@ -198,6 +218,7 @@ class Recognizer:
 
     def _ready(self, options: SearchOptions) -> None:
         self.check(options.method)
+        self.check_graph(options)
         if reason := self.refusal(options):
             raise ValueError(reason)
 
@@ -289,14 +310,7 @@ def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, opti
 def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
     """1-best, n-best or rescoring over a graph of words: hypotheses of word ids."""
     graph = options.graph
-    if graph is None:
-        raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
-    if graph.vocab_size != log_probs.shape[2]:
-        raise ValueError(f"the graph is over {graph.vocab_size} tokens, the model has {log_probs.shape[2]}: make it with the model's "
-                         "tokenizer (`voxkit lm graph --tokenizer`)")
     found, order = k2_graphs.lattice(graph.fsa, log_probs, lengths)
-    if options.method.endswith("rescoring") and graph.large is None:
-        raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
     if options.method == "k2_rescoring":
         return k2_graphs.one_best(k2_graphs.rescore_lattice(found, graph.large), order)
     if options.method == "k2_hlg":
