@@ -83,11 +83,15 @@ def test_the_record_notices_changes(here, capsys):
     (["--phrases", "latin.txt", "--methods", "joint"], "characters that the tokenizer lacks"),
     (["--phrases", "number.txt", "--methods", "joint"], "boost 'much' is no number"),
     (["--lm", "words.arpa", "--methods", "joint"], "over other tokens"),
+    (["--lm", "fewer.arpa", "--methods", "joint"], "fewer.arpa is over other tokens"),
 ])
 def test_wrong_options(here, capsys, options, message):
     (here / "latin.txt").write_text("HEAL\n")
     (here / "number.txt").write_text("heal\tmuch\n")
     main(["lm", "train", "--text", "text.txt", "--order", "2", "--out", "words.arpa"])
+    train_characters(["heal me"], "data/fewer")  # a smaller tokenizer, all of whose pieces ours has too
+    (here / "fewer.txt").write_text("heal me\n")
+    main(["lm", "train", "--text", "fewer.txt", "--tokenizer", "data/fewer", "--order", "2", "--out", "fewer.arpa"])
     assert decode(*options) == 2
     assert message in capsys.readouterr().err
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from voxkit.search.ngram import NgramModel
-from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer
+from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer, check_complete
 from voxkit.search.scorer import Scorer
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.tokenizer import UNK, Tokenizer
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 
@@ -30,4 +30,8 @@ def load_language_model(path: str | os.PathLike, tokenizer: Tokenizer, device: t
         return load_neural_lm(path, tokenizer, device)
     with path.open("rb") as file:
         binary = file.read(len(_KENLM)) == _KENLM
-    return KenlmScorer(path, tokenizer.pieces) if binary else NgramScorer(NgramModel.read(path), tokenizer.pieces)
+    if binary:
+        return KenlmScorer(path, tokenizer.pieces)
+    model = NgramModel.read(path)
+    check_complete(model, tokenizer.pieces[UNK + 1:], str(path))
+    return NgramScorer(model, tokenizer.pieces)

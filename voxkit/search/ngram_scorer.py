@@ -189,6 +189,13 @@ def check_vocabulary(model: NgramModel, pieces: Sequence[str], name: str = "the 
     _refuse_other_tokens([w for w in words if w not in known], words, name)
 
 
+def check_complete(model: NgramModel, pieces: Sequence[str], name: str) -> None:
+    """A model that lacks more than a few of a tokenizer's pieces (without blank, <s>, </s> and <unk>) is of another one, maybe a smaller
+    one whose pieces this one has too: ValueError."""
+    known = set(model.vocabulary)
+    _refuse_other_tokens([p for p in pieces if p not in known], list(pieces), name)
+
+
 def _refuse_other_tokens(missing: list[str], words: list[str], name: str) -> None:
     if words and len(missing) > 0.1 * len(words):
         raise ValueError(f"{name} is over other tokens than the tokenizer: {len(missing)} of {len(words)} are not shared, e.g. "
