@@ -109,6 +109,26 @@ def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypa
     assert message in capsys.readouterr().err
 
 
+def test_a_temperature_counts_for_the_settings_it_was_fitted_with(here, capsys):
+    settings = {"beam": 3, "ctc_weight": 0.3, "length_bonus": 0.0, "coverage": 0.0, "length_power": None}
+    out = here / "settled"
+    out.mkdir()
+    known = {"joint": {"temperature": 2.0, "settings": settings}, "greedy": {"temperature": 3.0, "settings": {}}}
+    (out / "calibration.json").write_text(json.dumps({"methods": known}))
+
+    def record(*more, name="joint"):
+        assert decode("--methods", "greedy", "joint", "--words", "--out", "settled", *more) == 0
+        return json.loads((out / f"test_{name}.json").read_text())
+
+    assert record()["calibrated"] and record()["temperature"] == 2.0
+    assert main(["decode", "--again", "settled/test_joint.json", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    other = record("--ctc-weight", "0.6")
+    assert not other["calibrated"] and other["temperature"] == 1.0
+    assert "what was fitted for joint is for ctc_weight 0.3 and not 0.6; fit it anew" in capsys.readouterr().out
+    assert not record("--beam", "4")["calibrated"] and record("--beam", "4", name="greedy")["temperature"] == 3.0
+
+
 def test_an_empty_set(here, capsys):
     assert decode(sets=("empty",)) == 2
     assert "set empty is empty" in capsys.readouterr().err

@@ -9,6 +9,8 @@ pytest.importorskip("lhotse")
 import lhotse  # noqa: E402
 
 from voxkit.cli.main import main  # noqa: E402
+from voxkit.hypothesis import Hypothesis  # noqa: E402
+from voxkit.infer.nonspeech import Hallucinations  # noqa: E402
 from voxkit.infer.tuning import coordinate_search  # noqa: E402
 
 
@@ -87,6 +89,31 @@ def test_of_methods_that_were_not_tuned_it_is_said(here, capsys):
     assert [json.loads((here / f"partly/test_{m}.json").read_text())["ctc_weight"] for m in ("joint", "rescoring")] == [0.8, 0.3]
     assert main([*decode, "--methods", "rescoring"]) == 2
     assert "no weights for rescoring, only for joint; run `voxkit tune` with --methods rescoring" in capsys.readouterr().err
+
+
+def test_the_language_model_is_known_by_what_it_holds(here, capsys):
+    assert tune("--methods", "joint", "--lm", "lm.arpa", "--ctc-weights", "0.3", "--lm-weights", "0.2", "--length-bonuses", "0.0",
+                "--out", "known.json") == 0
+    (here / "copy.arpa").write_text((here / "lm.arpa").read_text())
+    (here / "other.arpa").write_text((here / "lm.arpa").read_text() + "\n")
+    decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--methods", "joint", "--tuned", "known.json", "--out", "known"]
+    assert main([*decode, "--lm", "copy.arpa"]) == 0
+    assert main([*decode, "--lm", "other.arpa"]) == 2
+    assert "lm.arpa, and --lm other.arpa is another one" in capsys.readouterr().err
+
+
+def test_transcribe_and_hallucinate_take_it_too(here, capsys, monkeypatch):
+    (here / "weights.json").write_text(json.dumps({"lm": None, "phrases": None, "methods": {"joint": {"ctc_weight": 0.85}}}))
+    taken = []
+    monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.transcribe",
+                        lambda self, path, options: taken.append(options) or Hypothesis(""))
+    monkeypatch.setattr("voxkit.infer.nonspeech.hallucinations", lambda recognizer, clips, options: taken.append(options)
+                        or {"all": Hallucinations()})
+    assert main(["transcribe", "exp/tiny", "data/test0.wav", "--method", "joint", "--tuned", "weights.json"]) == 0
+    assert main(["hallucinate", "exp/tiny", "--methods", "joint", "--tuned", "weights.json", "--device", "cpu", "--out", "none"]) == 0
+    assert [options.ctc_weight for options in taken] == [0.85, 0.85]
+    assert main(["transcribe", "exp/tiny", "data/test0.wav", "--method", "rescoring", "--tuned", "weights.json"]) == 2
+    assert "no weights for rescoring" in capsys.readouterr().err
 
 
 def test_errors_name_what_and_what_next(here, capsys):

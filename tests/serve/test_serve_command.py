@@ -48,6 +48,15 @@ def test_options_reach_the_application(made):
     assert (made["config"].search.method, made["config"].search.beam) == ("greedy", 2)
 
 
+def test_what_was_tuned_in_the_run_is_taken(made, tmp_path):
+    (tmp_path / "decode").mkdir()
+    (tmp_path / "decode" / "tuned.json").write_text(json.dumps({"methods": {"beam": {"ctc_weight": 0.9}}}))
+    serve.build(_options("--tuned"))
+    assert made["config"].search.ctc_weight == 0.9
+    serve.build(_options("--tuned", "--ctc-weight", "0.2"))
+    assert made["config"].search.ctc_weight == 0.2
+
+
 def test_the_calibration_of_the_run_is_found(made, tmp_path, capsys):
     serve.build(_options())
     assert made["config"].calibration is None and "confidences are not calibrated: nothing was fitted for beam" in capsys.readouterr().out

@@ -17,7 +17,7 @@ FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments
+    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
 
     parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -29,9 +29,7 @@ def add_parser(subparsers: Any) -> None:
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
                              "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
     add_search_arguments(parser)
-    parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
-                        help="weights of every method as `voxkit tune` found them, by default those kept in the run; options given here "
-                             "go before")
+    add_tuned_argument(parser)
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
@@ -92,9 +90,8 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     out = Path(args.out) if args.out else decode_dir(loaded.path)
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
-    if args.tuned == "":
-        args.tuned = str(decode_dir(loaded.path) / "tuned.json")
-    search = build_search(args, recognizer, config.decode, words=args.words or bool(args.formats) or bool(args.calibrate))
+    search = build_search(args, recognizer, config.decode, decode_dir(loaded.path),
+                          words=args.words or bool(args.formats) or bool(args.calibrate))
     methods = args.methods or [config.decode.method]
     search.check(methods)
     data_dir = args.data_dir or config.data.data_dir
@@ -102,11 +99,15 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
         known = read_sets(data_dir, [args.calibrate], args.calibrate_limit)
         _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
     fitted = read_calibration(out)
+    known = {method: search.fitted(fitted, method) for method in methods}
+    for method, (found, why) in known.items():
+        if search.options.words and found is None and search.label(method) in fitted.get("methods", {}):
+            print(f"confidences are not calibrated: {why}")
     rows = []
     for name in args.sets:
         cuts = read_sets(data_dir, [name], args.limit)
         whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
-        temperatures = {method: fitted.get("methods", {}).get(search.label(method), {}).get("temperature") for method in methods}
+        temperatures = {method: found["temperature"] if found else None for method, (found, _) in known.items()}
         searches = [search.of(method, temperature=temperatures[method] or 1.0, timing=timing_of(fitted)) for method in methods]
         decoded = decode_by_searches(recognizer, cuts, searches, config.data, name)
         for id, reason in decoded[0].failures.items():
@@ -123,8 +124,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append(row)
             stem = f"{whole}_{label}"
             _write(out, whole, stem, found, args.formats)
-            decode_record.write(out / f"{stem}.json", args, loaded, name, method, options, search.phrases_of(method), row, data_dir,
-                                calibrated)
+            decode_record.write(out / f"{stem}.json", args, loaded, name, search, options, row, data_dir, calibrated)
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
     return rows
@@ -213,7 +213,8 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, args.calibrate)
     for method, decoded in zip(methods, everything):
         label = search.label(method)
-        fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate}
+        fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate,
+                  "settings": search.settings(method)}
         content.setdefault("methods", {})[label] = fitted
         rows.append({"method": label, "temperature": f"{fitted['temperature']:.2f}", "ECE before": f"{100 * fitted['ece_before']:.2f}",
                      "ECE after": f"{100 * fitted['ece_after']:.2f}", "words": fitted["words"]})

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxkit import config as configuration
+from voxkit.cli.fingerprint import sha256, stamp
+
+if TYPE_CHECKING:
+    from voxkit.cli.search_options import Search
 
 _KEPT = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power", "temperature")
 
 
-def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, method: str, options: Any, phrases: dict[str, float],
-          row: dict[str, Any], data_dir: str, calibrated: bool) -> None:
+def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, search: Search, options: Any, row: dict[str, Any], data_dir: str,
+          calibrated: bool) -> None:
     """Write the record of one set by one method, and append its row to results.csv.
 
     Paths inside the run are kept relative to the record, so that a run can be moved; others as absolute ones, with a SHA-256.
@@ -26,15 +29,17 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, method: 
     from voxkit.train.run_dir import git_hash
     from voxkit.training import split_path, split_share
 
+    method, phrases = options.method, search.phrases_of(options.method)
     name, share = split_share(name)
     cuts = split_path(data_dir, name).resolve()
     record = {
         "again": f"voxkit decode --again {path}", "checkpoint": os.path.relpath(loaded.path.resolve(), path.parent.resolve()),
-        "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": _stamp(cuts),
+        "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": stamp(cuts),
         "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "calibrated": calibrated,
+        "settings": search.settings(method),
         "formats": args.formats,
-        "lm": _stamp(Path(args.lm)) if args.lm and options.lm is not None else None,
-        "graph": _stamp(Path(args.graph)) if args.graph and method.startswith("k2") else None, "phrases": phrases,
+        "lm": stamp(args.lm) if args.lm and options.lm is not None else None,
+        "graph": stamp(args.graph) if args.graph and method.startswith("k2") else None, "phrases": phrases,
         "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
         "overrides": args.overrides, "device": args.device, "git": git_hash(), "voxkit": __version__, "torch": _torch(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"), "result": row,
@@ -83,7 +88,8 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     if record["words"]:
         from voxkit.infer.calibration import write_calibration
 
-        fitted = {"methods": {record["result"]["method"]: {"temperature": record["temperature"]}} if record["calibrated"] else {}}
+        known = {"temperature": record["temperature"], "settings": record.get("settings")}
+        fitted = {"methods": {record["result"]["method"]: known} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
     kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
@@ -104,25 +110,12 @@ def compare(record: dict[str, Any], row: dict[str, Any]) -> int:
     return 0
 
 
-def _stamp(path: Path) -> dict[str, str]:
-    return {"path": str(path.resolve()), "sha256": _sha256(path)}
-
-
 def _check(what: str, path: Path, expected: str) -> None:
     if not path.exists():
         hint = "; say with --data-dir where" if what == "cuts" else ""
         raise ValueError(f"the {what} of this record are not at {path} any more{hint}")
-    if _sha256(path) != expected:
+    if sha256(path) != expected:
         raise ValueError(f"the {what} at {path} are not those of the record (SHA-256 differs): the result cannot be repeated with them")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _torch() -> str:

@@ -14,7 +14,7 @@ HELP = "words per minute where nobody speaks"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments
+    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
 
     parser = subparsers.add_parser("hallucinate", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -23,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of a clip")
     parser.add_argument("--methods", nargs="+", default=None, help="greedy, prefix_beam, attention, joint, rescoring")
     add_search_arguments(parser)
+    add_tuned_argument(parser)
     parser.add_argument("--out", help="by default decode/ in the run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, device)
-    search = build_search(args, recognizer, loaded.recipe.config.decode)
+    search = build_search(args, recognizer, loaded.recipe.config.decode, decode_dir(loaded.path))
     out = Path(args.out) if args.out else decode_dir(loaded.path)
     rows = []
     methods = args.methods or [loaded.recipe.config.decode.method]

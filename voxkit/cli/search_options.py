@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
+
+from voxkit.cli.fingerprint import sha256, stamp
 
 _BOOST = 1.5
 _WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power")
+_LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "coverage", "length_power"),
+              "joint": ("beam", "ctc_weight", "length_bonus", "coverage", "length_power"),
+              "rescoring": ("beam", "ctc_weight", "length_bonus"), "beam": ("beam", "ctc_weight"), "k2_nbest": ("beam",),
+              "k2_nbest_rescoring": ("beam",)}
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +35,13 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
 
+def add_tuned_argument(parser: argparse.ArgumentParser) -> None:
+    """Register --tuned, which every command but tune itself has."""
+    parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
+                        help="weights of every method as `voxkit tune` found them, by default those kept in the run; options given here "
+                             "go before")
+
+
 @dataclass
 class Search:
     """Options as the recipe and the command line say, with what they name loaded.
@@ -35,6 +50,7 @@ class Search:
         options: without a method; phrases: phrase → boost, as read; recognizer: whose searches they are for.
         by_method: method → options of its own (`--tuned`).
         phrases_by_method: likewise, phrases with the boost that was tuned.
+        files: lm, graph → path, of those that were given.
     """
 
     options: Any
@@ -42,6 +58,7 @@ class Search:
     recognizer: Any
     by_method: dict[str, dict[str, Any]] = field(default_factory=dict)
     phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def check(self, methods: list[str]) -> None:
         """Print which of the methods go without the language model or the phrases that were given, because they take none, and which
@@ -88,9 +105,44 @@ class Search:
                  *([f"phrases{len(self.phrases)}"] if options.context is not None else [])]
         return "_".join(parts)
 
+    @cached_property
+    def stamps(self) -> dict[str, dict[str, str]]:
+        """What `files` are: path and SHA-256."""
+        return {name: stamp(path) for name, path in self.files.items()}
 
-def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **changes: Any) -> Search:
+    def settings(self, method: str) -> dict[str, Any]:
+        """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
+        options = self.of(method)
+        names = [*_LOOKED_AT.get(method, ()), *(["lm_weight"] if options.lm is not None else [])]
+        used = [*(["lm"] if options.lm is not None else []), *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
+        found = {name: getattr(options, name) for name in names}
+        found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
+        if phrases := self.phrases_of(method):
+            found["phrases"] = hashlib.sha256(json.dumps(sorted(phrases.items())).encode()).hexdigest()
+        return found
+
+    def fitted(self, content: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | None, str]:
+        """What a calibration has for this search, or None and why: nothing was fitted, or it was with other settings."""
+        label = self.label(method)
+        known = content.get("methods", {}).get(label)
+        again = f"`voxkit decode RUN --sets SET --methods {method} --calibrate SET`"
+        if known is None:
+            return None, f"nothing was fitted for {label}; fit one with {again}, and the same --lm and --phrases"
+        then = known.get("settings")
+        now = self.settings(method) if then else {}
+        differing = [f"another {name}" if name in ("lm", "graph", "phrases") else f"{name} {then.get(name)} and not {now.get(name)}"
+                     for name in {**(then or {}), **now} if then.get(name) != now.get(name)]
+        if differing:
+            return None, f"what was fitted for {label} is for {', '.join(differing)}; fit it anew with {again}, and the same options"
+        return known, ""
+
+
+def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder: Path | None = None, **changes: Any) -> Search:
     """From the command line over what was tuned, over the recipe's DecodeConfig.
+
+    Args:
+        folder: where the run keeps what was tuned, for --tuned without a file.
+        changes: further options of the searches.
 
     Raises:
         ValueError: a phrase list that is empty or cannot be read, a language model over other tokens, a file of tuned weights that is none
@@ -111,8 +163,12 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
         if graph.tokenizer not in ("", recognizer.tokenizer.fingerprint()):
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
-    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer)
-    for method, tuned in read_tuned(args).items() if getattr(args, "tuned", None) is not None else ():
+    files = {name: getattr(args, name) for name in ("lm", "graph") if getattr(args, name)}
+    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer, files=files)
+    if getattr(args, "tuned", None) is None:
+        return search
+    path = args.tuned or str((folder or Path()) / "tuned.json")
+    for method, tuned in read_tuned(path, args.lm, args.phrases).items():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
         if "boost" in tuned and args.boost is None:
             search.phrases_by_method[method] = read_phrases(args.phrases, tuned["boost"])
@@ -120,25 +176,33 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, **chang
     return search
 
 
-def read_tuned(args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Method → weights, as `voxkit tune` wrote them.
+def read_tuned(path: str, lm: str | None, phrases: str | None) -> dict[str, dict[str, float]]:
+    """Method → weights, as `voxkit tune` wrote them, for searches with this language model and these phrases.
 
     Raises:
-        ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, or the other way round.
+        ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, the other way round, or
+            with another language model.
     """
-    if not Path(args.tuned).is_file():
-        raise ValueError(f"--tuned {args.tuned}: no such file; `voxkit tune RUN --set SET --methods ...` writes it")
+    if not Path(path).is_file():
+        raise ValueError(f"--tuned {path}: no such file; `voxkit tune RUN --set SET --methods ...` writes it")
     try:
-        content = json.loads(Path(args.tuned).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
         methods = {method: {name: found[name] for name in (*_WEIGHTS, "boost") if name in found}
                    for method, found in content["methods"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"--tuned {args.tuned}: not a file that `voxkit tune` wrote ({error!r})") from error
-    for option in ("lm", "phrases"):
-        if bool(content.get(option)) != bool(getattr(args, option)):
-            want = f"give --{option}" if content.get(option) else f"leave --{option} away"
-            raise ValueError(f"--tuned {args.tuned}: its weights are for searches {'with' if content.get(option) else 'without'} --{option}"
-                             f" ({content.get(option)}); {want}, or tune anew")
+        raise ValueError(f"--tuned {path}: not a file that `voxkit tune` wrote ({error!r})") from error
+    tuned_lm = content.get("lm")
+    name = tuned_lm["path"] if isinstance(tuned_lm, dict) else tuned_lm
+    for option, then, now in (("lm", name, lm), ("phrases", content.get("phrases"), phrases)):
+        if bool(then) != bool(now):
+            want = f"give --{option}" if then else f"leave --{option} away"
+            raise ValueError(f"--tuned {path}: its weights are for searches {'with' if then else 'without'} --{option} ({then}); {want}, "
+                             "or tune anew")
+    if isinstance(tuned_lm, dict) and lm and sha256(Path(lm)) != tuned_lm["sha256"]:
+        raise ValueError(f"--tuned {path}: its weights were found with the language model {name}, and --lm {lm} is another one (SHA-256 "
+                         "differs); tune anew with it")
+    if lm and not isinstance(tuned_lm, dict):
+        print(f"--tuned {path}: it does not say which language model its weights are for; tune anew to be sure that it is {lm}")
     return methods
 
 

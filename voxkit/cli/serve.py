@@ -10,7 +10,7 @@ HELP = "serve a checkpoint over HTTP"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments
+    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
 
     parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -20,6 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as torch chooses")
     parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's")
     add_search_arguments(parser)
+    add_tuned_argument(parser)
     parser.add_argument("--calibration", metavar="FILE", help="what `voxkit decode --calibrate` fitted; by default that of the run, "
                                                               "decode/calibration.json")
     parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")
@@ -44,7 +45,7 @@ def build(args: argparse.Namespace) -> Any:
 
     from voxkit.cli.search_options import build_search
     from voxkit.infer.calibration import timing_of
-    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.recognizer import Recognizer
     from voxkit.serve.app import ServeConfig, create_app
     from voxkit.serve.batcher import BatchingConfig
@@ -56,18 +57,16 @@ def build(args: argparse.Namespace) -> Any:
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device)
     recognizer, decode = Recognizer(loaded.model, loaded.tokenizer, device), loaded.recipe.config.decode
-    search = build_search(args, recognizer, decode)
+    search = build_search(args, recognizer, decode, decode_dir(loaded.path))
     method = args.method or decode.method
     search.check([method])
     content = _calibration(args.calibration, loaded.path)
-    calibration = content.get("methods", {}).get(search.label(method))
+    calibration, why = search.fitted(content, method)
     if args.calibration and calibration is None:
         known = ", ".join(content.get("methods", {})) or "none"
-        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; "
-                         f"fit one with `voxkit decode RUN --methods {method} --calibrate SET`, with the same --lm and --phrases")
+        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; {why}")
     if calibration is None:
-        print(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {args.checkpoint} --sets SET "
-              f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
+        print(f"confidences are not calibrated: {why}")
     limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20))
     batching = BatchingConfig(args.max_batch, args.max_wait, args.max_waiting, args.timeout)
     return create_app(recognizer, ServeConfig(search.of(method, timing=timing_of(content)), limits, batching, calibration))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ HELP = "transcribe audio files"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments
+    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
     parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
+    add_tuned_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--device", default="cpu")
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.cli.search_options import build_search
     from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
-    from voxkit.infer.checkpoint import load_checkpoint
+    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.recognizer import Recognizer
 
     if args.int8:
@@ -51,9 +53,12 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     loaded = load_checkpoint(args.checkpoint, args.device)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
     fitted = read_calibration(calibration_of(loaded.path))
-    search = build_search(args, recognizer, loaded.recipe.config.decode, words=args.json or bool(args.format), timing=timing_of(fitted))
+    search = build_search(args, recognizer, loaded.recipe.config.decode, decode_dir(loaded.path), words=args.json or bool(args.format),
+                          timing=timing_of(fitted))
     search.check([args.method])
-    known = fitted.get("methods", {}).get(search.label(args.method))
+    known, why = search.fitted(fitted, args.method)
+    if search.options.words and known is None and search.label(args.method) in fitted.get("methods", {}):
+        print(f"confidences are not calibrated: {why}", file=sys.stderr)
     options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
     return lambda path: recognizer.transcribe(path, options)
 
@@ -61,9 +66,9 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.runtime.onnx import OnnxRecognizer
 
-    fused = [f"--{name}" for name in ("lm", "phrases", "graph") if getattr(args, name)]
+    fused = [f"--{name}" for name in ("lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
     if fused:
-        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language model or phrases")
+        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language model, phrases or weights")
     if args.method != "greedy":
         raise ValueError(f"--method {args.method}: an export directory holds the CTC part alone, which is searched greedily")
     return OnnxRecognizer(args.checkpoint, int8=args.int8, device=args.device).transcribe

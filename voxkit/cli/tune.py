@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     for id, reason in failures.items():
         print(f"{id}: left out: {reason}")
     content: dict[str, Any] = {"set": args.set, "utterances": sum(len(batch.ids) for batch in encoded), "checkpoint": str(loaded.path),
-                               "step": loaded.meta.get("step"), "lm": args.lm, "phrases": args.phrases, "beam": search.options.beam,
+                               "step": loaded.meta.get("step"), "lm": search.stamps.get("lm"), "phrases": args.phrases,
+                               "beam": search.options.beam,
                                "methods": {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}}
     out = Path(args.out) if args.out else decode_dir(loaded.path) / "tuned.json"
     configuration.write_text(out, json.dumps(content, indent=1) + "\n")
