@@ -33,6 +33,26 @@ def test_phrases_inside_phrases_count_once():
     assert total(graph, [3, 4, 7]) == pytest.approx(1.0)  # only the inner one is whole
 
 
+def test_of_phrases_that_begin_alike_each_keeps_its_own_boost():
+    graph = ContextGraph([[1, 2], [1, 2, 3]], 8, [1.0, 5.0])
+    assert total(graph, [1, 2]) == total(graph, [1, 2, 6]) == pytest.approx(2.0)
+    assert total(graph, [1, 2, 3]) == total(graph, [1, 2, 3, 6]) == pytest.approx(15.0)
+    graph = ContextGraph([[1, 2], [1, 2, 3]], 8, [5.0, 1.0])
+    assert total(graph, [1, 2]) == total(graph, [1, 2, 3]) == total(graph, [1, 2, 4]) == pytest.approx(10.0)
+
+
+def test_most_is_never_passed():
+    rng = random.Random(1)
+    for _ in range(20):
+        phrases = [[rng.randint(0, 3) for _ in range(rng.randint(1, 4))] for _ in range(4)]
+        graph = ContextGraph(phrases, 5, [rng.uniform(0.1, 3.0) for _ in phrases], [rng.random() < 0.5 for _ in range(5)])
+        state = graph.init(200, CPU)
+        for _ in range(6):
+            tokens = torch.randint(0, 5, (200, 1))
+            assert float(graph.score(state, tokens).max()) <= graph.most + 1e-5 and float(graph.final(state).max()) <= graph.most + 1e-5
+            state = graph.advance(state, tokens[:, 0])
+
+
 def test_only_whole_words():
     starts = torch.tensor([0, 1, 0, 1, 0, 1, 0, 0], dtype=torch.bool)  # 1, 3, 5 begin words
     graph = ContextGraph([[1], [1, 4]], 8, 1.0, starts)

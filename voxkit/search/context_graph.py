@@ -8,6 +8,7 @@ The state is the automaton's node, so that it streams: nothing is looked at twic
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Iterable, Mapping, Sequence
 
@@ -21,7 +22,8 @@ class ContextGraph:
     Args:
         phrases: token ids of each phrase; several spellings of one phrase are several entries.
         vocab_size: V.
-        boost: per token, in nats; a number for all phrases or one per phrase. A phrase earns boost · its tokens.
+        boost: per token, in nats; a number for all phrases or one per phrase. A phrase earns boost · its tokens; of phrases that begin
+            alike the highest boost is lent, and each keeps its own; one that begins with another earns what that one leaves to earn.
         word_starts: [V] bool, which tokens begin a word (with BPE, the pieces with "▁"): phrases then count only as whole
             words. None: they count anywhere.
 
@@ -39,6 +41,7 @@ class ContextGraph:
         children: list[dict[int, int]] = [{}]
         arc: list[float] = [0.0]  # boost of the token that leads to a node
         ends: list[bool] = [False]
+        own: list[float] = [0.0]  # boost · tokens of the phrase that ends at a node
         for phrase, value in zip(phrases, boosts):
             node = 0
             for token in phrase:
@@ -47,19 +50,24 @@ class ContextGraph:
                     children.append({})
                     arc.append(value)
                     ends.append(False)
+                    own.append(-math.inf)
                 node = children[node][token]
                 arc[node] = max(arc[node], value)
-            ends[node] = True
+            ends[node], own[node] = True, max(own[node], value * len(phrase))
+        whole, settled = [0.0] * len(arc), [0.0] * len(arc)  # lent since the root; of it, earned by phrases that are over
         lent, earned, fail, closure = [0.0] * len(arc), [0.0] * len(arc), [0] * len(arc), [dict(children[0])] * len(arc)
         queue = deque([0])
         while queue:
             node = queue.popleft()
             for token, child in children[node].items():
                 # a phrase that ended at `node` has earned its boost if this token begins a word: no second time
-                settled = ends[node] and bool(starts[token])
-                lent[child] = arc[child] + (0.0 if settled else lent[node])
+                settled[child] = own[node] if ends[node] and starts[token] else settled[node]
+                whole[child] = whole[node] + arc[child]
+                lent[child] = whole[child] - settled[child]
                 fail[child] = closure[fail[node]].get(token, 0) if node else 0
-                earned[child] = lent[child] if ends[child] else earned[fail[child]]
+                if ends[child] and settled[child]:
+                    own[child] = max(own[child], settled[child])
+                earned[child] = own[child] - settled[child] if ends[child] else earned[fail[child]]
                 queue.append(child)
             closure[node] = {**closure[fail[node]], **children[node]} if node else children[0]
             for child in children[node].values():
