@@ -54,6 +54,18 @@ def test_mapsswe_segments_by_hand():
     assert result.statistic == pytest.approx((2 / 3) / (np.std([1, 0, 1], ddof=1) / math.sqrt(3)))
 
 
+def test_mapsswe_counts_the_word_behind_an_insertion():
+    reference = {"u": "a b c d e"}
+    x = score(reference, {"u": "X b Z c d Y"})  # Z is inserted; c and d are two good words, which part Y from it
+    assert mapsswe(x, score(reference, reference)).n == 2
+
+
+@pytest.mark.parametrize("wrong, p", [("X b c d e f g", 1.0), ("X b c Y e f g", 0.5), ("X b c Y e f Z", 0.25)])
+def test_mapsswe_is_not_sure_of_a_few_equal_segments(wrong, p):
+    reference = {"u": "a b c d e f g"}
+    assert mapsswe(score(reference, {"u": wrong}), score(reference, reference)).p == p
+
+
 def test_results_must_match():
     a, b = score({"u": "x"}, {"u": "x"}), score({"v": "x"}, {"v": "x"})
     with pytest.raises(ValueError, match="same"):

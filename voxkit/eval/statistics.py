@@ -73,27 +73,27 @@ def mapsswe(a: WerResult, b: WerResult, good: int = 2) -> TestResult:
     """Matched-pairs sentence-segment word error test.
 
     Utterances are cut where both systems have at least `good` words in a row right; the segments between count as
-    independent, and the mean difference of their errors is tested against the normal distribution.
+    independent, and the mean difference of their errors is tested against the normal distribution. Where all segments differ by the same
+    there is no spread to measure it by: then p is that of the sign test, 0.5^(n-1).
     """
     differences = np.array([d for x, y in _matched(a, b) for d in _segment_differences(x, y, good)], dtype=float)
     rate, n = a.rate - b.rate, len(differences)
     spread = differences.std(ddof=1) if n > 1 else 0.0
     if spread == 0:
         same = n == 0 or differences.mean() == 0
-        return TestResult(rate, 0.0 if same else math.copysign(math.inf, differences.mean()), 1.0 if same or n < 2 else 0.0, n)
+        return TestResult(rate, 0.0 if same else math.copysign(math.inf, differences.mean()), 1.0 if same else 0.5 ** (n - 1), n)
     z = float(differences.mean() / (spread / math.sqrt(n)))
     return TestResult(rate, z, math.erfc(abs(z) / math.sqrt(2)), n)
 
 
 def _segment_differences(x: Utterance, y: Utterance, good: int) -> list[int]:
     """errors(x) - errors(y) per segment that holds an error of either."""
-    first, second = _errors_by_place(x), _errors_by_place(y)
     out, run, open_segment, total = [], 0, False, 0
-    for ex, ey in zip(first, second):
+    for place, (ex, ey) in enumerate(zip(_errors_by_place(x), _errors_by_place(y))):
         if ex or ey:
             total, open_segment, run = total + ex - ey, True, 0
             continue
-        run += 1
+        run += place % 2  # a place between words, where nothing was inserted, is no word that is right
         if run >= good and open_segment:
             out.append(total)
             open_segment, total = False, 0
@@ -101,14 +101,14 @@ def _segment_differences(x: Utterance, y: Utterance, good: int) -> list[int]:
 
 
 def _errors_by_place(u: Utterance) -> list[int]:
-    """Errors at each reference word; an insertion counts at the word that follows it (the end has a place of its own)."""
-    places = [0] * (len(u.reference) + 1)
+    """Errors [2 · words + 1]: insertions before the first word, at it, insertions before the second ... and after the last."""
+    places = [0] * (2 * len(u.reference) + 1)
     for kind, i0, i1, j0, j1 in u.opcodes:
         if kind == "insert":
-            places[i0] += j1 - j0
+            places[2 * i0] += j1 - j0
         elif kind != "equal":
             for i in range(i0, i1):
-                places[i] += 1
+                places[2 * i + 1] += 1
     return places
 
 
