@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -80,6 +81,14 @@ def test_shifted_words_stay_in_order_and_inside():
     words = words_from_tokens(spans, PIECES, 0.04, timing=WordTiming(-0.1, 0.2), duration=0.8, offset=5.0)
     times = [t for w in words for t in (w.start, w.end)]
     assert times == sorted(times) and times[0] == 5.0 and times[-1] == pytest.approx(5.8)
+
+
+def test_words_placed_against_their_order_stay_in_order():
+    """A fitted timing may put a word before the beginning of the one before it."""
+    placed = SimpleNamespace(places=lambda groups, step, duration: [(0.50, 0.55), (0.30, 0.40), (0.35, 0.70)])
+    words = words_from_tokens(spans_from_peaks(peaks((1, 1), (6, 3), (11, 5))), [*PIECES[:5], "▁N", "OW"], 0.04, timing=placed)
+    times = [t for w in words for t in (w.start, w.end)]
+    assert len(words) == 3 and times == sorted(times)
 
 
 def test_timing_is_fitted():

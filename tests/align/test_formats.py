@@ -29,6 +29,21 @@ def test_captions_are_short():
     assert sum(block.count("word") for block in blocks) == 60
 
 
+def test_ctm_is_in_the_order_sclite_wants():
+    lines = render("ctm", {"b": HYPOTHESIS, "a": HYPOTHESIS}).splitlines()
+    assert [line.split()[0] for line in lines] == ["a"] * 3 + ["b"] * 3
+
+
+def test_nothing_lasts_no_time():
+    """Neither an interval of a TextGrid (Praat) nor a cue (WebVTT) may be empty; audio ends between microseconds."""
+    seconds = 35841 / 16000
+    one = {"u": Hypothesis("heal me", [Word("heal", 0.5, 0.5, 1.0), Word("me", 2.0, seconds, 1.0)], audio_duration=seconds)}
+    places = [float(line.split("= ")[1]) for line in render("textgrid", one).splitlines() if line.strip().startswith("xm")][4:]
+    assert places[0] == 0 and all(a < b for a, b in zip(places[::2], places[1::2])) and places[1:-1:2] == places[2::2]
+    cues = [line.split(" --> ") for line in render("vtt", one).splitlines() if "-->" in line]
+    assert len(cues) == 2 and all(start < end for start, end in cues)
+
+
 def test_writing(tmp_path):
     assert write(tmp_path / "a.ctm", {"u": HYPOTHESIS, "v": HYPOTHESIS}) == [tmp_path / "a.ctm"]
     assert sorted(p.name for p in write(tmp_path / "b.TextGrid", {"u": HYPOTHESIS, "v": HYPOTHESIS})) == ["u.TextGrid", "v.TextGrid"]

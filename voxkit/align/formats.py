@@ -18,9 +18,9 @@ def to_json(hypotheses: Mapping[str, Hypothesis]) -> str:
 
 
 def to_ctm(hypotheses: Mapping[str, Hypothesis]) -> str:
-    """NIST CTM: `id channel start duration word confidence`."""
+    """NIST CTM: `id channel start duration word confidence`, in the order of ids that sclite wants."""
     return "".join(f"{id} 1 {w.start:.3f} {w.end - w.start:.3f} {w.word} {w.confidence:.4f}\n"
-                   for id, h in hypotheses.items() for w in h.words)
+                   for id in sorted(hypotheses) for w in hypotheses[id].words)
 
 
 def to_srt(hypotheses: Mapping[str, Hypothesis]) -> str:
@@ -41,7 +41,7 @@ def to_vtt(hypotheses: Mapping[str, Hypothesis]) -> str:
 def to_textgrid(hypotheses: Mapping[str, Hypothesis]) -> str:
     """Praat TextGrid of one recording, a tier of words; what lies between them is empty intervals."""
     h = _single(hypotheses, "TextGrid")
-    end = max([h.audio_duration, *(w.end for w in h.words)])
+    end = round(max([h.audio_duration, *(w.end for w in h.words)]), 6)
     intervals, at = [], 0.0
     for w in h.words:
         start, stop = round(max(w.start, at), 6), round(w.end, 6)
@@ -100,7 +100,8 @@ def _single(hypotheses: Mapping[str, Hypothesis], what: str) -> Hypothesis:
 
 def _captions(words: Sequence[Word], width: int = 42, lines: int = 2, seconds: float = 6.0,
               pause: float = 0.8) -> list[tuple[float, float, str]]:
-    """Words in captions of at most two lines of 42 characters and six seconds; a pause ends one."""
+    """Words in captions of at most two lines of 42 characters and six seconds; a pause ends one. Each lasts a millisecond or more, as
+    WebVTT wants."""
     groups: list[list[Word]] = []
     for w in words:
         current = groups[-1] if groups else []
@@ -108,7 +109,7 @@ def _captions(words: Sequence[Word], width: int = 42, lines: int = 2, seconds: f
         if not current or full or w.end - current[0].start > seconds or w.start - current[-1].end > pause:
             groups.append([])
         groups[-1].append(w)
-    return [(g[0].start, g[-1].end, _wrap([w.word for w in g], width)) for g in groups]
+    return [(g[0].start, max(g[-1].end, g[0].start + 0.001), _wrap([w.word for w in g], width)) for g in groups]
 
 
 def _wrap(words: Sequence[str], width: int) -> str:

@@ -40,7 +40,7 @@ def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds
     starts, ends = [p[0] for p in placed], [p[1] for p in placed]
     for i in range(1, len(raw)):  # where shifted words overlap, they meet in the middle
         if starts[i] < ends[i - 1]:
-            starts[i] = ends[i - 1] = (starts[i] + ends[i - 1]) / 2
+            starts[i] = ends[i - 1] = max((starts[i] + ends[i - 1]) / 2, starts[i - 1])
     words, latest = [], math.inf if duration is None else duration
     for (text, group), start, end in zip(raw, starts, ends):
         start = min(max(start, 0.0), latest)
