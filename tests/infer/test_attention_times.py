@@ -1,13 +1,18 @@
 """Word times by cross-attention: through the command, and Whisper's own against known ones."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from voxkit.cli.main import main
+from voxkit.decoders.parallel import ParallelDecoder
+from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.infer.attention_times import AttentionAligner, WhisperAligner
 from voxkit.infer.recognizer import Recognizer
+
+lhotse = pytest.importorskip("lhotse")
 
 
 def test_by_our_decoder(here, capsys):  # noqa: F811
@@ -26,6 +31,24 @@ def test_by_our_decoder(here, capsys):  # noqa: F811
     recognizer.model.decoder = None
     with pytest.raises(ValueError, match="needs an attention decoder"):
         AttentionAligner(recognizer)
+
+
+def test_what_cannot_be_aligned_by_our_decoder_is_named(here, capsys):
+    cuts = lhotse.load_manifest("data/cuts_test.jsonl.gz").to_eager()
+    (here / "noise.wav").write_bytes(b"no audio")
+    first, *others = cuts
+    first.id, first.recording.sources[0].source = "noise", "noise.wav"
+    lhotse.CutSet.from_cuts([first, *others]).to_file("data/cuts_noise.jsonl.gz")
+    assert main(["align", "exp/tiny", "--method", "attention", "--cuts", "data/cuts_noise.jsonl.gz", "--out", "b.json"]) == 1
+    assert "noise: " in capsys.readouterr().err and len((here / "b.json").read_text().splitlines()) == 3
+    aligner = AttentionAligner(Recognizer.load("exp/tiny"))
+    with pytest.raises(ValueError, match="no heads can be chosen"):
+        aligner.choose([(torch.zeros(16000), " ")])
+    with pytest.raises(ValueError, match="text is empty"):
+        aligner.align(torch.zeros(16000), "")
+    decoder = ParallelDecoder(TransformerDecoderConfig(layers=1, dim=16, ffn=16, heads=2), 5, 8)
+    with pytest.raises(ValueError, match="is a Paraformer"):
+        AttentionAligner(SimpleNamespace(model=SimpleNamespace(decoder=decoder)))
 
 
 def test_transcribe_takes_phrases_and_formats(here, capsys):  # noqa: F811

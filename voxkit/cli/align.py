@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -81,7 +82,7 @@ def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duratio
 
 def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, items: list[Any], rule: Any) -> Callable[..., Any]:
     """(text, path, start, duration, timing) → Hypothesis, by the method asked for."""
-    from voxkit.audio.io import read_audio
+    from voxkit.audio.io import AudioError, read_audio
 
     if args.method == "whisper":
         from voxkit.infer.attention_times import WhisperAligner
@@ -94,8 +95,11 @@ def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, i
         from voxkit.infer.attention_times import AttentionAligner
 
         aligner = AttentionAligner(recognizer)
-        heads = aligner.choose([(read_audio(path, start=start, duration=seconds)[0], rule(text)) for _, text, path, start, seconds
-                                in items[:16]])
+        examples = []
+        for _, text, path, start, seconds in items[:16]:
+            with suppress(AudioError):  # said where it is aligned
+                examples.append((read_audio(path, start=start, duration=seconds)[0], rule(text)))
+        heads = aligner.choose(examples)
         print(f"heads (layer, head): {', '.join(map(str, heads))}", file=sys.stderr)
 
     def align(text: str, path: str, start: float, duration: float | None, timing: Any) -> Any:

@@ -27,12 +27,13 @@ class AttentionAligner:
         recognizer: with a model that has a `decoder`.
 
     Raises:
-        ValueError: the model was trained with CTC alone.
+        ValueError: the model was trained with CTC alone, or its decoder is a parallel one.
     """
 
     def __init__(self, recognizer: Any, heads: int = 4, width: int = 3) -> None:
-        if recognizer.model.decoder is None:
-            raise ValueError("--method attention needs an attention decoder, and this model was trained with CTC alone; use --method ctc")
+        if not hasattr(recognizer.model.decoder, "teacher_forcing"):
+            raise ValueError("--method attention needs an attention decoder that says token after token, and this model has none (it was "
+                             "trained with CTC alone, or is a Paraformer); use --method ctc")
         self.recognizer, self.count, self.width = recognizer, heads, width
         self.heads: list[tuple[int, int]] | None = None
 
@@ -40,23 +41,25 @@ class AttentionAligner:
     def choose(self, examples: list[tuple[Tensor, str]]) -> list[tuple[int, int]]:
         """Choose the heads on (waveform [S], text) pairs → (layer, head), best first."""
         measured = []
-        for wave, text in examples[:_EXAMPLES]:
+        for wave, text in [(wave, text) for wave, text in examples if text.strip()][:_EXAMPLES]:
             weights, log_probs, tokens = self._weights(wave, text)
             found = forced_align(log_probs[None], torch.tensor([len(log_probs)]), torch.tensor([tokens]), torch.tensor([len(tokens)]),
                                  strict=False)[0]
             if found is not None and tokens:
                 measured.append((weights, [(s.start + s.end - 1) / 2 for s in found.spans]))
+        if not measured:
+            raise ValueError("none of the first texts fits its audio by CTC, so that no heads can be chosen: is it the right text?")
         self.heads = best_heads(measured, self.count)
         return self.heads
 
     @torch.inference_mode()
     def align(self, wave: Tensor, text: str, timing: Any = None, offset: float = 0.0) -> Hypothesis:
         """One waveform [S] and its text → word times."""
+        if not text.strip():
+            raise ValueError("the text is empty: there is nothing to align")
         if self.heads is None:
             self.choose([(wave, text)])
         weights, log_probs, tokens = self._weights(wave, text)
-        if not tokens:
-            raise ValueError("the text is empty: there is nothing to align")
         peaks = [float(log_probs[:, token].max()) for token in tokens]
         spans = attention_spans(weights, tokens, peaks, heads=self.heads, width=self.width)
         model, seconds = self.recognizer.model, len(wave) / RATE
