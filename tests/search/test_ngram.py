@@ -94,6 +94,13 @@ def test_other_tokens_are_refused(arpa):
         NgramScorer.read(arpa, ["<blank>", "<s>", "</s>", "<unk>", "▁HEAL", "▁ME"])
 
 
+def test_a_file_that_is_cut_off_is_refused(arpa, tmp_path):
+    lines = arpa.read_text().splitlines(keepends=True)
+    (tmp_path / "half.arpa").write_text("".join(lines[:-10]))
+    with pytest.raises(ValueError, match="half.arpa.*cut off"):
+        NgramModel.read(tmp_path / "half.arpa")
+
+
 def test_bad_files(tmp_path):
     (tmp_path / "x").write_text("hello\n")
     with pytest.raises(ValueError, match="ARPA"):

@@ -83,10 +83,11 @@ class NgramModel:
         """Read ARPA, `.gz` too.
 
         Raises:
-            ValueError: not ARPA; with the line.
+            ValueError: not ARPA, with the line; or a file that is cut off.
         """
         ngrams: list[dict[tuple[str, ...], tuple[float, float]]] = []
         current: dict[tuple[str, ...], tuple[float, float]] | None = None
+        whole = False
         with _open(path, "rt") as lines:
             for number, line in enumerate(lines, 1):
                 line = line.strip("\n\r")
@@ -94,6 +95,7 @@ class NgramModel:
                     current = {}
                     ngrams.append(current)
                 elif line == "\\end\\":
+                    whole = True
                     break
                 elif current is not None and line.strip():
                     fields, n = line.split("\t") if "\t" in line else _split(line, len(ngrams)), len(ngrams)
@@ -106,6 +108,8 @@ class NgramModel:
                         raise ValueError(f"{path}, line {number}: {error}") from error
         if not ngrams or not ngrams[0]:
             raise ValueError(f"{path}: no n-grams found; is it an ARPA file?")
+        if not whole:
+            raise ValueError(f"{path}: it ends without \\end\\, so that n-grams are missing: the file is cut off; make or copy it anew")
         return cls(ngrams)
 
 
