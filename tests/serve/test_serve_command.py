@@ -81,6 +81,18 @@ def test_another_calibration_is_named(made, tmp_path):
         serve.build(_options("--calibration", str(tmp_path / "nowhere.json")))
 
 
+def test_a_temperature_of_other_settings_is_not_taken(made, tmp_path, capsys):
+    fitted = tmp_path / "decode" / "calibration.json"
+    fitted.parent.mkdir()
+    fitted.write_text(json.dumps({"methods": {"beam": {"temperature": 0.5, "settings": {"beam": 7, "ctc_weight": 0.3}}}}))
+    serve.build(_options())
+    assert made["config"].calibration["temperature"] == 0.5
+    serve.build(_options("--beam", "8"))
+    assert made["config"].calibration is None and "is for beam 7 and not 8; fit it anew" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="what was fitted for beam is for ctc_weight 0.3 and not 0.5"):
+        serve.build(_options("--ctc-weight", "0.5", "--calibration", str(fitted)))
+
+
 @pytest.mark.parametrize("content, message", [
     ("{", "calibration.json is no calibration"), ("[]", "is no calibration"), ('{"methods": {"beam": {}}}', "is no calibration"),
     ('{"methods": {"beam": {"temperature": 0}}}', "the temperature of beam is 0.0, and must be above 0"),

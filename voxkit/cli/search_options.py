@@ -122,18 +122,16 @@ class Search:
         return found
 
     def fitted(self, content: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | None, str]:
-        """What a calibration has for this search, or None and why: nothing was fitted, or it was with other settings."""
+        """What a calibration has for this search; or None, and why where something was fitted, but with other settings."""
         label = self.label(method)
         known = content.get("methods", {}).get(label)
-        again = f"`voxkit decode RUN --sets SET --methods {method} --calibrate SET`"
-        if known is None:
-            return None, f"nothing was fitted for {label}; fit one with {again}, and the same --lm and --phrases"
-        then = known.get("settings")
+        then = known.get("settings") if known else None
         now = self.settings(method) if then else {}
         differing = [f"another {name}" if name in ("lm", "graph", "phrases") else f"{name} {then.get(name)} and not {now.get(name)}"
-                     for name in {**(then or {}), **now} if then.get(name) != now.get(name)]
+                     for name in {**then, **now} if then.get(name) != now.get(name)] if then else []
         if differing:
-            return None, f"what was fitted for {label} is for {', '.join(differing)}; fit it anew with {again}, and the same options"
+            return None, (f"what was fitted for {label} is for {', '.join(differing)}; fit it anew with `voxkit decode RUN --sets SET "
+                          f"--methods {method} --calibrate SET` and the same options")
         return known, ""
 
 

@@ -62,11 +62,17 @@ def build(args: argparse.Namespace) -> Any:
     search.check([method])
     content = _calibration(args.calibration, loaded.path)
     calibration, why = search.fitted(content, method)
+    if args.calibration and why:
+        raise ValueError(f"--calibration {args.calibration}: {why}")
     if args.calibration and calibration is None:
         known = ", ".join(content.get("methods", {})) or "none"
-        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; {why}")
-    if calibration is None:
+        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; "
+                         f"fit one with `voxkit decode RUN --methods {method} --calibrate SET`, with the same --lm and --phrases")
+    if why:
         print(f"confidences are not calibrated: {why}")
+    elif calibration is None:
+        print(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {args.checkpoint} --sets SET "
+              f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
     limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20))
     batching = BatchingConfig(args.max_batch, args.max_wait, args.max_waiting, args.timeout)
     return create_app(recognizer, ServeConfig(search.of(method, timing=timing_of(content)), limits, batching, calibration))

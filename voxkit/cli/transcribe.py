@@ -57,7 +57,7 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
                           timing=timing_of(fitted))
     search.check([args.method])
     known, why = search.fitted(fitted, args.method)
-    if search.options.words and known is None and search.label(args.method) in fitted.get("methods", {}):
+    if search.options.words and why:
         print(f"confidences are not calibrated: {why}", file=sys.stderr)
     options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
     return lambda path: recognizer.transcribe(path, options)

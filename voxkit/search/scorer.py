@@ -68,7 +68,7 @@ class Together:
         if not scorers:
             raise ValueError("no scorers given: pass None to a search that needs none")
         self.scorers = list(scorers)
-        self.most = sum(s.most for s in self.scorers)
+        self.most: float = sum(s.most for s in self.scorers)
 
     def init(self, size: int, device: torch.device) -> list:
         return [s.init(size, device) for s in self.scorers]
