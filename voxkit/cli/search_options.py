@@ -71,7 +71,7 @@ class Search:
 
         for method in methods:
             self.recognizer.check(method)
-            self.recognizer.check_graph(self._whole(method))
+            self.recognizer.check_k2(self._whole(method))
         refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
         for name in FUSED:
             if all(name in names for names in refused.values()):

@@ -133,7 +133,6 @@ class Recognizer:
 
         Raises:
             ValueError: an unknown method, or one that needs the decoder or the CTC head this model was trained without.
-            MissingPackage: one of k2's, and k2 cannot be imported.
         """
         if self._parallel:
             if method not in PARALLEL_METHODS:
@@ -142,19 +141,21 @@ class Recognizer:
                 raise ValueError(f"method {method}: this model has no CTC head (model.loss.ctc is 0); use {' or '.join(self.methods())}")
         elif method not in METHODS:
             raise ValueError(f"method {method!r} is none of {', '.join(METHODS)}")
-        elif method.startswith("k2_"):
-            require("k2", why=f"method {method}")
         elif method in NEEDS_DECODER and self.model.decoder is None:
             raise ValueError(f"method {method} needs an attention decoder, and this model was trained with CTC alone; "
                              "use greedy or prefix_beam")
 
-    def check_graph(self, options: SearchOptions) -> None:
-        """Refuse a search over a graph without one, or with one that does not fit.
+    def check_k2(self, options: SearchOptions) -> None:
+        """Refuse one of k2's methods without k2, or one over a graph without a graph that fits.
 
         Raises:
+            MissingPackage: k2 cannot be imported.
             ValueError: no graph, one over other tokens, or one without the larger model that the method rescores with.
         """
-        if self._parallel or METHODS[options.method] is not _k2_graph:
+        if not options.method.startswith("k2_"):
+            return
+        require("k2", why=f"method {options.method}")
+        if METHODS[options.method] is not _k2_graph:
             return
         if options.graph is None:
             raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
@@ -218,9 +219,9 @@ class Recognizer:
 
     def _ready(self, options: SearchOptions) -> None:
         self.check(options.method)
-        self.check_graph(options)
         if reason := self.refusal(options):
             raise ValueError(reason)
+        self.check_k2(options)
 
     @property
     def _refusals(self) -> fusion.Refusals:
