@@ -10,6 +10,7 @@ import soundfile
 
 from voxkit.cli.main import main
 from voxkit.infer.checkpoint import find_checkpoint, load_checkpoint
+from voxkit.infer.recognizer import Recognizer
 from voxkit.optional import MissingPackage
 from voxkit.text.tokenizer import Tokenizer, train_characters
 
@@ -56,6 +57,20 @@ def test_a_share_of_a_set_has_a_record_of_its_own(here, capsys):
     assert "the same as recorded" in capsys.readouterr().out
 
 
+def test_words_at_the_peaks_that_the_search_saw(here, capsys):
+    """A peak lasts one frame, so that a word of one letter does, where an alignment may give it more."""
+    assert decode("--methods", "greedy", "prefix_beam", "--words", "--times", "peaks", "--out", "peaks") == 0
+    frame = Recognizer.load("exp/tiny").model.seconds_per_frame
+    lines = [json.loads(line) for line in (here / "peaks" / "test_prefix_beam.jsonl").read_text().splitlines()]
+    words = [word for line in lines for word in line["words"]]
+    assert [[w["word"] for w in line["words"]] for line in lines] == [line["text"].split() for line in lines] and words
+    assert all(w["end"] - w["start"] == pytest.approx(frame, abs=2e-3) for w in words if len(w["word"]) == 1)
+    assert main(["decode", "--again", "peaks/test_greedy.json", "--device", "cpu"]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+    assert decode("--methods", "greedy", "joint", "--words", "--times", "peaks") == 2
+    assert "method joint has no CTC peaks; --times peaks is for greedy, prefix_beam" in capsys.readouterr().err
+
+
 def test_the_record_notices_changes(here, capsys):
     assert decode("--methods", "greedy", "--out", "kept") == 0
     record = json.loads((here / "kept" / "test_greedy.json").read_text())
@@ -67,6 +82,9 @@ def test_the_record_notices_changes(here, capsys):
         assert f"not from {option if option[0] == '-' else ''}" in capsys.readouterr().err
     assert main(["decode", "--again", "kept/test_greedy.json", "--out", "kept"]) == 2
     assert "--out kept: the record and what was fitted lie there" in capsys.readouterr().err
+    (here / "kept" / "other.json").write_text(json.dumps({**record, "weights": "0"}))
+    assert main(["decode", "--again", "kept/other.json"]) == 2
+    assert "are not those of the record" in capsys.readouterr().err
     record["cuts"]["sha256"] = "0"
     (here / "kept" / "changed.json").write_text(json.dumps(record))
     assert main(["decode", "--again", "kept/changed.json"]) == 2

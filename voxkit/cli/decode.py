@@ -17,7 +17,7 @@ FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
+    from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
                              "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
     add_search_arguments(parser)
     add_tuned_argument(parser)
+    add_times_argument(parser)
     parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "

@@ -34,8 +34,10 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, search: 
     cuts = split_path(data_dir, name).resolve()
     record = {
         "again": f"voxkit decode --again {path}", "checkpoint": os.path.relpath(loaded.path.resolve(), path.parent.resolve()),
-        "step": loaded.meta.get("step"), "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": stamp(cuts),
-        "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "calibrated": calibrated,
+        "weights": sha256(loaded.path / "model.safetensors"), "step": loaded.meta.get("step"),
+        "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": stamp(cuts),
+        "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "times": options.times,
+        "calibrated": calibrated,
         "settings": search.settings(method),
         "formats": args.formats,
         "lm": stamp(args.lm) if args.lm and options.lm is not None else None,
@@ -69,8 +71,11 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     """The options that repeat a record; device, data and out may be given anew.
 
     Raises:
-        ValueError: the cuts, the language model or the graph are not there any more, or have changed; `out` is where the record is.
+        ValueError: weights, cuts, language model or graph are not there any more, or have changed; `out` is where the record is.
     """
+    weights = Path(record["checkpoint"]) / "model.safetensors"
+    if "weights" in record:
+        _check("weights", weights, record["weights"])
     cuts = Path(record["cuts"]["path"])
     if given.data_dir:
         cuts = Path(given.data_dir) / cuts.name
@@ -93,6 +98,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
     kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
+                                 "times": record.get("times", "alignment"),
                                  "phrases": phrases,
                                  "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
                                  "calibrate": None, "latency": 0, "out": str(out), "boost": None, "tuned": None, "again": None})

@@ -42,6 +42,12 @@ def add_tuned_argument(parser: argparse.ArgumentParser) -> None:
                              "go before")
 
 
+def add_times_argument(parser: argparse.ArgumentParser) -> None:
+    """Register --times, of the commands that say where words are."""
+    parser.add_argument("--times", choices=["alignment", "peaks"], default="alignment",
+                        help="of words that CTC says: what was recognised is aligned (default), or the peaks that the search saw count")
+
+
 @dataclass
 class Search:
     """Options as the recipe and the command line say, with what they name loaded.
@@ -72,6 +78,7 @@ class Search:
         for method in methods:
             self.recognizer.check(method)
             self.recognizer.check_k2(self._whole(method))
+            self.recognizer.check_times(self._whole(method))
         refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
         for name in FUSED:
             if all(name in names for names in refused.values()):
@@ -162,6 +169,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
     files = {name: getattr(args, name) for name in ("lm", "graph") if getattr(args, name)}
+    changes |= {"times": args.times} if hasattr(args, "times") else {}
     search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer, files=files)
     if getattr(args, "tuned", None) is None:
         return search

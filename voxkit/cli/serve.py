@@ -10,7 +10,7 @@ HELP = "serve a checkpoint over HTTP"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
+    from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -21,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's")
     add_search_arguments(parser)
     add_tuned_argument(parser)
+    add_times_argument(parser)
     parser.add_argument("--calibration", metavar="FILE", help="what `voxkit decode --calibrate` fitted; by default that of the run, "
                                                               "decode/calibration.json")
     parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")

@@ -15,7 +15,7 @@ HELP = "transcribe audio files"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
+    from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
@@ -23,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
     add_tuned_argument(parser)
+    add_times_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--device", default="cpu")
@@ -69,6 +70,8 @@ def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     fused = [f"--{name}" for name in ("lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
     if fused:
         raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language model, phrases or weights")
+    if args.times != "alignment":
+        raise ValueError(f"--times {args.times}: an export directory aligns what it recognised")
     if args.method != "greedy":
         raise ValueError(f"--method {args.method}: an export directory holds the CTC part alone, which is searched greedily")
     return OnnxRecognizer(args.checkpoint, int8=args.int8, device=args.device).transcribe

@@ -39,13 +39,13 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
     model, tokenizer, method = recognizer.model, recognizer.tokenizer, options.method
     if not PARALLEL_METHODS[method]:
         log_probs = model.ctc_log_probs(states)
-        out = []
-        for h, s in zip(_through_ctc(model, states, lengths, log_probs, options), seconds.tolist()):
+        out, through = [], _through_ctc(model, states, lengths, log_probs, options)
+        for h, s in zip(through, seconds.tolist()):
             said = [(t, p) for t, p in zip(h.tokens, h.token_log_probs) if t > EOS]
             tokens = [t for t, _ in said]
             out.append(Hypothesis(tokenizer.decode(tokens), [], float(h.score), tokens, s, _confidences([p for _, p in said], options)))
         if options.words:
-            recognizer.add_words(out, log_probs, lengths, options)
+            recognizer.add_words(out, through, log_probs, lengths, options)
         return out
     guess = model.predict(states, lengths)
     if method == "greedy":

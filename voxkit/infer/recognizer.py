@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxkit.align.ctc import forced_align
+from voxkit.align.ctc import TokenSpan, forced_align, spans_from_peaks
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.fbank import Fbank
@@ -49,6 +49,7 @@ class SearchOptions:
         length_bonus: added per token.
         coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
+        times: of words that CTC says: by forced "alignment" of what was found, or the "peaks" that the search itself saw (PEAKED alone).
         temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
         graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
     """
@@ -63,6 +64,7 @@ class SearchOptions:
     coverage: float = 0.0
     length_power: float | None = None
     words: bool = False
+    times: str = "alignment"
     temperature: float = 1.0
     timing: TokenTiming | WordTiming | None = None
     graph: Any = None
@@ -165,6 +167,18 @@ class Recognizer:
         if options.method.endswith("rescoring") and options.graph.large is None:
             raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
 
+    def check_times(self, options: SearchOptions) -> None:
+        """Whether the method can say the times that the options ask for.
+
+        Raises:
+            ValueError: peaks, of a method whose hypotheses have no frames of CTC; an unknown kind of times.
+        """
+        if options.times not in TIMES:
+            raise ValueError(f"times {options.times!r} is none of {', '.join(TIMES)}")
+        peaked = [method for method in self.methods() if method in PEAKED and (method != "greedy" or not self._parallel)]
+        if options.times == "peaks" and options.method not in peaked:
+            raise ValueError(f"method {options.method} has no CTC peaks; --times peaks is for {', '.join(peaked)}, the others are aligned")
+
     def refusal(self, options: SearchOptions) -> str | None:
         """Why the method cannot take the options' language model or phrases, with those that can; None where it takes all of them."""
         return fusion.refusal(options, self._refusals, self.methods)
@@ -214,7 +228,7 @@ class Recognizer:
         spoken = [[token for token in h.tokens if token > EOS] for h in found]
         out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, encoded.seconds)]
         if options.words:
-            self.add_words(out, log_probs, lengths, options)
+            self.add_words(out, found, log_probs, lengths, options)
         return out
 
     def _ready(self, options: SearchOptions) -> None:
@@ -222,6 +236,7 @@ class Recognizer:
         if reason := self.refusal(options):
             raise ValueError(reason)
         self.check_k2(options)
+        self.check_times(options)
 
     @property
     def _refusals(self) -> fusion.Refusals:
@@ -237,19 +252,28 @@ class Recognizer:
             return batch.lengths / RATE
         return batch.lengths / Fbank.frames_per_second if batch.features is not None else lengths * self.model.seconds_per_frame
 
-    def add_words(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> None:
-        """Times and confidences of the found words, by aligning them with CTC; none where the decoder said more than fits the frames."""
+    def add_words(self, hypotheses: list[Hypothesis], found: Sequence[Any], log_probs: Tensor, lengths: Tensor,
+                  options: SearchOptions) -> None:
+        """Times and confidences of the found words, by aligning them with CTC or as the search found them; none where a decoder said more
+        than fits the frames."""
+        if options.times == "peaks":
+            spans = {i: [s for s in spans_from_peaks(h) if s.token > EOS] for i, h in enumerate(found)}
+        else:
+            spans = self._aligned(hypotheses, log_probs, lengths)
+        for i, of_one in spans.items():
+            hypotheses[i].words = words_from_tokens(of_one, self.tokenizer.pieces, self.model.seconds_per_frame, timing=options.timing,
+                                                    duration=hypotheses[i].audio_duration, temperature=options.temperature)
+
+    def _aligned(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> dict[int, list[TokenSpan]]:
+        """Index → spans, of the hypotheses that fit their frames."""
         kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(lengths[i])]
         if not kept:
-            return
+            return {}
         sizes = torch.tensor([len(hypotheses[i].tokens) for i in kept])
         tokens = torch.zeros(len(kept), int(sizes.max()), dtype=torch.long)
         for row, i in zip(tokens, kept):
             row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
-        for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes)):
-            hypotheses[i].words = words_from_tokens(found.spans, self.tokenizer.pieces, self.model.seconds_per_frame,
-                                                    timing=options.timing, duration=hypotheses[i].audio_duration,
-                                                    temperature=options.temperature)
+        return {i: found.spans for i, found in zip(kept, forced_align(log_probs[kept].cpu(), lengths[kept].cpu(), tokens, sizes))}
 
 
 def read_input(source: str | os.PathLike | Tensor) -> Batch:
@@ -325,5 +349,7 @@ METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attenti
            "k2_ctc": _k2_ctc, "k2_hlg": _k2_graph, "k2_nbest": _k2_graph, "k2_nbest_rescoring": _k2_graph,
            "k2_rescoring": _k2_graph}
 NEEDS_DECODER = ("attention", "joint", "rescoring")
+PEAKED = ("greedy", "ctc_greedy", "prefix_beam")  # methods whose hypotheses say at which frames of CTC their tokens are
+TIMES = ("alignment", "peaks")
 _BY_GRAPH = (("lm", "context"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
 REFUSALS: fusion.Refusals = {"greedy": (("lm",), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}
