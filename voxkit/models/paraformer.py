@@ -24,6 +24,7 @@ from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.recogniser import Recogniser, check_vocab_size
+from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
 
 
@@ -172,7 +173,7 @@ class Paraformer(Recogniser):
         ratio = self.config.glancing.ratio(self.step) if self.training else 0.0
         if ratio == 0:
             return self.decoder(vectors, token_lengths, states, lengths), targets
-        with torch.no_grad():
+        with no_grad_pass(vectors.device):
             first = self.decoder(vectors, token_lengths, states, lengths)
         shown = glance(first, tokens, token_lengths, ratio)
         return self.decoder(vectors, token_lengths, states, lengths, tokens, shown), targets.masked_fill(shown, -100)
