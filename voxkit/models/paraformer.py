@@ -82,11 +82,13 @@ class ParaformerConfig:
 
 
 class Prediction(NamedTuple):
-    """What `predict` finds: log_probs [B, U, V] float32, lengths [B] tokens, times [B, U] in frames of the encoder, where each ends."""
+    """What `predict` finds: log_probs [B, U, V] float32, lengths [B] tokens, times [B, U] in frames of the encoder, where each fires,
+    weights [B, T'] of these frames."""
 
     log_probs: Tensor
     lengths: Tensor
     times: Tensor
+    weights: Tensor
 
 
 class Paraformer(Recogniser):
@@ -148,9 +150,9 @@ class Paraformer(Recogniser):
         """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds."""
         found = self.predictor(states, lengths)
         if found.vectors.shape[1] == 0:
-            return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times)
+            return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times, found.weights)
         logits = self.decoder(found.vectors, found.lengths, states, lengths)
-        return Prediction(logits.float().log_softmax(-1), found.lengths, found.times)
+        return Prediction(logits.float().log_softmax(-1), found.lengths, found.times, found.weights)
 
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
