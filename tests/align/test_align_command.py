@@ -90,3 +90,10 @@ def test_attention_of_a_parallel_decoder_is_refused():
 
     with pytest.raises(ValueError, match="a Paraformer's says all at once; use --method ctc"):
         AttentionAligner(SimpleNamespace(model=SimpleNamespace(predict=None, decoder="parallel")))
+
+
+def test_a_text_that_the_tokenizer_cannot_spell_is_refused():
+    from voxkit.infer.alignment import align_spans
+
+    with pytest.raises(ValueError, match="the text 'heal 5' holds characters that the tokenizer lacks"):
+        align_spans(SimpleNamespace(model=None, tokenizer=SimpleNamespace(encode=lambda text: [4, 3])), None, "heal 5")

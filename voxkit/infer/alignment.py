@@ -14,6 +14,7 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
+from voxkit.text.tokenizer import UNK
 
 
 @dataclass
@@ -34,11 +35,14 @@ def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
         recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`.
 
     Raises:
-        ValueError: no text, more of it than fits the utterance, or input that the model does not take.
+        ValueError: no text, characters that the tokenizer lacks, more than fits the utterance, or input that the model does not take.
     """
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
     tokens, model = recognizer.tokenizer.encode(text), recognizer.model
+    if UNK in tokens:
+        raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
+                         "written (see --normalise)")
     states, lengths = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
     log_probs = model.ctc_log_probs(states).cpu()
     found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
