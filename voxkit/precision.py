@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -59,6 +61,18 @@ def autocast(dtype: torch.dtype, device: str | torch.device) -> torch.autocast:
     """Autocast to a dtype; float32 switches it off."""
     enabled = dtype != torch.float32
     return torch.autocast(torch.device(device).type, dtype if enabled else torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def no_grad_pass(device: str | torch.device) -> Iterator[None]:
+    """`torch.no_grad` for a pass through weights that a later pass under the same autocast trains.
+
+    Before torch 2.11 autocast keeps the weights that it casts here, without their history, for the later pass, which then gives
+    them no gradient (pytorch issue 112583). So nothing is kept.
+    """
+    kind = torch.device(device).type
+    with torch.no_grad(), torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=False):
+        yield
 
 
 @cache

@@ -16,7 +16,8 @@ class Model:
     seconds_per_frame = 0.04
 
     def encode(self, batch):
-        return batch.audio, batch.lengths // 640
+        audio = batch.audio if batch.audio is not None else batch.features.repeat(1, 1, 160).flatten(1)[:, : 160 * int(batch.lengths[0])]
+        return audio, torch.tensor([audio.shape[1] // 640])
 
     def ctc_log_probs(self, states):
         x = torch.full((1, states.shape[1] // 640, 6), -9.0)
@@ -50,3 +51,49 @@ def test_command(tmp_path, capsys):
         call("--audio", tmp_path / "a.wav", "--text", "ME " * 40)
     with pytest.raises(ValueError, match="either"):
         call("--text", "x")
+
+
+def test_features(tmp_path, capsys):
+    """In a .npy file, and in cuts without audio."""
+    lhotse = pytest.importorskip("lhotse")
+    np.save(tmp_path / "u1.npy", np.zeros((100, 1), "float32"))
+    expected = [("HEAL", 0.2, 0.24), ("ME", 0.48, 0.52)]
+    assert call("--audio", tmp_path / "u1.npy", "--text", "HEAL ME") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [(w["word"], w["start"], w["end"]) for w in record["words"]] == expected and record["audio_duration"] == 1.0
+    features = lhotse.Features(type="x", num_frames=100, num_features=1, frame_shift=0.01, sampling_rate=16000, start=0.0, duration=1.0,
+                               storage_type="numpy_files", storage_path=".", storage_key="u1.npy", recording_id="u1", channels=0)
+    cut = lhotse.MonoCut(id="u1", start=0.0, duration=1.0, channel=0, features=features,
+                         supervisions=[lhotse.SupervisionSegment("u1", "u1", 0.0, 1.0, text="HEAL ME")])
+    lhotse.CutSet.from_cuts([cut]).to_file(tmp_path / "cuts_test.jsonl.gz")
+    assert call("--cuts", tmp_path / "cuts_test.jsonl.gz", "--out", tmp_path / "out.ctm") == 0
+    assert (tmp_path / "out.ctm").read_text().count("u1") == 2
+    assert call("--cuts", tmp_path / "cuts_test.jsonl.gz", "--out-cuts", tmp_path / "timed.jsonl.gz") == 0
+    timed = next(iter(lhotse.CutSet.from_file(tmp_path / "timed.jsonl.gz"))).supervisions[0].alignment["word"]
+    assert [(w.symbol, w.start, w.end) for w in timed] == expected
+
+
+def test_what_cannot_be_aligned_says_why(tmp_path, capsys):
+    np.save(tmp_path / "u1.npy", np.zeros((100, 1), "float32"))
+    lhotse = pytest.importorskip("lhotse")
+    cut = lhotse.MonoCut(id="u1", start=0.0, duration=1.0, channel=0,
+                         supervisions=[lhotse.SupervisionSegment("u1", "u1", 0.0, 1.0, text="HEAL ME")])
+    lhotse.CutSet.from_cuts([cut]).to_file(tmp_path / "cuts_test.jsonl.gz")
+    with pytest.raises(ValueError, match="cut u1 has neither an audio file nor features"):
+        call("--cuts", tmp_path / "cuts_test.jsonl.gz")
+    with pytest.raises(ValueError, match="u1.npy: features, where attention and Whisper need audio; use --method ctc"):
+        command.Source(str(tmp_path / "u1.npy")).wave()
+
+
+def test_attention_of_a_parallel_decoder_is_refused():
+    from voxkit.infer.attention_times import AttentionAligner
+
+    with pytest.raises(ValueError, match="a Paraformer's says all at once; use --method ctc"):
+        AttentionAligner(SimpleNamespace(model=SimpleNamespace(predict=None, decoder="parallel")))
+
+
+def test_a_text_that_the_tokenizer_cannot_spell_is_refused():
+    from voxkit.infer.alignment import align_spans
+
+    with pytest.raises(ValueError, match="the text 'heal 5' holds characters that the tokenizer lacks"):
+        align_spans(SimpleNamespace(model=None, tokenizer=SimpleNamespace(encode=lambda text: [4, 3])), None, "heal 5")

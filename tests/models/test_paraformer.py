@@ -170,6 +170,18 @@ def test_bfloat16_trains_as_float32_does(tokenizer):
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
+def test_the_first_pass_leaves_no_casts_to_the_second(tokenizer):
+    """What autocast keeps of a pass without gradients, older torch gives to the pass that needs them, and the decoder is not trained."""
+    model, passes = build(tokenizer).train(), []
+    model.decoder.register_forward_pre_hook(lambda *_: passes.append((torch.is_grad_enabled(), torch.is_autocast_cache_enabled())))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.loss(make_batch(tokenizer))["loss"]
+        assert torch.is_autocast_cache_enabled()
+    assert passes == [(False, False), (True, True)]
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_every_configuration_of_the_recipes_builds(repository):
     from voxkit.encoders.pretrained.loading import shape_only
     from voxkit.recipe import load_recipe

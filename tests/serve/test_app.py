@@ -188,6 +188,33 @@ def test_files_refused(client, body, status, message):
     assert found.status_code == status and message in found.json()["error"]
 
 
+@pytest.mark.parametrize("method,path,status,message", [
+    ("GET", "/nowhere", 404, "no /nowhere here; there are POST /recognize"), ("GET", "/docs", 404, "no /docs here"),
+    ("GET", "/redoc", 404, "no /redoc here"), ("GET", "/recognize", 405, "GET /recognize: only POST is taken"),
+    ("POST", "/health", 405, "POST /health: only GET is taken"), ("POST", "/recognize/file?words=perhaps", 422, "words: ")])
+def test_errors_of_the_framework_have_the_same_shape(client, method, path, status, message):
+    found = client.request(method, path, content=_flac())
+    assert found.status_code == status and list(found.json()) == ["error"] and message in found.json()["error"], found.text
+    assert ("allow" in found.headers) == (status == 405)
+
+
+def test_a_failure_has_the_same_shape(recognizers, monkeypatch):
+    monkeypatch.setattr("voxkit.serve.app.parse_json", lambda body: 1 / 0)
+    with testclient.TestClient(create_app(recognizers["paraformer"]), raise_server_exceptions=False) as client:
+        found = client.post("/recognize", json={"features": GOOD})
+    assert found.status_code == 500 and found.json() == {"error": "the service failed: ZeroDivisionError; its log says more"}
+
+
+def test_a_form_is_refused(client):
+    found = client.post("/recognize/file", files={"file": ("a.flac", _flac())})
+    assert found.status_code == 415 and "curl --data-binary" in found.json()["error"]
+
+
+def test_the_description_knows_the_shape_of_errors(client):
+    described = client.get("/openapi.json").text
+    assert "detail" not in described and '"error"' in described and "octet-stream" in described
+
+
 def test_a_refusal_leaves_the_service_working(client):
     client.post("/recognize", content=b"{")
     assert client.post("/recognize", json={"features": GOOD}).status_code == 200
@@ -257,6 +284,37 @@ def test_slow_requests_end_and_full_queues_refuse():
     release.set()
     assert all(isinstance(error, RequestError) for error in found)
     assert {error.status for error in found} == {503, 504}
+
+
+def test_those_held_back_for_another_batch_count_as_waiting():
+    import threading
+
+    gate = threading.Semaphore(0)
+
+    def work(key, items):
+        gate.acquire(timeout=5)
+        return list(items)
+
+    async def go():
+        async def submit(keys):
+            tasks = [asyncio.create_task(batcher.submit(key, key)) for key in keys]
+            for _ in range(50):
+                await asyncio.sleep(0)
+            return tasks
+
+        batcher = Batcher(work, BatchingConfig(max_batch=2, max_wait=0.0, max_waiting=3))
+        await batcher.start()
+        first, second = await submit("a"), await submit("bcc")
+        gate.release()
+        await first[0]
+        late = await submit("ccc")  # b is computed, two c are held back: one more may wait
+        for _ in range(9):
+            gate.release()
+        found = await asyncio.gather(*second, *late, return_exceptions=True)
+        await batcher.stop()
+        return [getattr(x, "status", x) for x in found]
+
+    assert asyncio.run(go()) == ["b", "c", "c", "c", 503, 503]
 
 
 def test_together_is_alone(recognizers):

@@ -1,25 +1,25 @@
-"""`voxkit align`: word times for audio and its text, by CTC forced alignment, by the decoder's cross-attention or by Whisper; JSON, CTM,
-SRT, WebVTT or TextGrid, or cuts that know their word times."""
+"""`voxkit align`: word times for audio or features and their text, by CTC forced alignment, by the decoder's cross-attention or by
+Whisper; JSON, CTM, SRT, WebVTT or TextGrid, or cuts that know their word times."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the command."""
-    p = subparsers.add_parser("align", help="word times for audio and its text", description=__doc__)
+    p = subparsers.add_parser("align", help="word times for audio or features and their text", description=__doc__)
     p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name; with --method whisper a Whisper")
     p.add_argument("--method", default="ctc", choices=["ctc", "attention", "whisper"],
                    help="ctc: forced alignment; attention, whisper: cross-attention and DTW of our decoder, of a Whisper model")
-    p.add_argument("--audio", nargs="+", default=[], help="audio files")
+    p.add_argument("--audio", nargs="+", default=[], help="audio files, or features [T, F] as .npy")
     p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
-    p.add_argument("--cuts", help="lhotse cuts with audio and text, instead of --audio and --text")
+    p.add_argument("--cuts", help="lhotse cuts with audio or features, and text, instead of --audio and --text")
     p.add_argument("--normalise", default="none", help="text rule before tokenizing: none, lower, librispeech")
     p.add_argument("--out", help="file; its suffix names the format: .json, .ctm, .srt, .vtt, .TextGrid (default: JSON on the screen)")
     p.add_argument("--format", help="json, ctm, srt, vtt or textgrid, where the suffix does not say")
@@ -50,9 +50,9 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
     kept = _kept_timing(args.checkpoint) if fitted else None
     timing = kept or WordTiming(args.start_shift or 0.0, args.end_shift or 0.0)
     hypotheses, failed = {}, []
-    for id, text, path, start, duration in items:
+    for id, text, source in items:
         try:
-            hypotheses[id] = align_this(rule(text), path, start, duration, timing)
+            hypotheses[id] = align_this(rule(text), source, timing)
         except ValueError as error:
             failed.append(id)
             print(f"{id}: {error}", file=sys.stderr)
@@ -69,20 +69,44 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
     return 1 if failed else 0
 
 
-def align_one(recognizer: Any, text: str, path: str, start: float = 0.0, duration: float | None = None, timing: Any = None) -> Any:
-    """One file (or its part from `start`, seconds) and its text → Hypothesis with word times from the file's beginning."""
-    from voxkit.audio.io import read_audio
-    from voxkit.infer.alignment import align_wave
+@dataclass
+class Source:
+    """Where an utterance is: in a file of audio, `seconds` long from `start`, in a .npy file of features, or in a cut that has features."""
 
-    if not text:
-        raise ValueError("the text is empty: there is nothing to align")
-    wave, _ = read_audio(path, start=start, duration=duration)
-    return align_wave(recognizer, wave, text, timing, name=path, offset=start)
+    path: str
+    start: float = 0.0
+    seconds: float | None = None
+    cut: Any = None
+
+    def wave(self) -> Any:
+        """[S] at 16 kHz.
+
+        Raises:
+            ValueError: it cannot be read, or is features.
+        """
+        from voxkit.audio.io import read_audio
+
+        if self.cut is not None or self.path.endswith(".npy"):
+            raise ValueError(f"{self.path}: features, where attention and Whisper need audio; use --method ctc")
+        return read_audio(self.path, start=self.start, duration=self.seconds)[0]
+
+    def batch(self) -> Any:
+        """A Batch of one, of audio or features."""
+        import torch
+
+        from voxkit.batch import Batch
+        from voxkit.data.augment import load_features
+        from voxkit.infer.recognizer import read_input
+
+        if self.cut is not None:
+            features = torch.from_numpy(load_features(self.cut))
+            return Batch([self.path], torch.tensor([len(features)]), features=features[None])
+        return read_input(self.path if self.path.endswith(".npy") else self.wave())
 
 
 def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, items: list[Any], rule: Any) -> Callable[..., Any]:
-    """(text, path, start, duration, timing) → Hypothesis, by the method asked for."""
-    from voxkit.audio.io import AudioError, read_audio
+    """(text, source, timing) → Hypothesis, by the method asked for."""
+    from voxkit.audio.io import AudioError
 
     if args.method == "whisper":
         from voxkit.infer.attention_times import WhisperAligner
@@ -91,21 +115,19 @@ def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, i
     else:
         recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
         if args.method == "ctc":
-            return partial(align_one, recognizer)
+            from voxkit.infer.alignment import align_utterance
+
+            return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start)
         from voxkit.infer.attention_times import AttentionAligner
 
         aligner = AttentionAligner(recognizer)
         examples = []
-        for _, text, path, start, seconds in items[:16]:
+        for _, text, source in items[:16]:
             with suppress(AudioError):  # said where it is aligned
-                examples.append((read_audio(path, start=start, duration=seconds)[0], rule(text)))
+                examples.append((source.wave(), rule(text)))
         heads = aligner.choose(examples)
         print(f"heads (layer, head): {', '.join(map(str, heads))}", file=sys.stderr)
-
-    def align(text: str, path: str, start: float, duration: float | None, timing: Any) -> Any:
-        return aligner.align(read_audio(path, start=start, duration=duration)[0], text, timing, start)
-
-    return align
+    return lambda text, source, timing: aligner.align(source.wave(), text, timing, source.start)
 
 
 def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:
@@ -138,28 +160,37 @@ def _load(checkpoint: str, device: str) -> Any:
     return Recognizer.load(checkpoint, device)
 
 
-def _items(args: argparse.Namespace) -> Iterator[tuple[str, str, str, float, float | None]]:
-    """(id, text, path, start, duration) of what is to be aligned."""
+def _items(args: argparse.Namespace) -> Iterator[tuple[str, str, Source]]:
+    """(id, text, source) of what is to be aligned."""
     from voxkit.eval.texts import read_texts
 
     if bool(args.cuts) == bool(args.audio):
         raise ValueError("give either --cuts, or --audio with --text")
     if args.cuts:
-        cuts = read_texts(args.cuts)
-        for id, text in cuts.texts.items():
-            if id not in cuts.audio:
-                raise ValueError(f"{args.cuts}: cut {id} names no audio file")
-            yield id, text, *cuts.audio[id]
+        yield from _cuts(args.cuts)
         return
     if not args.text:
         raise ValueError("--audio needs --text: the text itself, or a file of id<TAB>text")
     if not Path(args.text).is_file():
         if len(args.audio) > 1:
             raise ValueError(f"--text {args.text!r} is no file, and one text cannot be that of {len(args.audio)} audio files")
-        yield Path(args.audio[0]).stem, args.text, args.audio[0], 0.0, None
+        yield Path(args.audio[0]).stem, args.text, Source(args.audio[0])
         return
     texts = read_texts(args.text).texts
     for path in args.audio:
         if Path(path).stem not in texts:
             raise ValueError(f"{args.text}: no text for {Path(path).stem} ({path})")
-        yield Path(path).stem, texts[Path(path).stem], path, 0.0, None
+        yield Path(path).stem, texts[Path(path).stem], Source(path)
+
+
+def _cuts(path: str) -> Iterator[tuple[str, str, Source]]:
+    from voxkit.data.manifests import load_cuts
+    from voxkit.eval.texts import read_texts
+
+    found = read_texts(path)
+    silent = found.texts.keys() - found.audio.keys()
+    features = {cut.id: cut for cut in load_cuts(path) if cut.id in silent and cut.has_features} if silent else {}
+    for id, text in found.texts.items():
+        if id not in found.audio and id not in features:
+            raise ValueError(f"{path}: cut {id} has neither an audio file nor features")
+        yield id, text, Source(*found.audio[id]) if id in found.audio else Source(id, features[id].start, cut=features[id])

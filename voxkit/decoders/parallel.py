@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from voxkit.decoders.transformer import TokenDecoder, TransformerDecoderConfig
 from voxkit.masks import lengths_to_mask
 from voxkit.nn.positions import sinusoids
+from voxkit.ops.checks import check_shapes
 
 
 @dataclass
@@ -67,6 +68,9 @@ class ParallelDecoder(TokenDecoder):
 
     def _forward(self, vectors: Tensor, token_lengths: Tensor, memory: Tensor, memory_lengths: Tensor, tokens: Tensor | None,
                  shown: Tensor | None, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
+        given = {"tokens": (tokens, "BU"), "shown": (shown, "BU")} if tokens is not None and shown is not None else {}
+        check_shapes({"vectors": (vectors, "BUD"), "token_lengths": (token_lengths, "B"), "memory": (memory, "BTD"),
+                      "memory_lengths": (memory_lengths, "B"), **given}, D=self.input.in_features)
         x = self.input(vectors)
         if tokens is not None and shown is not None:
             x = torch.where(shown[..., None], self.embed(tokens).to(x.dtype), x)

@@ -12,6 +12,7 @@ from voxkit.masks import lengths_to_mask
 from voxkit.nn.feed_forward import FeedForward
 from voxkit.nn.positions import POSITIONS, LearnedPositions
 from voxkit.nn.relative import RelativeAttention, SelfAttention
+from voxkit.ops.checks import check_shapes
 
 
 @dataclass
@@ -85,6 +86,7 @@ class TransformerEncoder(nn.Module):
         return torch.stack(kept)
 
     def _run(self, x: Tensor, lengths: Tensor, kept: list[Tensor] | None) -> Tensor:
+        check_shapes({"x": (x, "BTF"), "lengths": (lengths, "B")}, F=self.input.in_features)
         mask = lengths_to_mask(lengths, x.shape[1])
         x = self.dropout(self.positions(self.input(x)))
         for layer in self.layers:

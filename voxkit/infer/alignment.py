@@ -1,4 +1,4 @@
-"""Word times for audio whose text is known: CTC forced alignment with a recogniser's model."""
+"""Word times for utterances whose text is known: CTC forced alignment with a recogniser's model."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from voxkit.align.ctc import TokenSpan, forced_align
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
+from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
+from voxkit.text.tokenizer import UNK
 
 
 @dataclass
@@ -27,30 +28,33 @@ class Aligned:
 
 
 @torch.inference_mode()
-def align_spans(recognizer: Any, wave: Tensor, text: str, name: str = "audio") -> Aligned:
-    """One waveform [S] and its text → where its tokens are.
+def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
+    """A batch of one utterance, of audio or features, and its text → where its tokens are.
 
     Args:
         recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`.
 
     Raises:
-        ValueError: no text, or more of it than fits the audio.
+        ValueError: no text, characters that the tokenizer lacks, more than fits the utterance, or input that the model does not take.
     """
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
     tokens, model = recognizer.tokenizer.encode(text), recognizer.model
-    batch = Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(getattr(recognizer, "device", "cpu"))
-    states, lengths = model.encode(batch)
+    if UNK in tokens:
+        raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
+                         "written (see --normalise)")
+    states, lengths = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
     log_probs = model.ctc_log_probs(states).cpu()
     found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
     assert found is not None, "strict alignment raises where there is none"
-    return Aligned(found.spans, found.score, tokens, len(wave) / RATE)
+    seconds = int(batch.lengths[0]) / (Fbank.frames_per_second if batch.audio is None else RATE)
+    return Aligned(found.spans, found.score, tokens, seconds)
 
 
-def align_wave(recognizer: Any, wave: Tensor, text: str, timing: TokenTiming | WordTiming | None = None, *, name: str = "audio",
-               offset: float = 0.0) -> Hypothesis:
+def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTiming | WordTiming | None = None, *,
+                    offset: float = 0.0) -> Hypothesis:
     """The same → Hypothesis with word times, `offset` seconds added."""
-    found = align_spans(recognizer, wave, text, name)
+    found = align_spans(recognizer, batch, text)
     words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, recognizer.model.seconds_per_frame, timing=timing,
                               duration=found.seconds, offset=offset)
     return Hypothesis(text, words, found.score, found.tokens, found.seconds)
@@ -62,7 +66,7 @@ def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:
     for cut in cuts:
         wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
         try:
-            out[cut.id] = align_spans(recognizer, wave, cut.supervisions[0].text, cut.id)
+            out[cut.id] = align_spans(recognizer, Batch([cut.id], torch.tensor([len(wave)]), audio=wave[None]), cut.supervisions[0].text)
         except ValueError:
             continue
     if not out:

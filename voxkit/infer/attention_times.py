@@ -27,13 +27,15 @@ class AttentionAligner:
         recognizer: with a model that has a `decoder`.
 
     Raises:
-        ValueError: the model was trained with CTC alone, or its decoder is a parallel one.
+        ValueError: the model was trained with CTC alone, or its decoder is parallel.
     """
 
     def __init__(self, recognizer: Any, heads: int = 4, width: int = 3) -> None:
-        if not hasattr(recognizer.model.decoder, "teacher_forcing"):
-            raise ValueError("--method attention needs an attention decoder that says token after token, and this model has none (it was "
-                             "trained with CTC alone, or is a Paraformer); use --method ctc")
+        if hasattr(recognizer.model, "predict"):
+            raise ValueError("--method attention follows a decoder that says one token after the other, and a Paraformer's says all at "
+                             "once; use --method ctc")
+        if recognizer.model.decoder is None:
+            raise ValueError("--method attention needs an attention decoder, and this model was trained with CTC alone; use --method ctc")
         self.recognizer, self.count, self.width = recognizer, heads, width
         self.heads: list[tuple[int, int]] | None = None
 

@@ -56,10 +56,10 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
                                                      candidates=ctc.candidates(options), ctc_log_probs=log_probs, ctc_lengths=lengths,
                                                      ctc_weight=options.ctc_weight)]
     out = []
-    for h, times, s in zip(found, guess.times.tolist(), seconds.tolist()):
+    for h, times, weights, s in zip(found, guess.times.tolist(), guess.weights.tolist(), seconds.tolist()):
         words = []
         if options.words:
-            spans = spans_from_fires(h.tokens, times[:len(h.tokens)], h.token_log_probs, tokenizer.pieces)
+            spans = spans_from_fires(h.tokens, times[:len(h.tokens)], h.token_log_probs, tokenizer.pieces, weights)
             words = words_from_tokens(spans, tokenizer.pieces, model.seconds_per_frame, duration=s, temperature=options.temperature)
         out.append(Hypothesis(tokenizer.decode(h.tokens), words, h.score, h.tokens, s, _confidences(h.token_log_probs, options)))
     return out

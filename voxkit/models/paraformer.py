@@ -24,6 +24,7 @@ from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.recogniser import Recogniser, check_vocab_size
+from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
 
 
@@ -81,11 +82,13 @@ class ParaformerConfig:
 
 
 class Prediction(NamedTuple):
-    """What `predict` finds: log_probs [B, U, V] float32, lengths [B] tokens, times [B, U] in frames of the encoder, where each ends."""
+    """What `predict` finds: log_probs [B, U, V] float32, lengths [B] tokens, times [B, U] in frames of the encoder, where each fires,
+    weights [B, T'] of these frames."""
 
     log_probs: Tensor
     lengths: Tensor
     times: Tensor
+    weights: Tensor
 
 
 class Paraformer(Recogniser):
@@ -147,9 +150,9 @@ class Paraformer(Recogniser):
         """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds."""
         found = self.predictor(states, lengths)
         if found.vectors.shape[1] == 0:
-            return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times)
+            return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times, found.weights)
         logits = self.decoder(found.vectors, found.lengths, states, lengths)
-        return Prediction(logits.float().log_softmax(-1), found.lengths, found.times)
+        return Prediction(logits.float().log_softmax(-1), found.lengths, found.times, found.weights)
 
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
@@ -172,7 +175,7 @@ class Paraformer(Recogniser):
         ratio = self.config.glancing.ratio(self.step) if self.training else 0.0
         if ratio == 0:
             return self.decoder(vectors, token_lengths, states, lengths), targets
-        with torch.no_grad():
+        with no_grad_pass(vectors.device):
             first = self.decoder(vectors, token_lengths, states, lengths)
         shown = glance(first, tokens, token_lengths, ratio)
         return self.decoder(vectors, token_lengths, states, lengths, tokens, shown), targets.masked_fill(shown, -100)

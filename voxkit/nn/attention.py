@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxkit.ops.checks import check_shapes
+
 
 def attention_reference(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """softmax(q kᵀ / √d) v as it stands in the paper.
@@ -58,6 +60,7 @@ class MultiHeadAttention(nn.Module):
             mask: broadcastable to [B, H, U, T], True = may look.
             need_weights: also return the weights [B, H, U, T], by the slow path.
         """
+        check_shapes({"x": (x, "BUD"), "keys": (keys, "BHTd"), "values": (values, "BHTd")}, D=self.query.in_features, H=self.heads)
         q = self._split(self.query(x))
         if need_weights:
             out, weights = attention_reference(q, keys, values, mask)

@@ -1,8 +1,32 @@
-"""Checks that searches and alignments make of what they are given."""
+"""Checks of what functions and modules are given: shapes by name, and what searches and alignments need."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
+
+
+def check_shapes(tensors: Mapping[str, tuple[Tensor, str]], **sizes: int) -> None:
+    """Every tensor has the dimensions that its letters say, and a letter is the same size everywhere.
+
+        check_shapes({"frames": (frames, "BTD"), "weights": (weights, "BT")}, D=256)
+
+    Args:
+        tensors: name → tensor and a letter for each of its dimensions.
+        sizes: what letters are known to be.
+
+    Raises:
+        ValueError: the tensor's name and shape, and what it should be.
+    """
+    known = {letter: (size, "") for letter, size in sizes.items()}
+    for name, (tensor, letters) in tensors.items():
+        if tensor.dim() != len(letters) or any(known.get(at, (size,))[0] != size for at, size in zip(letters, tensor.shape)):
+            wanted = ", ".join(f"{at} = {known[at][0]}{known[at][1]}" for at in letters if at in known)
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}: what is wanted is [{', '.join(letters)}]"
+                             + (f" with {wanted}" if wanted else ""))
+        for at, size in zip(letters, tensor.shape):
+            known.setdefault(at, (size, f" as in {name}"))
 
 
 def check_frames(log_probs: Tensor, lengths: Tensor, blank: int) -> None:

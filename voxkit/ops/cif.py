@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from voxkit.ops.checks import check_shapes
+
 HEARD = 0.1  # a frame of less weight holds no token: an unfinished last token does not last through the silence after it
 
 
@@ -85,7 +87,11 @@ def cif(frames: Tensor, weights: Tensor, counts: Tensor) -> Integrated:
 
     Returns:
         see Integrated; vectors and mass have the gradients of the loop.
+
+    Raises:
+        ValueError: shapes that do not go together.
     """
+    check_shapes({"frames": (frames, "BTD"), "weights": (weights, "BT"), "counts": (counts, "B")})
     size, length, dim = frames.shape
     most = int(counts.max()) if size else 0
     if most == 0 or length == 0:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
+from voxkit.ops.checks import check_shapes
 from voxkit.ops.cif import HEARD, cif, fire_counts
 
 
@@ -110,6 +111,8 @@ class CifPredictor(nn.Module):
             states: [B, T, D]; lengths: [B].
             targets: [B] the known numbers of tokens, in training; None = the weights decide.
         """
+        check_shapes({"states": (states, "BTD"), "lengths": (lengths, "B"), "targets": (lengths if targets is None else targets, "B")},
+                     D=self.conv.in_channels)
         weights = self.frame_weights(states, lengths)
         quantity = weights.sum(1)
         if targets is None:
@@ -134,6 +137,7 @@ class CifPredictor(nn.Module):
         Weights lag by kernel // 2 frames. `last` ends the utterances: what is left may become a token. All chunks together give what
         `forward` gives for the whole (in eval mode).
         """
+        check_shapes({"state.vector": (state.vector, "BD"), "x": (x, "BND")}, D=self.conv.in_channels)
         x = torch.cat([state.context, x], dim=1)
         context = x[:, max(0, x.shape[1] - 2 * self.half):]
         if last:

@@ -2,9 +2,10 @@
 
     POST /recognize          JSON: {"features": [[...], ...]} or {"audio": [...], "rate": 16000}; "words": true for word times
     POST /recognize/file     the bytes of an audio file; ?words=true
-    GET  /info, /health
+    GET  /info, /health, /openapi.json
 
-Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."}.
+Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."},
+also where there is no such path, method or parameter. There is no /docs: the page that FastAPI has for it loads scripts from elsewhere.
 Whether confidences are calibrated is said by "calibrated" of /info and /health.
 """
 
@@ -64,12 +65,9 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
         yield
         await batcher.stop()
 
-    app = fastapi.FastAPI(title="voxkit", description=__doc__, lifespan=lifespan)
+    app = fastapi.FastAPI(title="voxkit", description=__doc__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.batcher = batcher
-
-    @app.exception_handler(RequestError)
-    async def refuse(request: Request, error: RequestError) -> JSONResponse:
-        return JSONResponse({"error": error.message}, status_code=error.status)
+    _answer_errors(app)
 
     @app.get("/health")
     async def health() -> dict:
@@ -82,7 +80,7 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
                 "max_seconds": config.limits.max_seconds, "calibrated": calibration is not None, "temperature": search.temperature,
                 "calibrated_on": (calibration or {}).get("set")}
 
-    @app.post("/recognize", openapi_extra=_BODY)
+    @app.post("/recognize", openapi_extra=_BODY, responses=_ERRORS)
     async def recognize_json(request: Request) -> JSONResponse:
         body = parse_json(await _read(request, config.limits))
         unknown = sorted(set(body) - {"features", "audio", "rate", "words"})
@@ -101,12 +99,39 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
             item = features_from(body["features"], bins, config.limits)
         return JSONResponse(answer(await batcher.submit((item.kind, words), item), recognizer))
 
-    @app.post("/recognize/file")
+    @app.post("/recognize/file", openapi_extra=_FILE, responses=_ERRORS)
     async def recognize_file(request: Request, words: bool = False) -> JSONResponse:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise RequestError(415, "a form; send the bytes of the audio file themselves (curl --data-binary @FILE)")
         item = file_from(await _read(request, config.limits), config.limits)
         return JSONResponse(answer(await batcher.submit((item.kind, words), item), recognizer))
 
     return app
+
+
+def _answer_errors(app: Any) -> None:
+    """Every error in one shape, whoever found it."""
+    JSONResponse = require("fastapi.responses", "serve", why="voxkit serve").JSONResponse
+    Refused = require("starlette.exceptions", "serve", why="voxkit serve").HTTPException
+    Invalid = require("fastapi.exceptions", "serve", why="voxkit serve").RequestValidationError
+
+    @app.exception_handler(RequestError)
+    async def refuse(request: Any, error: RequestError) -> Any:
+        return JSONResponse({"error": error.message}, status_code=error.status)
+
+    @app.exception_handler(Refused)
+    async def no_such(request: Any, error: Any) -> Any:
+        path, allowed = request.url.path, (error.headers or {}).get("Allow")
+        what = {404: f"no {path} here; {_PATHS}", 405: f"{request.method} {path}: only {allowed} is taken; {_PATHS}"}
+        return JSONResponse({"error": what.get(error.status_code, str(error.detail))}, error.status_code, error.headers)
+
+    @app.exception_handler(Invalid)
+    async def invalid(request: Any, error: Any) -> Any:
+        return JSONResponse({"error": "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())}, status_code=422)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Any, error: Exception) -> Any:
+        return JSONResponse({"error": f"the service failed: {type(error).__name__}; its log says more"}, status_code=500)
 
 
 def feature_bins(recognizer: Recognizer) -> int | None:
@@ -146,6 +171,10 @@ async def _read(request: Any, limits: Limits) -> bytes:
     return bytes(body)
 
 
+_PATHS = "there are POST /recognize, POST /recognize/file, GET /info, GET /health and, for what they take, GET /openapi.json"
+_ERRORS: dict[int | str, dict[str, Any]] = {"default": {"description": "Refused, with the reason", "content": {"application/json": {
+    "schema": {"type": "object", "properties": {"error": {"type": "string"}}}}}}}
+_FILE = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}}
 _FEATURES = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
 _BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object", "properties": {
     "features": _FEATURES, "audio": {"type": "array", "items": {"type": "number"}}, "rate": {"type": "integer", "default": 16000},

@@ -49,12 +49,13 @@ class Batcher:
         self.run, self.config = run, config or BatchingConfig()
         self.batches = self.requests = 0  # for those who watch
         self._queue: asyncio.Queue | None = None
+        self._held: list[tuple[Any, Any, asyncio.Future]] = []  # of other keys than the batch they were met with
         self._task: asyncio.Task | None = None
         self._thread: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
         """Begin to take requests; on the loop that will submit them."""
-        self._queue = asyncio.Queue(self.config.max_waiting)
+        self._queue, self._held = asyncio.Queue(), []
         self._thread = ThreadPoolExecutor(1, "voxkit-model")
         self._task = asyncio.create_task(self._work())
 
@@ -73,11 +74,10 @@ class Batcher:
             RequestError: 503 too many wait, 504 it took too long, 422 what the model refused, 500 what it could not.
         """
         assert self._queue is not None, "start() comes first"
+        if self._queue.qsize() + len(self._held) >= self.config.max_waiting:
+            raise RequestError(503, f"{self.config.max_waiting} requests are waiting already; try again later")
         future = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((key, item, future))
-        except asyncio.QueueFull:
-            raise RequestError(503, f"{self.config.max_waiting} requests are waiting already; try again later") from None
+        self._queue.put_nowait((key, item, future))
         try:
             return await asyncio.wait_for(future, self.config.timeout)
         except asyncio.TimeoutError:
@@ -85,13 +85,12 @@ class Batcher:
 
     async def _work(self) -> None:
         assert self._queue is not None
-        held: list[tuple[Any, Any, asyncio.Future]] = []  # of other keys than the batch they were met with
         while True:
-            batch = [held.pop(0) if held else await self._queue.get()]
+            batch = [self._held.pop(0) if self._held else await self._queue.get()]
             key = batch[0][0]
-            same, other = [entry for entry in held if entry[0] == key], [entry for entry in held if entry[0] != key]
+            same, other = [e for e in self._held if e[0] == key], [e for e in self._held if e[0] != key]
             room = self.config.max_batch - 1
-            batch, held = batch + same[:room], same[room:] + other
+            batch, self._held = batch + same[:room], same[room:] + other
             until = asyncio.get_running_loop().time() + self.config.max_wait
             while len(batch) < self.config.max_batch:
                 left = until - asyncio.get_running_loop().time()
@@ -100,7 +99,7 @@ class Batcher:
                     entry = self._queue.get_nowait() if at_once else await asyncio.wait_for(self._queue.get(), left)
                 except (asyncio.QueueEmpty, asyncio.TimeoutError):
                     break
-                (batch if entry[0] == key else held).append(entry)
+                (batch if entry[0] == key else self._held).append(entry)
             batch = [entry for entry in batch if not entry[2].done()]  # those who no longer wait cost nothing
             if batch:
                 await self._answer(key, batch)

@@ -7,7 +7,7 @@ class RequestError(Exception):
     """An answer that is no transcript.
 
     Attributes:
-        status: HTTP status: 400 not JSON, 413 too large or too long, 422 cannot be recognised, 503 too busy, 504 took too long.
+        status: HTTP status: 400 not JSON, 413 too large or too long, 415 a form, 422 cannot be recognised, 503 too busy, 504 took too long.
         message: what, which, and what to do.
     """
 
