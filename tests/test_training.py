@@ -1,5 +1,7 @@
 """A recipe becomes a run: trained on a few waveforms, continued, decoded; `max_duration: auto`."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -42,6 +44,15 @@ def test_train_then_decode_then_transcribe(project, capsys):
     assert (run / "decode" / "dev_greedy.tsv").read_text().count("\n") == 3
     assert main(["transcribe", "exp/tiny", "data/dev0.wav", "--json"]) == 0
     assert '"audio_duration"' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_and_a_dev_set_of_one_batch(project, repository, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "voxkit.cli.main", "train",
+                    "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens", "train.epochs=1"], check=True, timeout=300)
+    measured = [r for r in read_metrics(latest_run("exp", "tiny") / "metrics.json") if r["kind"] == "validation"]
+    assert len(measured) == 1 and measured[0]["wer"] > 0 and measured[0]["loss"] > 0
 
 
 def test_a_missing_set_names_those_there_are(project, capsys):

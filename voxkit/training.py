@@ -114,7 +114,7 @@ class Training:
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, Any]:
-        """Loss per token and WER on dev."""
+        """Loss per token and WER on dev, of this process's share of it."""
         recognizer = Recognizer(model, self.tokenizer, self.world.device)
         options = SearchOptions(method=self.recipe.config.decode.validation_method, beam=self.recipe.config.decode.beam)
         references, hypotheses, loss, weight = {}, {}, 0.0, 0.0
@@ -124,6 +124,8 @@ class Training:
             loss, weight = loss + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
             for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
                 references[id], hypotheses[id] = reference, hypothesis.text
+        if not references and self.world.size > 1:  # dev has fewer batches than there are processes
+            return {"loss": (0.0, 0.0), "wer": (0, 0)}
         result = score(references, hypotheses)
         return {"loss": (loss, weight), "wer": (result.errors, result.words)}
 
