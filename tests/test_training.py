@@ -66,6 +66,15 @@ def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
                  "--device", "cpu"]) == 0
     kept = float((latest_run("exp", "tiny") / "max_duration.txt").read_text())
     assert 10 <= kept <= 40
+    log = (latest_run("exp", "tiny") / "train.log").read_text()
+    assert log.count("probe: 10 s takes") == 1 and log.count(f"data.max_duration: auto is {kept:.0f} s") == 1
+
+
+def test_what_the_data_has_to_say_is_in_the_log(project, capsys):
+    assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.max_seconds=1.3", "train.epochs=1", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().err
+    for text in (printed, (latest_run("exp", "tiny") / "train.log").read_text()):
+        assert text.count("training data: left out 1 of 8 utterances") == 1
 
 
 def test_a_share_of_a_set(project):

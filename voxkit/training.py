@@ -23,7 +23,7 @@ from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
-from voxkit.train.distributed import World, barrier, broadcast, gather
+from voxkit.train.distributed import World, broadcast, gather, patient_barrier
 from voxkit.train.loop import FitResult, Trainer
 from voxkit.train.probe import find_max_duration
 
@@ -166,8 +166,9 @@ class Training:
                              "to 0, or cache=false")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         encoder.to(self.world.device).eval()
-        return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device, rank=self.world.rank,
-                                 world_size=self.world.size, barrier=lambda: barrier(self.world), encoder=encoder.config.name)
+        with patient_barrier(self.world) as barrier:  # another run may be filling the cache, and this one then waits for its lock
+            return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device,
+                                     rank=self.world.rank, world_size=self.world.size, barrier=barrier, encoder=encoder.config.name)
 
 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:
