@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 
+from tests.encoders.tiny import save_model
 from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
 from voxkit.text.tokenizer import train_characters
@@ -75,6 +76,30 @@ def test_what_the_data_has_to_say_is_in_the_log(project, capsys):
     printed = capsys.readouterr().err
     for text in (printed, (latest_run("exp", "tiny") / "train.log").read_text()):
         assert text.count("training data: left out 1 of 8 utterances") == 1
+
+
+def test_a_cache_in_another_precision_is_told(project):
+    pytest.importorskip("transformers")
+    name = save_model("hubert-large", project)
+    options = ["train", "--config", "conf.yaml", "tokenizer=data/tokens", "cache=true", "model.front_end.kind=pretrained", "--device", "cpu",
+               "model.front_end.adapter_dim=96", "train.epochs=1", f"model.front_end.pretrained.name={name}"]
+    said = []
+    for precision in ("float32", "float32", "bfloat16"):
+        assert main([*options, "--fresh", f"model.front_end.pretrained.dtype={precision}"]) == 0
+        said.append((latest_run("exp", "tiny") / "train.log").read_text())
+    assert "state cache data/states: 8 cuts" in said[0] and "8 cuts" not in said[1] and "state cache data/states: 8 cuts" in said[2]
+    assert "are encoded anew" not in said[0] + said[1]
+    assert "holds the states of 8 of 8 cuts as this encoder gives them in float32, and here it computes in bfloat16" in said[2]
+
+
+def test_what_is_too_long_for_whisper_when_slowed_down_is_left_out(project):
+    pytest.importorskip("transformers")
+    noise_set(project / "data", "long", 1, seconds=28.0)
+    assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.train=[train,long]", "data.speed_perturb=[0.9]",
+                 "data.max_duration=40", "train.epochs=1", "--device", "cpu", "model.front_end.kind=pretrained",
+                 "model.front_end.adapter_dim=96", f"model.front_end.pretrained.name={save_model('whisper', project)}"]) == 0
+    log = (latest_run("exp", "tiny") / "train.log").read_text()
+    assert "left out 1 of 9 utterances: 1 longer than data.max_seconds=27 (long0)" in log
 
 
 def test_a_share_of_a_set(project):

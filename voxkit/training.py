@@ -12,13 +12,16 @@ import torch
 from torch import nn
 
 from voxkit import config as configuration
+from voxkit.audio.io import RATE
+from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.recipes import load_cuts
 from voxkit.data.state_cache import StateCache, build_state_cache
+from voxkit.encoders.pretrained import PretrainedEncoder
 from voxkit.eval.wer import score
 from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
-from voxkit.precision import autocast, resolve
+from voxkit.precision import autocast, dtype_name, resolve
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
@@ -95,6 +98,8 @@ class Training:
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
+        if train_states is None:
+            self._limit_seconds()
         config.data.frames_per_second = 1 / self.model.seconds_per_frame
         if config.data.max_duration == "auto":
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
@@ -156,6 +161,15 @@ class Training:
         log.info("data.max_duration: auto is %.0f s of audio per batch", found)
         return round(found, 1)
 
+    def _limit_seconds(self) -> None:
+        """An encoder that takes a limited length (Whisper: 30 s) takes it at the slowest speed: longer utterances would end the run."""
+        data, encoder = self.recipe.config.data, getattr(self.model.front_end, "pretrained", None)
+        most = encoder.backbone.max_samples / RATE if encoder is not None else 0
+        if most and data.max_seconds / min(data.speed_perturb) > most:
+            data.max_seconds = most * min(data.speed_perturb)
+            log.info("data.max_seconds: %g, for the encoder takes %g s and data.speed_perturb goes down to %g", data.max_seconds, most,
+                     min(data.speed_perturb))
+
     def _cache(self, cuts: Any) -> StateCache:
         config = self.recipe.config
         encoder = getattr(self.model.front_end, "pretrained", None)
@@ -166,9 +180,25 @@ class Training:
                              "to 0, or cache=false")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         encoder.to(self.world.device).eval()
+        if self.world.main:
+            explain_encoding(cuts, encoder, directory)
         with patient_barrier(self.world) as barrier:  # another run may be filling the cache, and this one then waits for its lock
             return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device,
                                      rank=self.world.rank, world_size=self.world.size, barrier=barrier, encoder=encoder.config.name)
+
+
+def explain_encoding(cuts: Any, encoder: PretrainedEncoder, directory: Path) -> None:
+    """Where a cache holds the cuts' states in another precision only, say so: `dtype: auto` depends on the machine."""
+    ids = {cut.id for cut in cuts}
+    if not index_files(directory) or ids & StateCache(directory, encoder.fingerprints()).entries.keys():
+        return
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        there = len(ids & StateCache(directory, encoder.fingerprints(dtype)).entries.keys())
+        if there:
+            log.warning("%s holds the states of %d of %d cuts as this encoder gives them in %s, and here it computes in %s "
+                        "(model.front_end.pretrained.dtype=%s): they are encoded anew. With dtype=%s this run would read those",
+                        directory, there, len(ids), dtype_name(dtype), dtype_name(encoder.compute_dtype()), encoder.config.dtype,
+                        dtype_name(dtype))
 
 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:
