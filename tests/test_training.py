@@ -102,6 +102,15 @@ def test_what_is_too_long_for_whisper_when_slowed_down_is_left_out(project):
     assert "left out 1 of 9 utterances: 1 longer than data.max_seconds=27 (long0)" in log
 
 
+def test_a_fresh_run_does_not_go_on_from_a_mirror(project, capsys):
+    command = ["train", "--config", "conf.yaml", "tokenizer=data/tokens", f"train.mirror=file://{project}/mirror/${{name}}", "train.epochs=1",
+               "--device", "cpu"]
+    assert main(command) == 0 and list((project / "mirror/tiny").glob("step-*.complete"))
+    assert main([*command, "--fresh"]) == 2
+    assert "holds checkpoints of an earlier run" in capsys.readouterr().err
+    assert main([*command, "--fresh", "name=other"]) == 0 and list((project / "mirror/other").glob("step-*.complete"))
+
+
 def test_a_share_of_a_set(project):
     from voxkit.training import read_sets
 

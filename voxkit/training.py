@@ -113,8 +113,8 @@ class Training:
         """Train to the end, or to the end of the budget."""
         trainer = Trainer(self.model, self.loader, self.recipe.config.train, self.run_dir, device=self.world.device,
                           validate=self.validate if self.dev is not None else None, save_extra=self.save_extra,
-                          extra_meta={"tokenizer": self.tokenizer.fingerprint(), "init": self.recipe.config.init,
-                                       "schedule_offset": getattr(self.model, "schedule_offset", 0)})
+                          extra_meta={"name": self.recipe.config.name, "tokenizer": self.tokenizer.fingerprint(),
+                                       "init": self.recipe.config.init, "schedule_offset": getattr(self.model, "schedule_offset", 0)})
         return trainer.fit()
 
     @torch.inference_mode()

@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.recipe import structure_recipe
     from voxkit.train import distributed
     from voxkit.train.logging import RunLog
+    from voxkit.train.mirror import Mirror
     from voxkit.train.run_dir import describe_run, latest_run, new_run_dir
     from voxkit.training import Training
 
@@ -50,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
         run_dir = None
         if world.main:
+            mirror = recipe.config.train.mirror
+            if args.fresh and mirror and Mirror(mirror, Path(args.exp)).complete():
+                raise ValueError(f"--fresh: {mirror} holds checkpoints of an earlier run, which this one would go on from; give it another "
+                                 "train.mirror")
             if args.run_dir:
                 run_dir = Path(args.run_dir)
             else:

@@ -103,16 +103,23 @@ class Mirror:
                 log.warning("ignoring %s in the mirror: not readable", path)
         return found
 
-    def fetch(self, checkpoints: Path) -> Path | None:
+    def fetch(self, checkpoints: Path, run: str = "") -> Path | None:
         """Bring the newest whole checkpoint into an empty run; None where there is none.
 
+        Args:
+            run: name of the run that is to go on from it; empty = any.
+
         Raises:
-            ValueError: a file came with another size than the mirror says.
+            ValueError: it is of a run of another name (the stage before, say), or a file came with another size than the mirror says.
         """
         found = self.complete()
         if not found:
             return None
         name = max(found)
+        whose = json.loads(self.fs.cat_file(f"{self.root}/{name}/meta.json")).get("name", run)
+        if run and whose != run:
+            raise ValueError(f"train.mirror {self.url} holds the run {whose!r}, and this one is {run!r}: every run needs a mirror of its "
+                             f"own; train.mirror='{self.url}/${{name}}' puts in its name")
         partial = checkpoints / f".tmp-{name}"
         shutil.rmtree(partial, ignore_errors=True)
         for file, size in found[name].items():
