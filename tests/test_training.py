@@ -17,6 +17,7 @@ from voxkit.train.run_dir import latest_run
 CONFIG = MODEL + """data: {max_duration: 10, num_workers: 0, train: [train], dev: [dev]}
 train: {epochs: 2, log_every: 1, schedule: {warmup_steps: 2}, precision: fp32}
 """
+TRAIN = ["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens"]
 
 
 @pytest.fixture
@@ -71,8 +72,25 @@ def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
     assert log.count("probe: 10 s takes") == 1 and log.count(f"data.max_duration: auto is {kept:.0f} s") == 1
 
 
+def test_processes_of_one_machine_share_its_memory(project, monkeypatch):
+    shares = []
+    monkeypatch.setattr("voxkit.training.find_max_duration", lambda *args, share, **more: shares.append(share) or 10.0)
+    for count in (1, 4):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
+        assert main([*TRAIN, "data.max_duration=auto", "train.epochs=1", "--fresh"]) == 0
+    assert shares[1] == shares[0] / 4
+
+
+def test_an_utterance_of_dev_that_ctc_cannot_align(project):
+    noise_set(project / "data", "fast", 1, lambda i: "heal me " * 8)
+    assert main([*TRAIN, "data.dev=[dev,fast]", "train.epochs=1"]) == 0
+    run = latest_run("exp", "tiny")
+    measured = [r for r in read_metrics(run / "metrics.json") if r["kind"] == "validation"]
+    assert 0 < measured[-1]["loss"] < 1000 and "dev: fast0 counts in the WER alone" in (run / "train.log").read_text()
+
+
 def test_what_the_data_has_to_say_is_in_the_log(project, capsys):
-    assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.max_seconds=1.3", "train.epochs=1", "--device", "cpu"]) == 0
+    assert main([*TRAIN, "data.max_seconds=1.3", "train.epochs=1"]) == 0
     printed = capsys.readouterr().err
     for text in (printed, (latest_run("exp", "tiny") / "train.log").read_text()):
         assert text.count("training data: left out 1 of 8 utterances") == 1
@@ -81,8 +99,8 @@ def test_what_the_data_has_to_say_is_in_the_log(project, capsys):
 def test_a_cache_in_another_precision_is_told(project):
     pytest.importorskip("transformers")
     name = save_model("hubert-large", project)
-    options = ["train", "--config", "conf.yaml", "tokenizer=data/tokens", "cache=true", "model.front_end.kind=pretrained", "--device", "cpu",
-               "model.front_end.adapter_dim=96", "train.epochs=1", f"model.front_end.pretrained.name={name}"]
+    options = [*TRAIN, "cache=true", "model.front_end.kind=pretrained", "model.front_end.adapter_dim=96", "train.epochs=1",
+               f"model.front_end.pretrained.name={name}"]
     said = []
     for precision in ("float32", "float32", "bfloat16"):
         assert main([*options, "--fresh", f"model.front_end.pretrained.dtype={precision}"]) == 0
@@ -95,16 +113,14 @@ def test_a_cache_in_another_precision_is_told(project):
 def test_what_is_too_long_for_whisper_when_slowed_down_is_left_out(project):
     pytest.importorskip("transformers")
     noise_set(project / "data", "long", 1, seconds=28.0)
-    assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.train=[train,long]", "data.speed_perturb=[0.9]",
-                 "data.max_duration=40", "train.epochs=1", "--device", "cpu", "model.front_end.kind=pretrained",
-                 "model.front_end.adapter_dim=96", f"model.front_end.pretrained.name={save_model('whisper', project)}"]) == 0
+    assert main([*TRAIN, "data.train=[train,long]", "data.speed_perturb=[0.9]", "data.max_duration=40", "train.epochs=1",
+                 "model.front_end.kind=pretrained", "model.front_end.adapter_dim=96", f"model.front_end.pretrained.name={save_model('whisper', project)}"]) == 0
     log = (latest_run("exp", "tiny") / "train.log").read_text()
     assert "left out 1 of 9 utterances: 1 longer than data.max_seconds=27 (long0)" in log
 
 
 def test_a_fresh_run_does_not_go_on_from_a_mirror(project, capsys):
-    command = ["train", "--config", "conf.yaml", "tokenizer=data/tokens", f"train.mirror=file://{project}/mirror/${{name}}", "train.epochs=1",
-               "--device", "cpu"]
+    command = [*TRAIN, f"train.mirror=file://{project}/mirror/${{name}}", "train.epochs=1"]
     assert main(command) == 0 and list((project / "mirror/tiny").glob("step-*.complete"))
     assert main([*command, "--fresh"]) == 2
     assert "holds checkpoints of an earlier run" in capsys.readouterr().err

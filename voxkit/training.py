@@ -13,6 +13,7 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit.audio.io import RATE
+from voxkit.batch import Batch
 from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.recipes import load_cuts
@@ -26,9 +27,10 @@ from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
-from voxkit.train.distributed import World, broadcast, gather, patient_barrier
+from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
-from voxkit.train.probe import find_max_duration
+from voxkit.train.probe import SHARE, find_max_duration
+from voxkit.train.remedies import split
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ class Training:
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
                                          world_size=world.size, states=train_states)
-        self.dev = None
+        self.dev, self.without_loss = None, set[str]()
         if dev_cuts is not None:
             self.dev = build_eval_loader(dev_cuts, self.tokenizer, config.data, rank=world.rank, world_size=world.size, states=dev_states)
 
@@ -125,14 +127,28 @@ class Training:
         references, hypotheses, loss, weight = {}, {}, 0.0, 0.0
         for batch in self.dev:
             batch = batch.to(self.world.device)
-            losses = model.loss(batch)
-            loss, weight = loss + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
+            own_loss, own_weight = self._dev_loss(model, batch)
+            loss, weight = loss + own_loss, weight + own_weight
             for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
                 references[id], hypotheses[id] = reference, hypothesis.text
         if not references and self.world.size > 1:  # dev has fewer batches than there are processes
             return {"loss": (0.0, 0.0), "wer": (0, 0)}
         result = score(references, hypotheses)
         return {"loss": (loss, weight), "wer": (result.errors, result.words)}
+
+    def _dev_loss(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
+        """Sum and weight of the losses of a batch; an utterance with more tokens than CTC can align has none and is named."""
+        losses = model.loss(batch)
+        loss, weight = float(losses["loss"] * losses["weight"]), float(losses["weight"])
+        if abs(loss) < float("inf"):
+            return loss, weight
+        if batch.size == 1:
+            if batch.ids[0] not in self.without_loss:
+                log.warning("dev: %s counts in the WER alone, its loss is not finite: more tokens than CTC can align?", batch.ids[0])
+            self.without_loss.add(batch.ids[0])
+            return 0.0, 0.0
+        parts = [self._dev_loss(model, part) for part in split(batch, batch.size)]
+        return sum(loss for loss, _ in parts), sum(weight for _, weight in parts)
 
     def save_extra(self, directory: Path) -> None:
         """What makes a checkpoint describe itself."""
@@ -154,7 +170,8 @@ class Training:
             model.zero_grad(set_to_none=True)
 
         found = find_max_duration(lambda seconds: largest_batch(cuts, self.tokenizer, config.data, seconds, states=states), step,
-                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))))
+                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))),
+                                  share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:
             configuration.write_text(kept, f"{found:.1f}\n")

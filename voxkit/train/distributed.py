@@ -65,6 +65,11 @@ def setup(device: str = "auto") -> World:
     return World(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
 
+def processes_here() -> int:
+    """How many of the processes run on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
 def cleanup() -> None:
     """Leave the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
