@@ -107,7 +107,8 @@ class Training:
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
                                          world_size=world.size, states=train_states)
-        self.dev, self.without_loss = None, set[str]()
+        self.without_loss: set[str] = set()
+        self.dev = None
         if dev_cuts is not None:
             self.dev = build_eval_loader(dev_cuts, self.tokenizer, config.data, rank=world.rank, world_size=world.size, states=dev_states)
 
