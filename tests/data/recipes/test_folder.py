@@ -220,6 +220,7 @@ def test_a_manifest_of_no_set_beside_others_is_asked_about(speech, tmp_path):
     from lhotse import CutSet, Recording
 
     cuts = CutSet.from_cuts([Recording.from_file(speech / "clips/a0.wav").to_cut()])
+    (tmp_path / "manifests").mkdir()
     for name in ("cuts", "cuts_dev", "cuts_train"):
         cuts.to_file(tmp_path / f"manifests/{name}.jsonl.gz")
     with pytest.raises(ValueError, match="whose name says no set lies beside those of dev, train"):
