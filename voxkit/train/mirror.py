@@ -127,8 +127,8 @@ class Mirror:
             if file == "meta.json":
                 whose = json.loads((partial / file).read_text(encoding="utf-8")).get("name", run)
                 if run and whose != run:
-                    raise ValueError(f"train.mirror {self.url} holds the run {whose!r}, and this one is {run!r}: every run needs a mirror of "
-                                     f"its own; train.mirror='{self.url}/${{name}}' puts in its name")
+                    raise ValueError(f"train.mirror {self.url} holds the run {whose!r}, and this one is {run!r}: every run needs a mirror "
+                                     f"of its own; train.mirror='{self.url}/${{name}}' puts in its name")
         partial.rename(checkpoints / name)
         for file in ("metrics.json", "results.csv", "budget.json"):
             if self.fs.exists(f"{self.root}/run/{file}") and not (self.run_dir / file).exists():
