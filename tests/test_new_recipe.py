@@ -135,6 +135,26 @@ def test_data_that_cannot_be_used(checkout, speech, tmp_path):
     assert not (checkout / "egs/mine").exists(), "nothing is made of a mistake"
 
 
+def test_whatever_preparation_reads_will_do(checkout, speech, tmp_path):
+    table = tmp_path / "elsewhere" / "list.csv"
+    table.parent.mkdir()
+    table.write_text(f"audio,text\n{speech / 'a.wav'},hello\n")
+    assert f"folder|{table}||train|dev|test" in run(new_recipe.make("one", "librispeech/voxformer", f"folder:{table}")).stdout
+    assert f"folder|{table.parent}||train|dev|test" in run(new_recipe.make("two", "librispeech/voxformer", f"folder:{table.parent}")).stdout
+    (speech / "text.tsv").unlink()
+    (speech / "train_manifest.json").write_text('{"audio_filepath": "a.wav", "text": "hello"}\n')
+    assert "||train|dev|test" in run(new_recipe.make("three", "librispeech/voxformer", f"folder:{speech}")).stdout
+
+
+def test_a_folder_that_names_its_sets_otherwise(checkout, speech, tmp_path):
+    for name in ("train_clean_5", "train_other", "dev_clean_2", "eval_2000"):
+        (tmp_path / "kaldi" / name).mkdir(parents=True)
+        (tmp_path / "kaldi" / name / "wav.scp").write_text(f"{name} {speech / 'a.wav'}\n")
+        (tmp_path / "kaldi" / name / "text").write_text(f"{name} hello\n")
+    made = new_recipe.make("mine", "librispeech/voxformer", f"folder:{tmp_path / 'kaldi'}")
+    assert "||train_clean_5 train_other|dev_clean_2|eval_2000" in run(made).stdout
+
+
 def test_a_template_without_the_knobs_is_refused(checkout, speech):
     path = checkout / "egs/librispeech/voxformer/run.sh"
     path.write_text(RUN.replace("parts=mini", "pieces=mini"))

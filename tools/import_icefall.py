@@ -19,7 +19,7 @@ import dataclasses
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import torch
@@ -186,11 +186,12 @@ def _list(value: Any, count: int, name: str) -> list[int]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict in an icefall checkpoint; tensors alone are unpickled."""
+    """The state dict in an icefall checkpoint; nothing but plain values is unpickled, and the paths among its options (exp_dir, ...)."""
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([PosixPath]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: not readable as tensors only ({error}); save its state dict alone: "
                          "torch.save(torch.load(path, weights_only=False)['model'], new_path)") from error

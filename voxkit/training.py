@@ -12,20 +12,25 @@ import torch
 from torch import nn
 
 from voxkit import config as configuration
+from voxkit.audio.io import RATE
+from voxkit.batch import Batch
+from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.recipes import load_cuts
 from voxkit.data.state_cache import StateCache, build_state_cache
+from voxkit.encoders.pretrained import PretrainedEncoder
 from voxkit.eval.wer import score
 from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
-from voxkit.precision import autocast, resolve
+from voxkit.precision import autocast, dtype_name, resolve
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
-from voxkit.train.distributed import World, barrier, broadcast, gather
+from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
-from voxkit.train.probe import find_max_duration
+from voxkit.train.probe import SHARE, find_max_duration
+from voxkit.train.remedies import split
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +100,14 @@ class Training:
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
+        if train_states is None:
+            self._limit_seconds()
         config.data.frames_per_second = 1 / self.model.seconds_per_frame
         if config.data.max_duration == "auto":
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
                                          world_size=world.size, states=train_states)
+        self.without_loss: set[str] = set()
         self.dev = None
         if dev_cuts is not None:
             self.dev = build_eval_loader(dev_cuts, self.tokenizer, config.data, rank=world.rank, world_size=world.size, states=dev_states)
@@ -108,24 +116,40 @@ class Training:
         """Train to the end, or to the end of the budget."""
         trainer = Trainer(self.model, self.loader, self.recipe.config.train, self.run_dir, device=self.world.device,
                           validate=self.validate if self.dev is not None else None, save_extra=self.save_extra,
-                          extra_meta={"tokenizer": self.tokenizer.fingerprint(), "init": self.recipe.config.init,
-                                       "schedule_offset": getattr(self.model, "schedule_offset", 0)})
+                          extra_meta={"name": self.recipe.config.name, "tokenizer": self.tokenizer.fingerprint(),
+                                       "init": self.recipe.config.init, "schedule_offset": getattr(self.model, "schedule_offset", 0)})
         return trainer.fit()
 
     @torch.inference_mode()
     def validate(self, model: nn.Module) -> dict[str, Any]:
-        """Loss per token and WER on dev."""
+        """Loss per token and WER on dev, of this process's share of it."""
         recognizer = Recognizer(model, self.tokenizer, self.world.device)
         options = SearchOptions(method=self.recipe.config.decode.validation_method, beam=self.recipe.config.decode.beam)
         references, hypotheses, loss, weight = {}, {}, 0.0, 0.0
         for batch in self.dev:
             batch = batch.to(self.world.device)
-            losses = model.loss(batch)
-            loss, weight = loss + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
+            own_loss, own_weight = self._dev_loss(model, batch)
+            loss, weight = loss + own_loss, weight + own_weight
             for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
                 references[id], hypotheses[id] = reference, hypothesis.text
+        if not references and self.world.size > 1:  # dev has fewer batches than there are processes
+            return {"loss": (0.0, 0.0), "wer": (0, 0)}
         result = score(references, hypotheses)
         return {"loss": (loss, weight), "wer": (result.errors, result.words)}
+
+    def _dev_loss(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
+        """Sum and weight of the losses of a batch; an utterance with more tokens than CTC can align has none and is named."""
+        losses = model.loss(batch)
+        loss, weight = float(losses["loss"] * losses["weight"]), float(losses["weight"])
+        if abs(loss) < float("inf"):
+            return loss, weight
+        if batch.size == 1:
+            if batch.ids[0] not in self.without_loss:
+                log.warning("dev: %s counts in the WER alone, its loss is not finite: more tokens than CTC can align?", batch.ids[0])
+            self.without_loss.add(batch.ids[0])
+            return 0.0, 0.0
+        parts = [self._dev_loss(model, part) for part in split(batch, batch.size)]
+        return sum(loss for loss, _ in parts), sum(weight for _, weight in parts)
 
     def save_extra(self, directory: Path) -> None:
         """What makes a checkpoint describe itself."""
@@ -147,12 +171,22 @@ class Training:
             model.zero_grad(set_to_none=True)
 
         found = find_max_duration(lambda seconds: largest_batch(cuts, self.tokenizer, config.data, seconds, states=states), step,
-                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))))
+                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))),
+                                  share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:
             configuration.write_text(kept, f"{found:.1f}\n")
         log.info("data.max_duration: auto is %.0f s of audio per batch", found)
         return round(found, 1)
+
+    def _limit_seconds(self) -> None:
+        """An encoder that takes a limited length (Whisper: 30 s) takes it at the slowest speed: longer utterances would end the run."""
+        data, encoder = self.recipe.config.data, getattr(self.model.front_end, "pretrained", None)
+        most = encoder.backbone.max_samples / RATE if encoder is not None else 0
+        if most and data.max_seconds / min(data.speed_perturb) > most:
+            data.max_seconds = most * min(data.speed_perturb)
+            log.info("data.max_seconds: %g, for the encoder takes %g s and data.speed_perturb goes down to %g", data.max_seconds, most,
+                     min(data.speed_perturb))
 
     def _cache(self, cuts: Any) -> StateCache:
         config = self.recipe.config
@@ -164,8 +198,25 @@ class Training:
                              "to 0, or cache=false")
         directory = Path(config.cache_dir or Path(config.data.data_dir) / "states")
         encoder.to(self.world.device).eval()
-        return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device, rank=self.world.rank,
-                                 world_size=self.world.size, barrier=lambda: barrier(self.world), encoder=encoder.config.name)
+        if self.world.main:
+            explain_encoding(cuts, encoder, directory)
+        with patient_barrier(self.world) as barrier:  # another run may be filling the cache, and this one then waits for its lock
+            return build_state_cache(cuts, encoder.encode, directory, encoder.fingerprints(), device=self.world.device,
+                                     rank=self.world.rank, world_size=self.world.size, barrier=barrier, encoder=encoder.config.name)
+
+
+def explain_encoding(cuts: Any, encoder: PretrainedEncoder, directory: Path) -> None:
+    """Where a cache holds the cuts' states in another precision only, say so: `dtype: auto` depends on the machine."""
+    ids = {cut.id for cut in cuts}
+    if not index_files(directory) or ids & StateCache(directory, encoder.fingerprints()).entries.keys():
+        return
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        there = len(ids & StateCache(directory, encoder.fingerprints(dtype)).entries.keys())
+        if there:
+            log.warning("%s holds the states of %d of %d cuts as this encoder gives them in %s, and here it computes in %s "
+                        "(model.front_end.pretrained.dtype=%s): they are encoded anew. With dtype=%s this run would read those",
+                        directory, there, len(ids), dtype_name(dtype), dtype_name(encoder.compute_dtype()), encoder.config.dtype,
+                        dtype_name(dtype))
 
 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:

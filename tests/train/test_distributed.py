@@ -9,11 +9,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import traceback
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
@@ -133,7 +136,21 @@ def metrics(world, folder):
     (folder / f"{world.rank}.json").write_text(json.dumps(distributed.reduce(world, [float(world.rank), 1.0])))
 
 
-TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics)}
+def patience(world, folder):
+    """One process comes long after the group's own timeout, the other waits for it all the same."""
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1), dist.group.WORLD)
+    try:
+        with distributed.patient_barrier(world) as barrier:
+            if world.rank == 0:
+                time.sleep(4)
+                (folder / "came").touch()
+            barrier()
+            assert (folder / "came").exists()
+    finally:
+        dist.distributed_c10d._set_pg_timeout(timedelta(minutes=30), dist.group.WORLD)
+
+
+TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics, patience)}
 
 
 def test_two_processes_equal_one_with_the_joint_batch(done):
@@ -185,6 +202,10 @@ def test_a_bad_utterance_in_one_process(done):
 def test_metrics_and_stops_are_shared(done):
     folder = done("metrics")
     assert all(json.loads((folder / f"{rank}.json").read_text()) == [1.0, 2.0] for rank in (0, 1))
+
+
+def test_a_process_may_take_longer_than_the_groups_timeout(done):
+    done("patience")
 
 
 def test_another_number_of_processes_begins_the_epoch_anew(done, caplog):

@@ -75,6 +75,15 @@ def test_a_run_goes_on_from_s3(s3, tmp_path, monkeypatch):
     goes_on_elsewhere(s3, tmp_path)
 
 
+def test_a_mirror_belongs_to_one_run(url, tmp_path):
+    tiny_trainer(tmp_path / "a", config(url, max_steps=10), extra_meta={"name": "stage1"}).fit()
+    kept = Mirror(url, tmp_path / "a").complete()
+    with pytest.raises(ValueError, match="holds the run 'stage1', and this one is 'stage2'"):
+        tiny_trainer(tmp_path / "b", config(url), extra_meta={"name": "stage2"}).fit()
+    assert Mirror(url, tmp_path / "a").complete() == kept and not list_checkpoints(tmp_path / "b" / "checkpoints")
+    assert tiny_trainer(tmp_path / "c", config(url), extra_meta={"name": "stage1"}).fit().step == 21
+
+
 def test_a_partial_copy_is_never_taken_for_whole(url, tmp_path):
     tiny_trainer(tmp_path / "a", config(url, max_steps=10)).fit()
     mirror = Mirror(url, tmp_path / "a")

@@ -91,6 +91,17 @@ def test_non_finite_again_and_again_is_a_divergence(tmp_path):
         tiny_trainer(tmp_path, config, model=Poisoned([f"u0-{i}-0" for i in range(1, 9)])).fit()
 
 
+def test_a_gradient_that_no_loss_scale_mends_is_a_divergence(tmp_path):
+    class Root(TinyModel):
+        def loss(self, batch):
+            out = super().loss(batch)
+            return {**out, "loss": out["loss"] + (self.head.weight * 0).sum().sqrt()}
+
+    config = tiny_config(precision="fp16", remedies=RemedyConfig(non_finite_limit=4, halve_on_divergence=1))
+    with pytest.raises(Diverged, match="float16 is not finite at step 0.*4 steps in a row; train.precision=bf16.*halving.* 1 times"):
+        tiny_trainer(tmp_path, config, model=Root(dropout=0.0)).fit()
+
+
 class Steep(torch.nn.Module):
     """Loss 1.5 x²."""
 

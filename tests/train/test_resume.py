@@ -75,6 +75,18 @@ def test_every_optimiser_and_schedule_resumes(tmp_path, name, schedule):
     assert equal(weights(resumed.model), weights(whole.model))
 
 
+def test_an_average_not_yet_begun_resumes(tmp_path):
+    options = tiny_config(average=AverageConfig(kind="ema", every=6), schedule=ScheduleConfig(warmup_steps=3, total_steps=21))
+    whole = tiny_trainer(tmp_path / "a", options)
+    whole.fit()
+    options.max_steps = 4
+    tiny_trainer(tmp_path / "b", options).fit()
+    options.max_steps = 0
+    resumed = tiny_trainer(tmp_path / "b", options, seed=5)
+    resumed.fit()
+    assert resumed.average.count == 3 and equal(resumed.average.state, whole.average.state)
+
+
 def test_fp16_scaler_resumes(tmp_path):
     whole = tiny_trainer(tmp_path / "a", tiny_config(precision="fp16"))
     whole.fit()

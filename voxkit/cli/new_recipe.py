@@ -16,7 +16,6 @@ from pathlib import Path
 # What a run.sh calls its data; every recipe begins with these knobs (egs/README.md).
 DATA_KNOBS = ("recipe", "corpus_dir", "parts", "train_sets", "dev_sets", "test_sets")
 
-AUDIO = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".sph", ".aiff"}
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*$")
 _SOURCE_LINE = re.compile(r"^(\.|source) .*tools/recipe\.sh\s*$", re.M)
 
@@ -77,7 +76,7 @@ def make(name: str, template: str, data: str, egs: Path | None = None, force: bo
 
     values = {"recipe": kind, "corpus_dir": str(path)}
     if kind != source.parent.name:
-        values |= {"parts": "", "train_sets": "train", "dev_sets": "dev", "test_sets": "test"}
+        values |= {"parts": "", **set_names(path if kind == "folder" else None)}
     text = set_knobs((source / "run.sh").read_text(encoding="utf-8"), values, f"{template}/run.sh")
     text = _at_home(text, target, source)
     shebang, _, rest = text.partition("\n")
@@ -148,27 +147,30 @@ def _data(data: str) -> tuple[str, Path]:
     folder = Path(path).expanduser().resolve()
     if not folder.exists():
         raise FileNotFoundError(f"--data {data}: there is no {folder}")
-    if kind == "folder":
-        _check_folder(folder)
     return kind, folder
+
+
+def set_names(folder: Path | None) -> dict[str, str]:
+    """The knobs that name sets: train, dev and test, which preparation makes of a folder that names none; where a folder has no train but
+    names such as train_clean, its own.
+
+    Raises:
+        ValueError: nothing in the folder that preparation could use; it looks at every file itself later.
+    """
+    from voxkit.data.recipes.folder import read_folder
+
+    there = {name or "train" for name in read_folder(folder).sets} if folder is not None else {"train"}
+    names = {}
+    for usual, starts in (("train", ("train", "trn")), ("dev", ("dev", "val")), ("test", ("test", "eval"))):
+        like = sorted(name for name in there if name.lower().startswith(starts)) if "train" not in there else []
+        names[f"{usual}_sets"] = " ".join(like) or usual
+    return names
 
 
 def recipe_kinds() -> list[str]:
     """Corpora that `voxkit prepare` knows, from the files of voxkit/data/recipes."""
     folder = Path(__file__).resolve().parents[1] / "data" / "recipes"
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse at once what preparation could never use; preparation itself looks at every file."""
-    files = [p for p in folder.rglob("*") if p.is_file()]
-    names = {p.name for p in files}
-    if "wav.scp" in names or any(n.endswith((".jsonl", ".jsonl.gz")) for n in names):
-        return
-    if not any(p.suffix.lower() in AUDIO for p in files):
-        raise ValueError(f"{folder}: no audio ({', '.join(sorted(AUDIO))}), no wav.scp, no lhotse manifests (*.jsonl.gz)")
-    if not any(p.suffix.lower() in (".tsv", ".csv", ".txt") for p in files):
-        raise ValueError(f"{folder}: audio, but no transcripts: put a text.tsv beside it, one line per file: name <tab> text")
 
 
 def _at_home(text: str, target: Path, source: Path) -> str:

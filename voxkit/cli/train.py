@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from voxkit import config as configuration
     from voxkit.recipe import structure_recipe
     from voxkit.train import distributed
+    from voxkit.train.logging import RunLog
+    from voxkit.train.mirror import Mirror
     from voxkit.train.run_dir import describe_run, latest_run, new_run_dir
     from voxkit.training import Training
 
@@ -48,13 +51,18 @@ def run(args: argparse.Namespace) -> int:
         random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
         run_dir = None
         if world.main:
+            mirror = recipe.config.train.mirror
+            if args.fresh and mirror and Mirror(mirror, Path(args.exp)).complete():
+                raise ValueError(f"--fresh: {mirror} holds checkpoints of an earlier run, which this one would go on from; give it another "
+                                 "train.mirror")
             if args.run_dir:
                 run_dir = Path(args.run_dir)
             else:
                 run_dir = None if args.fresh else latest_run(args.exp, recipe.config.name)
                 run_dir = run_dir or new_run_dir(args.exp, recipe.config.name)
         run_dir = distributed.broadcast(world, run_dir)
-        training = Training(recipe, run_dir, world)
+        with contextlib.closing(RunLog(run_dir, world.main)):  # left-out utterances, the cache, the search for a batch size
+            training = Training(recipe, run_dir, world)
         if world.main:
             describe_run(run_dir, recipe.as_mapping())
         result = training.fit()

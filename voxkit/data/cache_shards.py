@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from voxkit.config import write_text
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float16": (np.float16, torch.float16), "bfloat16": (np.uint16, torch.bfloat16),
           "float32": (np.float32, torch.float32)}
@@ -143,9 +146,12 @@ def locked(directory: Path, wait: bool = True) -> Iterator[None]:
         return
     with open(directory / ".lock", "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"{directory}: states are being built there; try again when that is done") from error
+            if not wait:
+                raise ValueError(f"{directory}: states are being built there; try again when that is done") from error
+            logger.info("state cache %s: another process fills it; waiting until that is done", directory)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

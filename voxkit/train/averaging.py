@@ -37,8 +37,8 @@ class RunningAverage:
         if step < self.config.start or step % self.config.every:
             return
         self.count += 1
-        # The mean's first update replaces the start; the ema warms up so that the start is soon forgotten.
-        share = 1 / self.count if self.config.kind == "mean" else 1 - min(self.config.decay, self.count / (9 + self.count))
+        # The first update replaces the start, which a resumed run does not know; the ema warms up.
+        share = 1 / self.count if self.config.kind == "mean" else 1 - min(self.config.decay, (self.count - 1) / (8 + self.count))
         for name, value in checkpoint_state(model).items():
             if self.state[name].is_floating_point():
                 self.state[name].lerp_(value.to(torch.float32), share)

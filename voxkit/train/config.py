@@ -194,7 +194,8 @@ class TrainConfig:
         patience: stop after this many validations without a new best; 0 = never.
         average: running average and average of the best.
         mirror: any fsspec URL (s3://, gs://, file://) where checkpoints are copied; a run that finds none of its own continues
-            from there, so a mirror belongs to one run. mirror_every: copy one in so many checkpoints, and always the last.
+            from there, so a mirror belongs to one run (`${name}` in the URL is the run's). mirror_every: copy one in so many
+            checkpoints, and always the last.
         max_hours: of training, over all resumes; it then ends with a checkpoint; 0 = no limit.
         price_per_hour, currency: what the machine costs, for the log.
         remedies: against accidents.

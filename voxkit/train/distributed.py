@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -61,6 +63,11 @@ def setup(device: str = "auto") -> World:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return World(dist.get_rank(), dist.get_world_size(), torch.device(device))
+
+
+def processes_here() -> int:
+    """How many of the processes run on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def cleanup() -> None:
@@ -123,10 +130,16 @@ def broadcast(world: World, value: Any) -> Any:
     return box[0]
 
 
-def barrier(world: World) -> None:
-    """Wait for the others."""
-    if world.size > 1:
-        dist.barrier()
+@contextlib.contextmanager
+def patient_barrier(world: World) -> Iterator[Callable[[], None]]:
+    """A barrier for work of which one process may have hours more than another: the process group's own gives up after its timeout
+    (gloo 30 minutes, nccl 10). A process that ends still ends the wait of the others. All processes enter and leave together."""
+    if world.size == 1:
+        yield lambda: None
+        return
+    group = dist.new_group(backend="gloo", timeout=timedelta(days=365))
+    yield lambda: dist.barrier(group=group)
+    dist.destroy_process_group(group)
 
 
 def reduce_metrics(world: World, metrics: Mapping[str, Any]) -> dict[str, float]:

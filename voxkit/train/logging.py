@@ -19,6 +19,7 @@ from typing import Any
 from voxkit.config import write_text
 
 log = logging.getLogger("voxkit.train")
+_everything = logging.getLogger("voxkit")  # what data, cache and probe have to say belongs to the run as well
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -47,7 +48,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 
 
 class RunLog:
-    """The files of a run, and its lines and bar on the terminal.
+    """The files of a run, and its lines and bar on the terminal; train.log and the terminal get all that voxkit logs meanwhile.
 
     Args:
         run_dir: where the files go.
@@ -58,7 +59,7 @@ class RunLog:
         self.run_dir, self.active = run_dir, active
         self._bar, self._board, self._metrics = None, None, None
         self._handlers: list[logging.Handler] = []
-        self._level = log.level
+        self._level = _everything.level
         if active:
             run_dir.mkdir(parents=True, exist_ok=True)
             self._open_handlers()
@@ -126,9 +127,9 @@ class RunLog:
         if self._metrics is not None:
             self._metrics.close()
         for handler in self._handlers:
-            log.removeHandler(handler)
+            _everything.removeHandler(handler)
             handler.close()
-        log.setLevel(self._level)
+        _everything.setLevel(self._level)
         self._handlers = []
 
     def _open_handlers(self) -> None:
@@ -136,8 +137,8 @@ class RunLog:
         self._handlers = [logging.FileHandler(self.run_dir / "train.log", encoding="utf-8"), _Terminal(self)]
         for handler in self._handlers:
             handler.setFormatter(lines)
-            log.addHandler(handler)
-        log.setLevel(logging.INFO)
+            _everything.addHandler(handler)
+        _everything.setLevel(logging.INFO)
 
 
 class _Terminal(logging.Handler):

@@ -103,11 +103,14 @@ class Mirror:
                 log.warning("ignoring %s in the mirror: not readable", path)
         return found
 
-    def fetch(self, checkpoints: Path) -> Path | None:
+    def fetch(self, checkpoints: Path, run: str = "") -> Path | None:
         """Bring the newest whole checkpoint into an empty run; None where there is none.
 
+        Args:
+            run: name of the run that is to go on from it; empty = any.
+
         Raises:
-            ValueError: a file came with another size than the mirror says.
+            ValueError: it is of a run of another name (the stage before, say), or a file came with another size than the mirror says.
         """
         found = self.complete()
         if not found:
@@ -115,12 +118,17 @@ class Mirror:
         name = max(found)
         partial = checkpoints / f".tmp-{name}"
         shutil.rmtree(partial, ignore_errors=True)
-        for file, size in found[name].items():
+        for file, size in sorted(found[name].items(), key=lambda item: item[0] != "meta.json"):
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(f"{self.root}/{name}/{file}", str(partial / file))
             if (partial / file).stat().st_size != size:
                 raise ValueError(f"{self.url}/{name}/{file} came with {(partial / file).stat().st_size} of {size} bytes; try again, or "
                                  f"delete {name}{_MARK} there to fall back on an older checkpoint")
+            if file == "meta.json":
+                whose = json.loads((partial / file).read_text(encoding="utf-8")).get("name", run)
+                if run and whose != run:
+                    raise ValueError(f"train.mirror {self.url} holds the run {whose!r}, and this one is {run!r}: every run needs a mirror "
+                                     f"of its own; train.mirror='{self.url}/${{name}}' puts in its name")
         partial.rename(checkpoints / name)
         for file in ("metrics.json", "results.csv", "budget.json"):
             if self.fs.exists(f"{self.root}/run/{file}") and not (self.run_dir / file).exists():

@@ -58,7 +58,7 @@ def resume(t: Trainer) -> str:
         t.root.mkdir(parents=True, exist_ok=True)
         ckpt.recover(t.root)
         if not ckpt.list_checkpoints(t.root) and t.mirror is not None:
-            fetched = t.mirror.fetch(t.root)
+            fetched = t.mirror.fetch(t.root, t.extra_meta.get("name", ""))
             if fetched is not None:
                 t.log.info(f"this run has no checkpoint of its own: going on from {t.mirror.url}/{fetched.name}")
         whole = [c for c in ckpt.list_checkpoints(t.root, warn=False) if c.resumable]

@@ -14,9 +14,11 @@ from voxkit.train.remedies import is_out_of_memory
 
 log = logging.getLogger("voxkit.train")
 
+SHARE = 0.85  # of the memory that may be used, the rest is for what differs between batches
+
 
 def find_max_duration(make_batch: Callable[[float], Any], step: Callable[[Any], None], *, device: torch.device | str = "cpu",
-                      low: float = 10.0, high: float = 2400.0, share: float = 0.85, limit_bytes: int | None = None,
+                      low: float = 10.0, high: float = 2400.0, share: float = SHARE, limit_bytes: int | None = None,
                       measure: Callable[[Callable[[], None]], int] | None = None) -> float:
     """The largest batch duration, in seconds of padded audio, whose training step fits into memory.
 
@@ -27,7 +29,7 @@ def find_max_duration(make_batch: Callable[[float], Any], step: Callable[[Any], 
         make_batch: seconds → a batch of the longest utterances there are, so that padding and attention are at their worst.
         step: forward and backward on it, as in training (an optimiser's state must be there or counted in `share`).
         low, high: seconds; low must fit.
-        share: of the memory that may be used, the rest is for what differs between batches.
+        share: of the memory that may be used; less where several processes share a machine's.
         limit_bytes: instead of what the device has free.
         measure: runs a step and gives its peak of memory in bytes above what was used before, for tests.
 

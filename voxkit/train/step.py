@@ -43,6 +43,11 @@ def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float]
     t.scaler.step(t.optimiser)
     t.scaler.update()
     if not finite:  # fp16: the scaler has left the step out and halves its scale
+        t.state.skipped_in_a_row += 1
+        if t.state.skipped_in_a_row >= t.config.remedies.non_finite_limit:
+            raise Diverged(f"the gradient in float16 is not finite at step {t.state.step}, however little the loss is scaled "
+                           f"({t.scaler.get_scale():.2g}), and so it was for {t.state.skipped_in_a_row} steps in a row; "
+                           "train.precision=bf16 or fp32 has no such limit")
         return None, stop
     t.schedule.step()
     t.state.step += 1

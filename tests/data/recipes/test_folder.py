@@ -71,6 +71,24 @@ def test_segments_of_a_table(speech, tmp_path):
     assert report.reasons() == {"unreadable times": 1, "outside its recording": 1}
 
 
+def test_tables_that_say_their_set_in_a_longer_name(speech, tmp_path):
+    for name, i in (("train_manifest", 0), ("val_manifest", 1), ("test_manifest", 2)):
+        (speech / f"{name}.json").write_text(json.dumps({"audio_filepath": f"clips/a{i}.wav", "text": "go"}) + "\n")
+    prepare_folder(tmp_path / "out", speech)
+    assert [list(texts(tmp_path / "out", name)) for name in ("train", "dev", "test")] == [["clips-a0"], ["clips-a1"], ["clips-a2"]]
+
+
+def test_other_tables_beside_those_of_the_sets(speech, tmp_path, caplog):
+    for i, name in enumerate(("train", "dev", "test")):
+        write(speech / f"{name}.tsv", "client_id\tpath\tsentence", f"s{i}\ta{i}.wav\tgo")
+    write(speech / "clip_durations.tsv", "clip\tduration[ms]", "a0.wav\t1000")
+    prepare_folder(tmp_path / "out", speech)
+    assert list(texts(tmp_path / "out")) == ["clips-a0"] and "clip_durations.tsv: which columns hold" in caplog.text
+    write(speech / "dev.tsv", "ding\tdong", "a1.wav\tgo")
+    with pytest.raises(ValueError, match="dev.tsv: which columns"):
+        prepare_folder(tmp_path / "out", speech)
+
+
 def test_text_beside_audio(speech, tmp_path):
     for i in range(3):
         write(speech / f"clips/a{i}.txt", f"go to {i}")
@@ -196,6 +214,17 @@ def test_lhotse_manifests(speech, tmp_path):
     with pytest.raises(ValueError, match="come in pairs"):
         (tmp_path / "pairs/my_supervisions_dev.jsonl.gz").unlink()
         prepare_folder(tmp_path / "c", tmp_path / "pairs")
+
+
+def test_a_manifest_of_no_set_beside_others_is_asked_about(speech, tmp_path):
+    from lhotse import CutSet, Recording
+
+    cuts = CutSet.from_cuts([Recording.from_file(speech / "clips/a0.wav").to_cut()])
+    (tmp_path / "manifests").mkdir()
+    for name in ("cuts", "cuts_dev", "cuts_train"):
+        cuts.to_file(tmp_path / f"manifests/{name}.jsonl.gz")
+    with pytest.raises(ValueError, match="whose name says no set lies beside those of dev, train"):
+        prepare_folder(tmp_path / "out", tmp_path / "manifests")
 
 
 def test_prepared_data_can_be_prepared_again(speech, tmp_path):

@@ -117,7 +117,7 @@ class PretrainedEncoder(nn.Module):
     def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:
         """States 0 to num_frozen that are wanted, and frames."""
         states: dict[int, Tensor] = {}
-        with autocast(self._dtype(), audio.device):
+        with autocast(self.compute_dtype(), audio.device):
             x, lengths = self.backbone.embed(audio, lengths, ids)
             context = self.backbone.context(lengths, x.shape[1])
             for index in range(self.num_frozen + 1):
@@ -154,7 +154,8 @@ class PretrainedEncoder(nn.Module):
             chosen = [state.float() for state in chosen]
         return torch.stack(chosen, dim=1)
 
-    def _dtype(self) -> torch.dtype:
+    def compute_dtype(self) -> torch.dtype:
+        """What the frozen part computes in on the device where it is."""
         return resolve(self.config.dtype, next(self.parameters()).device, "model.front_end.pretrained.dtype")
 
     def _dropped(self, index: int) -> bool:
@@ -192,10 +193,15 @@ class PretrainedEncoder(nn.Module):
         """Hash of what decides the cached states: weights (by content), family, preprocessing, precision, which states."""
         return _digest(json.dumps([self.cached_ids, self.fingerprints()]).encode())
 
-    def fingerprints(self) -> list[str]:
+    def fingerprints(self, dtype: torch.dtype | None = None) -> list[str]:
         """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
-        everything frozen serves later stages that open top layers."""
-        options = {"family": self.backbone.family, "dtype": dtype_name(self._dtype()), "version": 1, **self.backbone.options()}
+        everything frozen serves later stages that open top layers.
+
+        Args:
+            dtype: as if the frozen part computed in this one; None = as it does.
+        """
+        dtype = dtype or self.compute_dtype()
+        options = {"family": self.backbone.family, "dtype": dtype_name(dtype), "version": 1, **self.backbone.options()}
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):

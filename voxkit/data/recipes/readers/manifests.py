@@ -19,7 +19,7 @@ def read_manifests(files: list[Path]) -> Found:
     """Utterances of manifests, one for each supervision; the names of the files tell the sets apart.
 
     Raises:
-        ValueError: files that lhotse cannot read, or recordings without supervisions.
+        ValueError: files that lhotse cannot read, recordings without supervisions, or a file that names no set beside some that do.
     """
     found = Found("lhotse manifests", files=list(files))
     cuts = [p for p in files if "cuts" in p.name]
@@ -34,6 +34,9 @@ def read_manifests(files: list[Path]) -> Found:
         for name, path in recordings.items():
             by_id = {r.id: _found(r, path.parent) for r in _load(path, "RecordingSet")}
             found.sets[name] += [_of_supervision(s, by_id.get(s.recording_id)) for s in _load(supervisions[name], "SupervisionSet")]
+    if "" in found.sets and len(found.sets) > 1:
+        raise ValueError(f"{files[0].parent}: a manifest whose name says no set lies beside those of "
+                         f"{', '.join(sorted(filter(None, found.sets)))}: are its utterances theirs? Take it away, or call it ..._train")
     if len(found.sets) == 1 and not {"train", "dev", "test"} & found.sets.keys():
         found.sets = {"": next(iter(found.sets.values()))}
     return found

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxkit.data.recipes.readers import AUDIO, AudioFinder, Found, Utterance, usual_name
+from voxkit.data.recipes.readers import AUDIO, AudioFinder, Found, Utterance, set_of
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = {  # what people call them, lower case
     "audio": ("audio", "path", "file", "filename", "file_name", "wav", "audio_path", "audio_file", "audio_filepath", "audio_filename",
@@ -19,6 +22,7 @@ COLUMNS = {  # what people call them, lower case
     "end": ("end", "end_time"),
     "duration": ("duration", "dur"),
 }
+_USUAL_SETS = {"train", "dev", "test"}
 _TABLES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
 
 
@@ -31,10 +35,10 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Found:
-    """Utterances of tables; each table named train, dev, validation, ... is a set of its own.
+    """Utterances of tables; each table named train, dev, validation, train_manifest, ... is a set of its own.
 
     Args:
-        tables: the files.
+        tables: the files; one that is no table of transcripts is left out where others are called train, dev or test.
         root: the folder that holds the audio.
         columns: names of columns that differ from the usual: {"text": "what_was_said"}.
 
@@ -42,13 +46,21 @@ def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Foun
         ValueError: columns that cannot be told apart; the message lists those there are.
     """
     found = Found("table of transcripts", files=list(tables))
-    sets = {table: usual_name(table.stem) for table in tables}
-    if len(tables) == 1 or not any(name in ("train", "dev", "test") for name in sets.values()):
-        sets = {table: name if name in ("train", "dev", "test") else "" for table, name in sets.items()}
+    sets = {table: set_of(table.stem, "manifest|metadata|transcripts?|text") or table.stem for table in tables}
+    named = len(tables) > 1 and not _USUAL_SETS.isdisjoint(sets.values())
+    if not named:
+        sets = {table: name if name in _USUAL_SETS else "" for table, name in sets.items()}
     for table in tables:
         beside = [table.parent, *(table.parent / folder for folder in ("clips", "wavs", "wav", "audio"))]
         finder = AudioFinder([*beside, root], root)
-        found.sets[sets[table]] += [_utterance(row, where, finder, root) for where, row in _rows(table, finder, columns)]
+        try:
+            rows = list(_rows(table, finder, columns))
+        except ValueError as error:
+            if not named or sets[table] in _USUAL_SETS:
+                raise
+            logger.warning("beside the tables of train, dev or test this is left out, for it is none: %s", error)  # Common Voice has such
+            continue
+        found.sets[sets[table]] += [_utterance(row, where, finder, root) for where, row in rows]
     return found
 
 
