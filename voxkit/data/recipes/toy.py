@@ -41,7 +41,7 @@ class ToyConfig:
     """
 
     seed: int = 0
-    num_train: int = 2200
+    num_train: int = 1800
     num_dev: int = 150
     num_test: int = 300
     num_domain: int = 800
