@@ -107,7 +107,8 @@ def test_low_precision_learns(tmp_path, precision):
 
 
 def test_average_of_the_best(tmp_path):
-    result = tiny_trainer(tmp_path, tiny_config(average=AverageConfig(best=2))).fit()
+    errors = iter([0.4, 0.2, 0.3, 0.1])
+    result = tiny_trainer(tmp_path, tiny_config(average=AverageConfig(best=2)), validate=lambda model: {"error": next(errors)}).fit()
     assert result.averaged == tmp_path / "checkpoints" / "averaged"
     from voxkit.train.checkpoint import read_meta, read_weights, resolve
 
@@ -116,6 +117,23 @@ def test_average_of_the_best(tmp_path):
     assert len(parts) == 2
     torch.testing.assert_close(read_weights(result.averaged)["head.weight"], (parts[0]["head.weight"] + parts[1]["head.weight"]) / 2)
     assert resolve(tmp_path, "averaged") == result.averaged
+
+
+def test_an_average_that_is_worse_than_the_best_is_not_kept(tmp_path):
+    """Four validations while training, the last of them of the average."""
+    seen: list[float] = []
+
+    def validate(model):
+        seen.append([0.4, 0.3, 0.2, 0.1, 0.25][min(len(seen), 4)])
+        return {"error": seen[-1]}
+
+    trainer = tiny_trainer(tmp_path, tiny_config(epochs=4, average=AverageConfig(best=3)), validate=validate)
+    result = trainer.fit()
+    assert seen[-1] == 0.25 and result.averaged is None and not (tmp_path / "checkpoints" / "averaged").exists()
+    assert "error 0.25: worse than step-" in (tmp_path / "train.log").read_text()
+    from voxkit.train.checkpoint import read_weights, resolve
+
+    torch.testing.assert_close(trainer.model.state_dict(), read_weights(resolve(tmp_path)))
 
 
 def test_loop_can_be_read_in_a_sitting(repository):

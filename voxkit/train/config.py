@@ -117,7 +117,8 @@ class AverageConfig:
         decay: of the ema, per update.
         start: first step that counts.
         validate: measure the metrics on the running average instead of the current weights.
-        best: at the end, average this many of the best checkpoints into checkpoints/averaged; 0 = none.
+        best: at the end, average this many of the best checkpoints into checkpoints/averaged, which is kept unless the best alone is
+            better; 0 = none.
     """
 
     kind: str = "none"

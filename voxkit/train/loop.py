@@ -251,22 +251,33 @@ class Trainer:
         return result
 
     def _average_best(self) -> Path | None:
-        """checkpoints/averaged, with its own metrics; the model is left with its weights."""
-        found = ckpt.best_checkpoints(ckpt.list_checkpoints(self.root), self.config.metric, self.config.mode, self.config.average.best)
+        """checkpoints/averaged, with its own metrics, unless the best alone is better; the model is left with the weights of the two that
+        are."""
+        metric, mode = self.config.metric, self.config.mode
+        found = ckpt.best_checkpoints(ckpt.list_checkpoints(self.root), metric, mode, self.config.average.best)
         if not found:
-            self.log.event(self.state.step, self.state.epoch, f"train.average.best: no checkpoint has the metric {self.config.metric!r}")
+            self.log.event(self.state.step, self.state.epoch, f"train.average.best: no checkpoint has the metric {metric!r}")
             return None
-        ckpt.load_state(self.model, average_checkpoints([c.path for c in found], "auto"), set(found[0].meta.get("left_out", ())))
+        left_out = set(found[0].meta.get("left_out", ()))
+        ckpt.load_state(self.model, average_checkpoints([c.path for c in found], "auto"), left_out)
         metrics: dict[str, float] = {}
         if self.validate is not None:
             self.model.eval()
             with torch.no_grad():
                 metrics = distributed.reduce_metrics(self.world, self.validate(self.model))
         names = [c.path.name for c in found]
+        text = f"average of {', '.join(names)}: " + " ".join(f"{name} {report.short(v)}" for name, v in metrics.items())
+        gain = (found[0].metric(metric) or 0.0) - metrics.get(metric, found[0].metric(metric) or 0.0)
+        if (gain if mode == "min" else -gain) < 0:
+            self.log.info(f"{text}: worse than {names[0]} alone, and not kept")
+            ckpt.load_state(self.model, ckpt.read_weights(found[0].path, "auto"), left_out)
+            if self.world.main and (self.root / "averaged").is_dir():
+                ckpt.remove(self.root / "averaged")
+            return None
         if self.world.main:
             ckpt.write_checkpoint(self.root, self.model, {**found[0].meta, "metrics": metrics, "averaged": names, "validated": "model",
                                                            "average": None}, save_extra=self.save_extra, name="averaged")
-        self.log.info(f"average of {', '.join(names)}: " + " ".join(f"{name} {report.short(v)}" for name, v in metrics.items()))
+        self.log.info(text)
         return self.root / "averaged"
 
     @property
