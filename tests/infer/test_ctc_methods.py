@@ -50,7 +50,8 @@ class Parallel(Stub):
     def predict(self, states, lengths):
         """Six tokens an utterance, from the frames of CTC."""
         log_probs = self.ctc_scores[:, :6].log_softmax(-1)
-        return SimpleNamespace(log_probs=log_probs, lengths=torch.tensor([6, 6]), times=torch.arange(6).expand(2, 6) * 4.0)
+        return SimpleNamespace(log_probs=log_probs, lengths=torch.tensor([6, 6]), times=torch.arange(6).expand(2, 6) * 4.0,
+                               weights=torch.full((2, 24), 0.25))
 
 
 @pytest.fixture(scope="module")
