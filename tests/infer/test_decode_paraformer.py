@@ -11,7 +11,7 @@ from tests.infer.tiny_paraformer import make_run  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.hypothesis import Hypothesis  # noqa: E402
 from voxkit.infer import decoding  # noqa: E402
-from voxkit.infer.recognizer import Recognizer  # noqa: E402
+from voxkit.infer.recognizer import Recognizer, SearchOptions  # noqa: E402
 
 METHODS = ["greedy", "ctc_greedy", "beam", "prefix_beam", "rescoring"]
 
@@ -93,7 +93,7 @@ def test_without_a_ctc_head_its_searches_are_refused_at_once(here):
     recognizer = Recognizer.load("exp/tiny")
     recognizer.model.ctc = None
     with pytest.raises(ValueError, match="method rescoring: this model has no CTC head .*use greedy or beam"):
-        recognizer.check("rescoring")
+        recognizer.check(SearchOptions("rescoring"))
 
 
 def test_what_takes_neither_goes_without(here, capsys):

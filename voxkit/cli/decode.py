@@ -17,14 +17,13 @@ FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
+    from voxkit.cli.search_options import add_search_arguments, add_set_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--again", metavar="RECORD", help="repeat a decoding from its record (decode/SET_METHOD.json) and compare; nothing "
                                                           "else needs to be given")
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
-    parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--methods", nargs="+", default=None,
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
                              "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
@@ -37,11 +36,7 @@ def add_parser(subparsers: Any) -> None:
                                                            "kept for later calls")
     parser.add_argument("--calibrate-limit", type=int, default=0, metavar="N", help="only the first utterances of that set")
     parser.add_argument("--latency", type=int, default=0, metavar="N", help="measure latency on N utterances, one at a time")
-    parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
-    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
-    parser.add_argument("--out", help="by default decode/ in the run")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
+    add_set_arguments(parser, "decode/ in the run")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +69,7 @@ def _besides(args: argparse.Namespace) -> list[str]:
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → its rows."""
     from voxkit.cli import decode_record
+    from voxkit.cli.fingerprint import sha256
     from voxkit.cli.search_options import build_search
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
@@ -97,14 +93,14 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     search.check(methods)
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
-        known = read_sets(data_dir, [args.calibrate], args.calibrate_limit)
-        _calibrate(args, recognizer, search, methods, known, config.data, out, rule)
+        held_out = read_sets(data_dir, [args.calibrate], args.calibrate_limit)
+        _calibrate(args, recognizer, search, methods, held_out, config.data, out, rule)
     fitted = read_calibration(out)
     known = {method: search.fitted(fitted, method) for method in methods}
     for _, why in known.values():
         if search.options.words and why:
             print(f"confidences are not calibrated: {why}")
-    rows = []
+    weights, rows = sha256(loaded.path / "model.safetensors"), []
     for name in args.sets:
         cuts = read_sets(data_dir, [name], args.limit)
         whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
@@ -125,7 +121,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows.append(row)
             stem = f"{whole}_{label}"
             _write(out, whole, stem, found, args.formats)
-            decode_record.write(out / f"{stem}.json", args, loaded, name, search, options, row, data_dir, calibrated)
+            decode_record.write(out / f"{stem}.json", args, loaded, weights, name, search, options, row, data_dir, calibrated)
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
     return rows

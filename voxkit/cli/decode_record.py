@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 _KEPT = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power", "temperature")
 
 
-def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, search: Search, options: Any, row: dict[str, Any], data_dir: str,
-          calibrated: bool) -> None:
-    """Write the record of one set by one method, and append its row to results.csv.
+def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
+          data_dir: str, calibrated: bool) -> None:
+    """Write the record of one set by one method, and append its row to results.csv; `weights` is their SHA-256.
 
     Paths inside the run are kept relative to the record, so that a run can be moved; others as absolute ones, with a SHA-256.
     """
@@ -34,14 +34,14 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, name: str, search: 
     cuts = split_path(data_dir, name).resolve()
     record = {
         "again": f"voxkit decode --again {path}", "checkpoint": os.path.relpath(loaded.path.resolve(), path.parent.resolve()),
-        "weights": sha256(loaded.path / "model.safetensors"), "step": loaded.meta.get("step"),
+        "weights": weights, "step": loaded.meta.get("step"),
         "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": stamp(cuts),
         "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "times": options.times,
         "calibrated": calibrated,
         "settings": search.settings(method),
         "formats": args.formats,
-        "lm": stamp(args.lm) if args.lm and options.lm is not None else None,
-        "graph": stamp(args.graph) if args.graph and method.startswith("k2") else None, "phrases": phrases,
+        "lm": search.stamps["lm"] if options.lm is not None else None,
+        "graph": search.stamps["graph"] if args.graph and method.startswith("k2") else None, "phrases": phrases,
         "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
         "overrides": args.overrides, "device": args.device, "git": git_hash(), "voxkit": __version__, "torch": _torch(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S"), "result": row,

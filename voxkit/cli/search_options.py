@@ -35,6 +35,17 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
 
+def add_set_arguments(parser: argparse.ArgumentParser, out: str) -> None:
+    """Register what the commands that search prepared sets have besides: where those are, how texts are compared, where results go (`out`
+    by default), the device, overrides."""
+    parser.add_argument("--data-dir", help="of prepared sets; by default as in training")
+    parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
+    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
+    parser.add_argument("--out", help=f"by default {out}")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
+
+
 def add_tuned_argument(parser: argparse.ArgumentParser) -> None:
     """Register --tuned, which every command but tune itself has."""
     parser.add_argument("--tuned", metavar="FILE", nargs="?", const="",
@@ -76,9 +87,7 @@ class Search:
         from voxkit.infer.fusion import FUSED
 
         for method in methods:
-            self.recognizer.check(method)
-            self.recognizer.check_k2(self._whole(method))
-            self.recognizer.check_times(self._whole(method))
+            self.recognizer.check(self._whole(method))
         refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
         for name in FUSED:
             if all(name in names for names in refused.values()):
@@ -124,6 +133,7 @@ class Search:
         used = [*(["lm"] if options.lm is not None else []), *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
         found = {name: getattr(options, name) for name in names}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
+        found |= {"times": options.times} if options.times != "alignment" else {}
         if phrases := self.phrases_of(method):
             found["phrases"] = hashlib.sha256(json.dumps(sorted(phrases.items())).encode()).hexdigest()
         return found

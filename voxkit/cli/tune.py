@@ -21,12 +21,11 @@ BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments
+    from voxkit.cli.search_options import add_search_arguments, add_set_arguments
 
     parser = subparsers.add_parser("tune", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--set", required=True, help="prepared set, or path of cuts; name:0.25 is a quarter of one")
-    parser.add_argument("--data-dir", help="where it is; by default as in training")
     parser.add_argument("--methods", nargs="+", required=True, help="searches to tune; greedy ones have a boost of phrases at most")
     parser.add_argument("--ctc-weights", nargs="+", type=float, default=[0.3, 0.5, 0.7, 0.9], metavar="W",
                         help="tried in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes it instead")
@@ -35,11 +34,7 @@ def add_parser(subparsers: Any) -> None:
                         help="per token, tried where --lm is given, but for a Paraformer's beam, where it changes nothing")
     parser.add_argument("--boosts", nargs="+", type=float, default=[1.5, 1.0, 2.0, 3.0], metavar="B", help="tried where --phrases is given")
     add_search_arguments(parser)
-    parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
-    parser.add_argument("--limit", type=int, default=0, help="only the first utterances of the set")
-    parser.add_argument("--out", help="by default decode/tuned.json in the run")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
+    add_set_arguments(parser, "decode/tuned.json in the run")
 
 
 def run(args: argparse.Namespace) -> int:

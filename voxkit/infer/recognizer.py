@@ -130,12 +130,19 @@ class Recognizer:
             return [m for m, by_cif in PARALLEL_METHODS.items() if by_cif or self.model.ctc is not None]
         return [m for m in METHODS if m not in NEEDS_DECODER or self.model.decoder is not None]
 
-    def check(self, method: str) -> None:
+    def check(self, options: SearchOptions) -> None:
         """Refuse what is no search of this model.
 
         Raises:
-            ValueError: an unknown method, or one that needs the decoder or the CTC head this model was trained without.
+            MissingPackage: a method of k2's, which cannot be imported.
+            ValueError: an unknown method, one that needs the decoder or the CTC head this model was trained without, or a graph that is not
+                given or does not fit; times that the method cannot say.
         """
+        self._check_method(options.method)
+        self._check_k2(options)
+        self._check_times(options)
+
+    def _check_method(self, method: str) -> None:
         if self._parallel:
             if method not in PARALLEL_METHODS:
                 raise ValueError(f"method {method!r} is none of {', '.join(PARALLEL_METHODS)}, the searches of a parallel decoder")
@@ -147,13 +154,7 @@ class Recognizer:
             raise ValueError(f"method {method} needs an attention decoder, and this model was trained with CTC alone; "
                              "use greedy or prefix_beam")
 
-    def check_k2(self, options: SearchOptions) -> None:
-        """Refuse one of k2's methods without k2, or one over a graph without a graph that fits.
-
-        Raises:
-            MissingPackage: k2 cannot be imported.
-            ValueError: no graph, one over other tokens, or one without the larger model that the method rescores with.
-        """
+    def _check_k2(self, options: SearchOptions) -> None:
         if not options.method.startswith("k2_"):
             return
         require("k2", why=f"method {options.method}")
@@ -167,12 +168,7 @@ class Recognizer:
         if options.method.endswith("rescoring") and options.graph.large is None:
             raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
 
-    def check_times(self, options: SearchOptions) -> None:
-        """Whether the method can say the times that the options ask for.
-
-        Raises:
-            ValueError: peaks, of a method whose hypotheses have no frames of CTC; an unknown kind of times.
-        """
+    def _check_times(self, options: SearchOptions) -> None:
         if options.times not in TIMES:
             raise ValueError(f"times {options.times!r} is none of {', '.join(TIMES)}")
         peaked = [method for method in self.methods() if method in PEAKED and (method != "greedy" or not self._parallel)]
@@ -232,11 +228,9 @@ class Recognizer:
         return out
 
     def _ready(self, options: SearchOptions) -> None:
-        self.check(options.method)
         if reason := self.refusal(options):
             raise ValueError(reason)
-        self.check_k2(options)
-        self.check_times(options)
+        self.check(options)
 
     @property
     def _refusals(self) -> fusion.Refusals:

@@ -267,8 +267,8 @@ class Trainer:
                 metrics = distributed.reduce_metrics(self.world, self.validate(self.model))
         names = [c.path.name for c in found]
         text = f"average of {', '.join(names)}: " + " ".join(f"{name} {report.short(v)}" for name, v in metrics.items())
-        gain = (found[0].metric(metric) or 0.0) - metrics.get(metric, found[0].metric(metric) or 0.0)
-        if (gain if mode == "min" else -gain) < 0:
+        alone, together = found[0].metric(metric) or 0.0, metrics.get(metric)
+        if together is not None and not (together <= alone if mode == "min" else together >= alone):
             self.log.info(f"{text}: worse than {names[0]} alone, and not kept")
             ckpt.load_state(self.model, ckpt.read_weights(found[0].path, "auto"), left_out)
             if self.world.main and (self.root / "averaged").is_dir():
