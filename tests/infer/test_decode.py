@@ -67,6 +67,10 @@ def test_words_at_the_peaks_that_the_search_saw(here, capsys):
     assert all(w["end"] - w["start"] == pytest.approx(frame, abs=2e-3) for w in words if len(w["word"]) == 1)
     assert main(["decode", "--again", "peaks/test_greedy.json", "--device", "cpu"]) == 0
     assert "the same as recorded" in capsys.readouterr().out
+    fitted = {"methods": {"greedy": {"temperature": 2.0, "settings": {"times": "alignment"}}}}
+    (here / "peaks" / "calibration.json").write_text(json.dumps(fitted))
+    assert decode("--methods", "greedy", "--words", "--times", "peaks", "--out", "peaks") == 0
+    assert "confidences are not calibrated: what was fitted for greedy is for times alignment and not peaks" in capsys.readouterr().out
     assert decode("--methods", "greedy", "joint", "--words", "--times", "peaks") == 2
     assert "method joint has no CTC peaks; --times peaks is for greedy, prefix_beam" in capsys.readouterr().err
 

@@ -131,9 +131,8 @@ class Search:
         options = self.of(method)
         names = [*_LOOKED_AT.get(method, ()), *(["lm_weight"] if options.lm is not None else [])]
         used = [*(["lm"] if options.lm is not None else []), *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
-        found = {name: getattr(options, name) for name in names}
+        found = {"times": options.times, **{name: getattr(options, name) for name in names}}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
-        found |= {"times": options.times} if options.times != "alignment" else {}
         if phrases := self.phrases_of(method):
             found["phrases"] = hashlib.sha256(json.dumps(sorted(phrases.items())).encode()).hexdigest()
         return found
@@ -142,7 +141,7 @@ class Search:
         """What a calibration has for this search; or None, and why where something was fitted, but with other settings."""
         label = self.label(method)
         known = content.get("methods", {}).get(label)
-        then = known.get("settings") if known else None
+        then = {"times": "alignment", **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
         differing = [f"another {name}" if name in ("lm", "graph", "phrases") else f"{name} {then.get(name)} and not {now.get(name)}"
                      for name in {**then, **now} if then.get(name) != now.get(name)] if then else []
