@@ -149,6 +149,33 @@ def test_without_a_decoder_only_ctc_can_search(tokenizer):
         Recognizer(model.eval(), tokenizer).recognize(make_batch(tokenizer), SearchOptions("joint"))
 
 
+@pytest.mark.parametrize("kind", ["pretrained", "fbank", "stacked"])
+def test_two_views_are_the_batch_twice_each_masked_by_itself(kind, encoder, tokenizer):
+    torch.manual_seed(0)
+    masks = {"state_mask": {"prob": 1.0}, "spec_augment": {"prob": 1.0, "time_warp": 0}}
+    model = recipe({**pretrained(encoder), **masks, "kind": kind}, loss={"consistency": 0.2}).build_model(tokenizer.vocab_size)
+    batch = make_batch(tokenizer)
+    one, lengths = model.front_end.eval()(batch)
+    two, twice = model.front_end(batch, views=2)
+    torch.testing.assert_close(two, torch.cat([one, one]))
+    assert twice.tolist() == lengths.tolist() * 2
+    model.front_end.train()
+    two, _ = model.front_end(batch, views=2)
+    assert (two[:2] - two[2:]).abs().max() > 0.1
+
+
+def test_consistency_is_added_in_training_alone(encoder, tokenizer):
+    torch.manual_seed(0)
+    model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
+    batch = make_batch(tokenizer)
+    losses = model.loss(batch)
+    assert losses["consistency"] > 0
+    expected = 0.3 * losses["ctc"] + 0.7 * losses["attention"] + 0.2 * losses["consistency"]
+    torch.testing.assert_close(losses["loss"].detach(), expected)
+    losses["loss"].backward()
+    assert "consistency" not in model.eval().loss(batch)
+
+
 def test_wrong_options_are_named(encoder):
     with pytest.raises(ConfigError, match="model.front_end.kind.*fbank"):
         recipe({"kind": "mfcc"})

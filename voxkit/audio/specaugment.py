@@ -63,15 +63,19 @@ class SpecAugment(nn.Module):
         super().__init__()
         self.config = config or SpecAugmentConfig()
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """features [B, T, F], lengths [B] → [B, T, F]; frames past the lengths stay as they are."""
+    def forward(self, features: Tensor, lengths: Tensor, views: int = 1) -> Tensor:
+        """features [B, T, F], lengths [B] → [views·B, T, F]; frames past the lengths stay as they are.
+
+        Several views of an utterance are warped alike, so that their frames correspond, and masked each by itself.
+        """
         c = self.config
         if not self.training or c.prob <= 0:
-            return features
-        size, frames, bins = features.shape
-        chosen = (torch.rand(size) < c.prob).to(features.device)
+            return features if views == 1 else features.repeat(views, 1, 1)
+        chosen = (torch.rand(len(features)) < c.prob).to(features.device)
         if c.time_warp:
             features = torch.where(chosen[:, None, None], time_warp(features, lengths, c.time_warp), features)
+        features, lengths, chosen = features.repeat(views, 1, 1), lengths.repeat(views), chosen.repeat(views)
+        size, frames, bins = features.shape
         hidden = time_mask(lengths, frames, c.time_masks, c.time_mask_width, c.time_mask_ratio)[:, :, None]
         hidden = hidden | span_mask(size, bins, c.freq_masks, c.freq_mask_width).to(features.device)[:, None, :]
         valid = lengths_to_mask(lengths, frames)[:, :, None]

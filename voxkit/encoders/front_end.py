@@ -3,6 +3,9 @@
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
     stacked      waveform → log-mel → SpecAugment → neighbouring frames side by side, every n-th → linear
     pretrained   waveform → frozen encoder, all states → learned mix → state masking → adapter
+
+Each can give several `views` of a batch (for the consistency loss): the batch repeated as a whole, [views·B, T, D], each row with masks
+of its own, and what comes before the masks computed once.
 """
 
 from __future__ import annotations
@@ -70,15 +73,16 @@ class PretrainedFrontEnd(nn.Module):
         self.adapter = Adapter(self.pretrained.dim, config.adapter_hidden, config.adapter_dim, config.adapter_dropout)
         self.output_dim = config.adapter_dim
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ [B, T, D] at 50 frames/s, lengths [B]."""
+    def forward(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
+        """→ [views·B, T, D] at 50 frames/s, lengths [views·B]."""
         if batch.states is not None:
             states, lengths = self.pretrained.forward_from_states(batch.states, batch.lengths)
         elif batch.audio is not None:
             states, lengths = self.pretrained(batch.audio, batch.lengths)
         else:
             raise ValueError("a pretrained front end takes audio or cached states; set data.input to audio")
-        return self.adapter(self.mask(self.mix(states), lengths)), lengths
+        mixed, lengths = self.mix(states).repeat(views, 1, 1), lengths.repeat(views)
+        return self.adapter(self.mask(mixed, lengths)), lengths
 
 
 class FbankFrontEnd(nn.Module):
@@ -93,10 +97,11 @@ class FbankFrontEnd(nn.Module):
         self.subsampling = ConvSubsampling(config.fbank_bins, config.subsampling_dim, isolate_padding=config.isolate_padding)
         self.output_dim = config.subsampling_dim
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ [B, T, D] at 50 frames/s, lengths [B]."""
+    def forward(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
+        """→ [views·B, T, D] at 50 frames/s, lengths [views·B]."""
         features, lengths = _features(batch, self.fbank)
-        return self.subsampling(self.augment(features, lengths), lengths)
+        features, lengths = self.augment(features, lengths, views), lengths.repeat(views)
+        return self.subsampling(features, lengths)
 
 
 class StackedFrontEnd(nn.Module):
@@ -112,10 +117,10 @@ class StackedFrontEnd(nn.Module):
         self.linear = nn.Linear(config.stack * config.fbank_bins, config.subsampling_dim)
         self.output_dim = config.subsampling_dim
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ [B, ceil(T / stride), D], lengths [B]."""
+    def forward(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
+        """→ [views·B, ceil(T / stride), D], lengths [views·B]."""
         features, lengths = _features(batch, self.fbank)
-        features = self.augment(features, lengths)
+        features, lengths = self.augment(features, lengths, views), lengths.repeat(views)
         features = features.masked_fill(~lengths_to_mask(lengths, features.shape[1])[..., None], 0.0)
         lengths = (lengths + self.stride - 1) // self.stride
         before = (self.stack - self.stride) // 2

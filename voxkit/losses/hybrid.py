@@ -19,6 +19,8 @@ class HybridLossConfig:
         warmup_steps: optimiser steps.
         mwer: weight of minimum word error training on n-best lists (fine-tuning of a model that is trained already; 0 = none), added to
             the other two; mwer_nbest: hypotheses in a list.
+        consistency: weight of the consistency loss between two masked views of each batch (losses/consistency.py; its paper has 0.2, with
+            wider masks and half the epochs); every other loss is then taken over both views. 0 = one view.
         ctc_by: torch, or k2 (its CTC topology).
         transducer: weight of a pruned transducer loss beside the others; needs k2 and model.transducer.
         label_smoothing: share of the target spread over the vocabulary, in the cross-entropy.
@@ -30,13 +32,14 @@ class HybridLossConfig:
     start_attention: float = 0.6
     warmup_steps: int = 5000
     label_smoothing: float = 0.1
+    consistency: float = 0.0
     mwer: float = 0.0
     mwer_nbest: int = 4
     ctc_by: str = "torch"
     transducer: float = 0.0
 
     def problems(self) -> list[str]:
-        weights = ("ctc", "attention", "start_ctc", "start_attention", "mwer", "transducer")
+        weights = ("ctc", "attention", "start_ctc", "start_attention", "consistency", "mwer", "transducer")
         found = [f"{name}: {getattr(self, name)} is negative" for name in weights if getattr(self, name) < 0]
         if self.ctc + self.attention == 0:
             found.append("ctc: with attention 0 too, nothing would be trained")

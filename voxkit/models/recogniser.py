@@ -46,9 +46,9 @@ class Recogniser(nn.Module):
         if pretrained is not None:
             pretrained.config.gradient_checkpointing = True
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """→ states [B, T', D], lengths [B]."""
-        x, lengths = self.front_end(batch)
+    def encode(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
+        """→ states [B, T', D], lengths [B]; with several views [views·B, T', D]: the whole batch again and again, masked anew each time."""
+        x, lengths = self.front_end(batch, views)
         return self.encoder(x, lengths)
 
     def frozen_names(self) -> set[str]:

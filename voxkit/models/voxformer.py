@@ -18,6 +18,7 @@ from voxkit.config import structure
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
+from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
 from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
@@ -99,14 +100,19 @@ class VoxFormer(Recogniser):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Hybrid loss per token: nats; "accuracy" is of the next token, teacher-forced, "weight" the tokens counted."""
-        states, lengths = self.encode(batch)
-        tokens, token_lengths = batch.tokens, batch.token_lengths
+        views = 2 if self.config.loss.consistency > 0 and self.training else 1
+        states, lengths = self.encode(batch, views)
+        tokens, token_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
         log_probs = self.ctc_log_probs(states)
         by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
         ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
         out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
+        if views == 2:
+            consistency = consistency_loss(log_probs, lengths).sum() / num_tokens
+            out["loss"] = out["loss"] + self.config.loss.consistency * consistency
+            out["consistency"] = consistency.detach()
         if self.decoder is not None and attention_weight > 0:
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
@@ -119,12 +125,12 @@ class VoxFormer(Recogniser):
             out["loss"] = out["loss"] + self.config.loss.transducer * transducer
             out["transducer"] = transducer.detach()
         if self.config.loss.mwer > 0 and self.training:
-            risk = self._risk(states, lengths, log_probs, batch) / num_tokens
+            risk = self._risk(states, lengths, log_probs, tokens, token_lengths) / num_tokens
             out["loss"] = out["loss"] + self.config.loss.mwer * risk
             out["mwer"] = risk.detach()
         return out
 
-    def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, batch: Batch) -> Tensor:
+    def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, references: Tensor, reference_lengths: Tensor) -> Tensor:
         """Expected word errors over n-best lists of the CTC head, scored by CTC and decoder; summed over the batch."""
         if self.nbest is None:
             raise ValueError("loss.mwer needs a search: `voxkit train` gives one (model.nbest)")
@@ -134,7 +140,7 @@ class VoxFormer(Recogniser):
         sizes, errors = torch.zeros(len(lists), count, dtype=torch.long), torch.zeros(len(lists), count)
         valid = torch.zeros(len(lists), count, dtype=torch.bool)
         for b, row in enumerate(lists):
-            reference = batch.tokens[b, : batch.token_lengths[b]].tolist()
+            reference = references[b, : reference_lengths[b]].tolist()
             for n, hypothesis in enumerate(row):
                 tokens[b, n, : len(hypothesis)] = torch.tensor(hypothesis, dtype=torch.long)
                 sizes[b, n], valid[b, n] = len(hypothesis), True
