@@ -119,12 +119,12 @@ def test_confidences_of_tokens_take_the_temperature(recognizers):
 
 
 @pytest.mark.parametrize("which, method, fused, message", [
-    (0, "greedy", ["lm"], "no language model (--lm): it decides token by token, without what stands before; "
-                          "use prefix_beam, attention, joint"),
+    (0, "greedy", ["lm"], "no language model (--lm): it decides token by token, without what stands before, and finds one "
+                          "hypothesis; use prefix_beam, attention, joint"),
     (0, "k2_hlg", ["context"], "no phrases (--phrases): it scores by its graph alone"),
     (1, "greedy", ["lm", "context"], "no language model (--lm) and no phrases (--phrases): it says all tokens at once"),
-    (1, "ctc_greedy", ["lm", "context"], "no language model (--lm): it decides token by token, without what stands before; "
-                                         "use beam, prefix_beam, rescoring"),
+    (1, "ctc_greedy", ["lm", "context"], "no language model (--lm): it decides token by token, without what stands before, and finds "
+                                         "one hypothesis; use beam, prefix_beam, rescoring"),
 ])
 def test_what_a_method_does_not_take(recognizers, lm, which, method, fused, message):
     held = {"lm": lm, "context": recognizers[0].phrases(["ward"])}

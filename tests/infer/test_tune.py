@@ -121,7 +121,7 @@ def test_errors_name_what_and_what_next(here, capsys):
         assert main(list(argv)) == 2
         return capsys.readouterr().err
 
-    assert "--methods prefix_beam: there is nothing to choose without --lm or --phrases" in says(
+    assert "--methods prefix_beam: there is nothing to choose without --lm, --rescore-lm or --phrases" in says(
         "tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu")
     assert "none of greedy" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "beem", "--device", "cpu")  # before the set
     assert "set empty is empty" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "--device", "cpu")

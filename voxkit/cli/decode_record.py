@@ -15,7 +15,7 @@ from voxkit.cli.fingerprint import sha256, stamp
 if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
 
-_KEPT = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power", "temperature")
+_KEPT = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power", "temperature")
 
 
 def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
@@ -41,6 +41,7 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name:
         "settings": search.settings(method),
         "formats": args.formats,
         "lm": search.stamps["lm"] if options.lm is not None else None,
+        "rescore_lm": search.stamps["rescore_lm"] if options.rescorer is not None else None,
         "graph": search.stamps["graph"] if args.graph and method.startswith("k2") else None, "phrases": phrases,
         "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
         "overrides": args.overrides, "device": args.device, "git": git_hash(), "voxkit": __version__, "torch": _torch(),
@@ -79,8 +80,8 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     cuts = Path(record["cuts"]["path"])
     if given.data_dir:
         cuts = Path(given.data_dir) / cuts.name
-    for what, path in (("cuts", cuts), ("lm", None), ("graph", None)):
-        if record[what]:
+    for what, path in (("cuts", cuts), ("lm", None), ("rescore_lm", None), ("graph", None)):
+        if record.get(what):
             _check(what, path or Path(record[what]["path"]), record[what]["sha256"])
     out = Path(given.out or Path(record["folder"]) / "again")
     if out.resolve() == Path(record["folder"]).resolve():
@@ -96,11 +97,11 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         known = {"temperature": record["temperature"], "settings": record.get("settings")}
         fitted = {"methods": {record["result"]["method"]: known} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
-    kept = {key: record[key] for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
+    kept = {key: record.get(key) for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
                                  "times": record.get("times", "alignment"),
                                  "phrases": phrases,
-                                 "lm": record["lm"] and record["lm"]["path"], "graph": record["graph"] and record["graph"]["path"],
+                                 **{name: (record.get(name) or {}).get("path") for name in ("lm", "rescore_lm", "graph")},
                                  "calibrate": None, "latency": 0, "out": str(out), "boost": None, "tuned": None, "again": None})
 
 

@@ -13,7 +13,7 @@ from typing import Any, Mapping
 from voxkit.cli.fingerprint import sha256, stamp
 
 _BOOST = 1.5
-_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "coverage", "length_power")
+_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power")
 _LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "coverage", "length_power"),
               "joint": ("beam", "ctc_weight", "length_bonus", "coverage", "length_power"),
               "rescoring": ("beam", "ctc_weight", "length_bonus"), "beam": ("beam", "ctc_weight"), "k2_nbest": ("beam",),
@@ -27,6 +27,9 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding and rescoring")
     group.add_argument("--lm", help="language model over the tokens: ARPA, KenLM binary, or the directory of a neural one")
     group.add_argument("--lm-weight", type=float)
+    group.add_argument("--rescore-lm", metavar="NAME", help="pretrained causal language model, a Hugging Face name or folder, by which the "
+                                                            "beam's hypotheses are ranked anew")
+    group.add_argument("--rescore-weight", type=float, help="of its log-probability")
     group.add_argument("--length-bonus", type=float, help="per token")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
     group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
@@ -67,7 +70,7 @@ class Search:
         options: without a method; phrases: phrase → boost, as read; recognizer: whose searches they are for.
         by_method: method → options of its own (`--tuned`).
         phrases_by_method: likewise, phrases with the boost that was tuned.
-        files: lm, graph → path, of those that were given.
+        files: lm, rescore_lm, graph → path, of those that were given.
     """
 
     options: Any
@@ -118,6 +121,7 @@ class Search:
         """Name of the method with what is fused, for tables and files."""
         options = self.of(method)
         parts = [method, *([f"lm{options.lm_weight:g}"] if options.lm is not None else []),
+                 *([f"rescored{options.rescore_weight:g}"] if options.rescorer is not None else []),
                  *([f"phrases{len(self.phrases)}"] if options.context is not None else [])]
         return "_".join(parts)
 
@@ -129,8 +133,9 @@ class Search:
     def settings(self, method: str) -> dict[str, Any]:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
-        names = [*_LOOKED_AT.get(method, ()), *(["lm_weight"] if options.lm is not None else [])]
-        used = [*(["lm"] if options.lm is not None else []), *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
+        fused = [*(["lm"] if options.lm is not None else []), *(["rescore_lm"] if options.rescorer is not None else [])]
+        names = [*_LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused)]
+        used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
         if phrases := self.phrases_of(method):
@@ -143,7 +148,8 @@ class Search:
         known = content.get("methods", {}).get(label)
         then = {"times": "alignment", **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
-        differing = [f"another {name}" if name in ("lm", "graph", "phrases") else f"{name} {then.get(name)} and not {now.get(name)}"
+        by_content = ("lm", "rescore_lm", "graph", "phrases")
+        differing = [f"another {name}" if name in by_content else f"{name} {then.get(name)} and not {now.get(name)}"
                      for name in {**then, **now} if then.get(name) != now.get(name)] if then else []
         if differing:
             return None, (f"what was fitted for {label} is for {', '.join(differing)}; fit it anew with `voxkit decode RUN --sets SET "
@@ -177,13 +183,21 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
         if graph.tokenizer not in ("", recognizer.tokenizer.fingerprint()):
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
+    rescorer = None
+    if args.rescore_lm:
+        from voxkit.infer.pretrained_lm import PretrainedLM
+
+        rescorer = PretrainedLM.load(args.rescore_lm, recognizer.device)
     files = {name: getattr(args, name) for name in ("lm", "graph") if getattr(args, name)}
+    files |= {"rescore_lm": str(rescorer.folder)} if rescorer else {}
     changes |= {"times": args.times} if hasattr(args, "times") else {}
-    search = Search(SearchOptions(**settled, lm=lm, context=context, graph=graph, **changes), phrases, recognizer, files=files)
+    options = SearchOptions(**settled, lm=lm, context=context, rescorer=rescorer, graph=graph, **changes)
+    search = Search(options, phrases, recognizer, files=files)
     if getattr(args, "tuned", None) is None:
         return search
     path = args.tuned or str((folder or Path()) / "tuned.json")
-    for method, tuned in read_tuned(path, args.lm, args.phrases).items():
+    given_models = {"lm": files.get("lm"), "rescore_lm": files.get("rescore_lm")}
+    for method, tuned in read_tuned(path, given_models, args.phrases).items():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
         if "boost" in tuned and args.boost is None:
             search.phrases_by_method[method] = read_phrases(args.phrases, tuned["boost"])
@@ -191,8 +205,8 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
     return search
 
 
-def read_tuned(path: str, lm: str | None, phrases: str | None) -> dict[str, dict[str, float]]:
-    """Method → weights, as `voxkit tune` wrote them, for searches with this language model and these phrases.
+def read_tuned(path: str, models: Mapping[str, str | None], phrases: str | None) -> dict[str, dict[str, float]]:
+    """Method → weights, as `voxkit tune` wrote them, for searches with these language models (lm, rescore_lm → path) and these phrases.
 
     Raises:
         ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, the other way round, or
@@ -206,18 +220,18 @@ def read_tuned(path: str, lm: str | None, phrases: str | None) -> dict[str, dict
                    for method, found in content["methods"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"--tuned {path}: not a file that `voxkit tune` wrote ({error!r})") from error
-    tuned_lm = content.get("lm")
-    name = tuned_lm["path"] if isinstance(tuned_lm, dict) else tuned_lm
-    for option, then, now in (("lm", name, lm), ("phrases", content.get("phrases"), phrases)):
+    for name, now in [*models.items(), ("phrases", phrases)]:
+        option, then = "--" + name.replace("_", "-"), content.get(name)
+        where = then["path"] if isinstance(then, dict) else then
         if bool(then) != bool(now):
-            want = f"give --{option}" if then else f"leave --{option} away"
-            raise ValueError(f"--tuned {path}: its weights are for searches {'with' if then else 'without'} --{option} ({then}); {want}, "
+            want = f"give {option}" if then else f"leave {option} away"
+            raise ValueError(f"--tuned {path}: its weights are for searches {'with' if then else 'without'} {option} ({where}); {want}, "
                              "or tune anew")
-    if isinstance(tuned_lm, dict) and lm and sha256(Path(lm)) != tuned_lm["sha256"]:
-        raise ValueError(f"--tuned {path}: its weights were found with the language model {name}, and --lm {lm} is another one (SHA-256 "
-                         "differs); tune anew with it")
-    if lm and not isinstance(tuned_lm, dict):
-        print(f"--tuned {path}: it does not say which language model its weights are for; tune anew to be sure that it is {lm}")
+        if isinstance(then, dict) and now and sha256(Path(now)) != then["sha256"]:
+            raise ValueError(f"--tuned {path}: its weights were found with the language model {where}, and {option} {now} is another one "
+                             "(SHA-256 differs); tune anew with it")
+        if name in models and now and not isinstance(then, dict):
+            print(f"--tuned {path}: it does not say which language model its weights are for; tune anew to be sure that it is {now}")
     return methods
 
 

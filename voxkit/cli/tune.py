@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 HELP = "choose language model, CTC and phrase weights on a development set"
 
 # option of the command, with the values to try → option of the search, which fixes it where it is given
-COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "length_bonuses": "length_bonus", "boosts": "boost"}
+COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "rescore_weights": "rescore_weight",
+               "length_bonuses": "length_bonus", "boosts": "boost"}
 BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
 
 
@@ -30,8 +31,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--ctc-weights", nargs="+", type=float, default=[0.3, 0.5, 0.7, 0.9], metavar="W",
                         help="tried in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes it instead")
     parser.add_argument("--lm-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W", help="tried where --lm is given")
+    parser.add_argument("--rescore-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W",
+                        help="tried where --rescore-lm is given")
     parser.add_argument("--length-bonuses", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0], metavar="B",
-                        help="per token, tried where --lm is given, but for a Paraformer's beam, where it changes nothing")
+                        help="per token, tried where --lm or --rescore-lm is given, but for a Paraformer's beam, where it changes nothing")
     parser.add_argument("--boosts", nargs="+", type=float, default=[1.5, 1.0, 2.0, 3.0], metavar="B", help="tried where --phrases is given")
     add_search_arguments(parser)
     add_set_arguments(parser, "decode/tuned.json in the run")
@@ -58,15 +61,17 @@ def run(args: argparse.Namespace) -> int:
     encoded = list(encode_cuts(search.recognizer, cuts, config.data, args.set, failures))
     for id, reason in failures.items():
         print(f"{id}: left out: {reason}")
+    models = {name: search.stamps.get(name) for name in ("lm", "rescore_lm")}
     content: dict[str, Any] = {"set": args.set, "utterances": sum(len(batch.ids) for batch in encoded), "checkpoint": str(loaded.path),
-                               "step": loaded.meta.get("step"), "lm": search.stamps.get("lm"), "phrases": args.phrases,
+                               "step": loaded.meta.get("step"), **models, "phrases": args.phrases,
                                "beam": search.options.beam,
                                "methods": {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}}
     out = Path(args.out) if args.out else decode_dir(loaded.path) / "tuned.json"
     configuration.write_text(out, json.dumps(content, indent=1) + "\n")
     print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in content["methods"].items()],
                        title=f"best on {args.set} ({content['utterances']} utterances)"))
-    fused = " and ".join(option for option, given in (("--lm", args.lm), ("--phrases", args.phrases)) if given)
+    fused = " and ".join(option for option, given in (("--lm", args.lm), ("--rescore-lm", args.rescore_lm), ("--phrases", args.phrases))
+                         if given)
     print(f"{out}: hand it to `voxkit decode --tuned`" + (f" with {fused}" if fused else ""))
     return 0
 
@@ -98,14 +103,16 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
         ValueError: there is nothing to choose.
     """
     options = search.of(method)
+    by_text = options.lm is not None or options.rescorer is not None
     matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
-               "length_bonuses": options.lm is not None and method != "beam", "boosts": options.context is not None}
+               "rescore_weights": options.rescorer is not None, "length_bonuses": by_text and method != "beam",
+               "boosts": options.context is not None}
     found = {}
     for key, option in COORDINATES.items():
         if matters[key]:
             given = getattr(args, option)
             found[option] = getattr(args, key) if given is None else [given]
     if not found:
-        raise ValueError(f"--methods {method}: there is nothing to choose without --lm or --phrases that it takes; give what it takes "
-                         "(docs/decoding.md), or leave the method out")
+        raise ValueError(f"--methods {method}: there is nothing to choose without --lm, --rescore-lm or --phrases that it takes; give "
+                         "what it takes (docs/decoding.md), or leave the method out")
     return found

@@ -1,4 +1,4 @@
-"""The searches in the scores of a CTC head, as the options say: the same for every system that has one."""
+"""The searches in the scores of a CTC head, as the options say: the same for every system that has one. Each gives lists, best first."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 _CANDIDATES = 20
 
 
-def greedy(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> list[CtcHypothesis]:
+def greedy(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> list[list[CtcHypothesis]]:
     """The best token of every frame: log_probs [B, T, V], lengths [B]. Phrases are lent their boosts along one prefix, the beam of one
     hypothesis."""
     if options.context is not None:
-        return [row[0] for row in ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context, **_prefix_beam_options(options))]
-    return ctc_greedy(log_probs, lengths)
+        return ctc_prefix_beam(log_probs, lengths, 1, scorer=options.context, **_prefix_beam_options(options))
+    return [[h] for h in ctc_greedy(log_probs, lengths)]
 
 
-def prefix_beam(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> list[CtcHypothesis]:
+def prefix_beam(log_probs: Tensor, lengths: Tensor, options: SearchOptions) -> list[list[CtcHypothesis]]:
     """The beam over prefixes, with language model, phrases and bonus."""
-    return [row[0] for row in _n_best(log_probs, lengths, options, 1)]
+    return _n_best(log_probs, lengths, options, options.nbest)
 
 
 def rescoring(log_probs: Tensor, lengths: Tensor, options: SearchOptions, states: Tensor,
-              score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> list[AttentionHypothesis]:
+              score: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]) -> list[list[AttentionHypothesis]]:
     """The beam's hypotheses, ranked anew with a decoder's `score` of them (see `attention_rescore`): states [B, T, D]."""
     nbest = _n_best(log_probs, lengths, options, options.beam)
-    return [row[0] for row in attention_rescore(nbest, states, lengths, score, ctc_weight=options.ctc_weight)]
+    return attention_rescore(nbest, states, lengths, score, ctc_weight=options.ctc_weight)
 
 
 def candidates(options: SearchOptions) -> int | None:

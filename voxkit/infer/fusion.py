@@ -1,4 +1,4 @@
-"""Which searches take a language model or phrases, and what is said where one does not."""
+"""Which searches take a language model, phrases or a second language model, and what is said where one does not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from voxkit.infer.recognizer import SearchOptions
 
 # attribute of SearchOptions → what it is, with the option that gives it
-FUSED = {"lm": "language model (--lm)", "context": "phrases (--phrases)"}
-ALONE = "it decides token by token, without what stands before"
+FUSED = {"lm": "language model (--lm)", "context": "phrases (--phrases)", "rescorer": "second language model (--rescore-lm)"}
+ALONE = "it decides token by token, without what stands before, and finds one hypothesis"
 
 # method → (what it does not take, why); one that is not here takes everything
 Refusals = Mapping[str, tuple[tuple[str, ...], str]]

@@ -11,6 +11,7 @@ from voxkit.align.cif import spans_from_fires
 from voxkit.align.words import words_from_tokens
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer import ctc, fusion
+from voxkit.infer.rescoring import rank
 from voxkit.search.parallel import parallel_beam, parallel_greedy
 from voxkit.text.tokenizer import EOS
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 # method → whether the decoder says the tokens and CIF their times; else the CTC head does, alone or (rescoring) judged by the decoder
 PARALLEL_METHODS = {"greedy": True, "beam": True, "ctc_greedy": False, "prefix_beam": False, "rescoring": False}
 PARALLEL_REFUSALS: fusion.Refusals = {
-    "greedy": (("lm", "context"), "it says all tokens at once, none knows of the others"),
-    "ctc_greedy": (("lm",), fusion.ALONE),
+    "greedy": (("lm", "context", "rescorer"), "it says all tokens at once, none knows of the others"),
+    "ctc_greedy": (("lm", "rescorer"), fusion.ALONE),
 }
 
 
@@ -39,7 +40,7 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
     model, tokenizer, method = recognizer.model, recognizer.tokenizer, options.method
     if not PARALLEL_METHODS[method]:
         log_probs = model.ctc_log_probs(states)
-        out, through = [], _through_ctc(model, states, lengths, log_probs, options)
+        out, through = [], rank(_through_ctc(model, states, lengths, log_probs, options), tokenizer, options)
         for h, s in zip(through, seconds.tolist()):
             said = [(t, p) for t, p in zip(h.tokens, h.token_log_probs) if t > EOS]
             tokens = [t for t, _ in said]
@@ -52,9 +53,9 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
         found = parallel_greedy(guess.log_probs, guess.lengths)
     else:
         log_probs = model.ctc_log_probs(states) if model.ctc is not None and options.ctc_weight > 0 else None
-        found = [nbest[0] for nbest in parallel_beam(guess.log_probs, guess.lengths, options.beam, scorer=options.scorer(),
-                                                     candidates=ctc.candidates(options), ctc_log_probs=log_probs, ctc_lengths=lengths,
-                                                     ctc_weight=options.ctc_weight)]
+        found = rank(parallel_beam(guess.log_probs, guess.lengths, options.beam, nbest=options.nbest, scorer=options.scorer(),
+                                   candidates=ctc.candidates(options), ctc_log_probs=log_probs, ctc_lengths=lengths,
+                                   ctc_weight=options.ctc_weight), tokenizer, options)
     out = []
     for h, times, weights, s in zip(found, guess.times.tolist(), guess.weights.tolist(), seconds.tolist()):
         words = []
@@ -65,7 +66,7 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
     return out
 
 
-def _through_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+def _through_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
     if options.method == "rescoring":
         return ctc.rescoring(log_probs, lengths, options, states, model.score)
     return (ctc.greedy if options.method == "ctc_greedy" else ctc.prefix_beam)(log_probs, lengths, options)

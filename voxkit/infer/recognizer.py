@@ -27,6 +27,8 @@ from voxkit.infer import ctc, fusion
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
+from voxkit.infer.pretrained_lm import PretrainedLM
+from voxkit.infer.rescoring import length_power, rank
 from voxkit.optional import require
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam
@@ -46,6 +48,7 @@ class SearchOptions:
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
+        rescorer, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight.
         length_bonus: added per token.
         coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
@@ -60,6 +63,8 @@ class SearchOptions:
     lm: Scorer | None = None
     lm_weight: float = 0.3
     context: Scorer | None = None
+    rescorer: PretrainedLM | None = None
+    rescore_weight: float = 0.3
     length_bonus: float = 0.0
     coverage: float = 0.0
     length_power: float | None = None
@@ -68,6 +73,11 @@ class SearchOptions:
     temperature: float = 1.0
     timing: TokenTiming | WordTiming | None = None
     graph: Any = None
+
+    @property
+    def nbest(self) -> int:
+        """How many hypotheses of an utterance the search should give."""
+        return 1 if self.rescorer is None else self.beam
 
     def scorer(self) -> Scorer | None:
         """Language model, phrases and bonus as one."""
@@ -217,7 +227,7 @@ class Recognizer:
         if self._parallel:
             return recognize_parallel(self, states, lengths, encoded.seconds, options)
         log_probs = self.model.ctc_log_probs(states)
-        found = METHODS[options.method](self.model, states, lengths, log_probs, options)
+        found = rank(METHODS[options.method](self.model, states, lengths, log_probs, options), self.tokenizer, options)
         if METHODS[options.method] is _k2_graph:  # words → their tokens
             for h in found:
                 h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
@@ -297,46 +307,45 @@ def _frames_needed(tokens: list[int]) -> int:
     return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
 
 
-def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+def _greedy(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
     return ctc.greedy(log_probs, lengths, options)
 
 
-def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
     return ctc.prefix_beam(log_probs, lengths, options)
 
 
-def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, scorer=options.scorer(),
-                                                 length_power=0.5 if options.length_power is None else options.length_power,
-                                                 coverage=options.coverage, candidates=ctc.candidates(options))]
+def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
+    return attention_beam(model.decoder, states, lengths, options.beam, nbest=options.nbest, scorer=options.scorer(),
+                          length_power=length_power(options), coverage=options.coverage, candidates=ctc.candidates(options))
 
 
-def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return [nbest[0] for nbest in attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs,
-                                                 ctc_weight=options.ctc_weight, scorer=options.scorer(),
-                                                 length_power=options.length_power or 0.0, coverage=options.coverage,
-                                                 candidates=ctc.candidates(options))]
+def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
+    return attention_beam(model.decoder, states, lengths, options.beam, nbest=options.nbest, ctc_log_probs=log_probs,
+                          ctc_weight=options.ctc_weight, scorer=options.scorer(), length_power=length_power(options),
+                          coverage=options.coverage, candidates=ctc.candidates(options))
 
 
-def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
     return ctc.rescoring(log_probs, lengths, options, states, model.decoder.score)
 
 
-def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
-    return k2_graphs.one_best(*k2_graphs.lattice(k2_graphs.ctc_graph(log_probs.shape[2], log_probs.device), log_probs, lengths))
+def _k2_ctc(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
+    graph = k2_graphs.ctc_graph(log_probs.shape[2], log_probs.device)
+    return [[h] for h in k2_graphs.one_best(*k2_graphs.lattice(graph, log_probs, lengths))]
 
 
-def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[Any]:
+def _k2_graph(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
     """1-best, n-best or rescoring over a graph of words: hypotheses of word ids."""
     graph = options.graph
     found, order = k2_graphs.lattice(graph.fsa, log_probs, lengths)
     if options.method == "k2_rescoring":
-        return k2_graphs.one_best(k2_graphs.rescore_lattice(found, graph.large), order)
+        return [[h] for h in k2_graphs.one_best(k2_graphs.rescore_lattice(found, graph.large), order)]
     if options.method == "k2_hlg":
-        return k2_graphs.one_best(found, order)
+        return [[h] for h in k2_graphs.one_best(found, order)]
     large = graph.large if options.method == "k2_nbest_rescoring" else None
     rows = k2_graphs.n_best(found, order, max(100, options.beam), large)
-    return [row[0] if row else CtcHypothesis([], -math.inf) for row in rows]
+    return [row or [CtcHypothesis([], -math.inf)] for row in rows]
 
 
 METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attention, "joint": _joint, "rescoring": _rescoring,
@@ -345,5 +354,5 @@ METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attenti
 NEEDS_DECODER = ("attention", "joint", "rescoring")
 PEAKED = ("greedy", "ctc_greedy", "prefix_beam")  # methods whose hypotheses say at which frames of CTC their tokens are
 TIMES = ("alignment", "peaks")
-_BY_GRAPH = (("lm", "context"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
-REFUSALS: fusion.Refusals = {"greedy": (("lm",), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}
+_BY_GRAPH = (("lm", "context", "rescorer"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
+REFUSALS: fusion.Refusals = {"greedy": (("lm", "rescorer"), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}

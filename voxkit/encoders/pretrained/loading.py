@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import json
-import os
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -15,6 +14,7 @@ from voxkit.encoders.pretrained.backbone import Backbone
 from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
+from voxkit.hub import is_folder, reading
 from voxkit.optional import require
 
 FAMILIES = {
@@ -49,12 +49,12 @@ def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
         MissingPackage: transformers is not installed.
     """
     transformers = require("transformers", "pretrained", why="pretrained encoders")
-    local = _is_folder(name)
+    local = is_folder(name)
     if _shape_only.get() and not local and name in KNOWN:
         kind, options = KNOWN[name]
         config = transformers.AutoConfig.for_model(kind, **options)
     else:
-        with _plain_errors(name, local):
+        with reading("pretrained encoder", name, local):
             config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
     family = config.model_type
     if family not in FAMILIES:
@@ -84,7 +84,7 @@ def _read(cls: type, name: str, local: bool, **options: Any) -> torch.nn.Module:
     """from_pretrained without its progress bar and its list of unused weights, but strict about missing ones."""
     if cls.__name__ != "WavLMModel":  # WavLM's gated position bias has one implementation only
         options["attn_implementation"] = "sdpa"
-    with _plain_errors(name, local), _quiet():
+    with reading("pretrained encoder", name, local):
         model, info = cls.from_pretrained(name, local_files_only=local, dtype=torch.float32, output_loading_info=True, **options)
     missing = [key for key in info["missing_keys"] if not key.endswith(_UNUSED)]
     mismatched = [str(key) for key in info.get("mismatched_keys", [])]
@@ -92,17 +92,6 @@ def _read(cls: type, name: str, local: bool, **options: Any) -> torch.nn.Module:
         raise ValueError(f"{name}: {len(missing)} weights missing and {len(mismatched)} of another shape, for example "
                          f"{', '.join(sorted(missing + mismatched)[:3])}; the folder is not a whole {cls.__name__} checkpoint")
     return model.eval()
-
-
-def _is_folder(name: str) -> bool:
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{name}: a folder without config.json; a Hugging Face folder holds config.json and the weights")
-        return True
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1:
-        raise ValueError(f"{name}: no such folder (a Hugging Face name has the form owner/model)")
-    return False
 
 
 def _preprocessor(name: str, local: bool) -> dict[str, Any]:
@@ -115,31 +104,3 @@ def _preprocessor(name: str, local: bool) -> dict[str, Any]:
         found = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
         path = Path(found) if found else None
     return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
-
-
-@contextlib.contextmanager
-def _plain_errors(name: str, local: bool) -> Iterator[None]:
-    """Turn what the hub client raises into what to do next."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        advice = ("the folder must hold config.json and model.safetensors or pytorch_model.bin" if local else
-                  "check the spelling and the network; without a network, download it elsewhere "
-                  f"(`hf download {name} --local-dir FOLDER`) and give the folder as the name")
-        raise ValueError(f"cannot load the pretrained encoder {name}: {first}; {advice}") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

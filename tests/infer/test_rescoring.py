@@ -1,0 +1,136 @@
+"""A pretrained language model over text ranks the hypotheses of a beam anew."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("lhotse")
+transformers = pytest.importorskip("transformers")
+
+from tests.infer.test_ctc_methods import BATCH, Autoregressive, Parallel  # noqa: E402
+from voxkit.cli.main import main  # noqa: E402
+from voxkit.infer.pretrained_lm import PretrainedLM  # noqa: E402
+from voxkit.infer.recognizer import Recognizer, SearchOptions  # noqa: E402
+from voxkit.infer.rescoring import rank  # noqa: E402
+from voxkit.search.hypotheses import CtcHypothesis  # noqa: E402
+from voxkit.text.tokenizer import train_characters  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A random GPT-2 over letters, as Hugging Face keeps them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    path = tmp_path_factory.mktemp("gpt")
+    letters = {c: i for i, c in enumerate("^ abcdefghijklmnopqrstuvwxyz")}
+    inner = Tokenizer(models.WordLevel({**letters, "?": len(letters)}, unk_token="?"))
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="^").save_pretrained(path)
+    torch.manual_seed(0)
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=len(letters) + 1, n_positions=64, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+        initializer_range=0.5)).save_pretrained(path)
+    return path
+
+
+def test_a_text_has_the_product_of_its_tokens_probabilities(folder):
+    lm = PretrainedLM.load(str(folder))
+    texts = ["heal me", "a", "", "push the left lane", "heal me"]
+    found = lm.score(texts)
+    for text, value in zip(texts, found):
+        ids = torch.tensor([[lm.start, *lm.tokenizer(text).input_ids]])
+        with torch.no_grad():
+            log_probs = lm.model(ids).logits.log_softmax(-1)
+        expected = sum(float(log_probs[0, i, token]) for i, token in enumerate(ids[0, 1:].tolist()))
+        assert value == pytest.approx(expected, abs=1e-4)
+    assert found[2] == 0 and found[0] == found[4]
+
+
+def test_batches_change_nothing_and_upper_case_is_read_as_lower(folder, monkeypatch):
+    texts = ["heal me", "push the left lane", "ward"]
+    whole = PretrainedLM.load(str(folder)).score(texts)
+    monkeypatch.setattr("voxkit.infer.pretrained_lm._LOGITS", 1)
+    single = PretrainedLM.load(str(folder))
+    assert single.score(texts) == pytest.approx(whole, abs=1e-4)
+    assert single.score(["HEAL ME"]) == [pytest.approx(whole[0], abs=1e-4)]
+    assert single.score(["Heal me"])[0] != pytest.approx(whole[0], abs=1e-2)  # as it is written
+
+
+def test_a_text_is_asked_for_once(folder):
+    lm = PretrainedLM.load(str(folder))
+    first = lm.score(["heal me", "ward"])
+    lm.model = None
+    assert lm.score(["ward", "heal me"]) == first[::-1]
+
+
+class Likes:
+    """Prefers one text."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def score(self, texts):
+        return [0.0 if text == self.text else -5.0 for text in texts]
+
+
+def test_its_score_counts_by_its_weight(tmp_path):
+    tokenizer = train_characters(["heal me", "ward"], tmp_path / "tokens")
+    row = [CtcHypothesis(tokenizer.encode("ward"), -1.0), CtcHypothesis(tokenizer.encode("heal"), -2.5)]
+    for weight, text, score in ((0.2, "ward", -2.0), (0.4, "heal", -2.5)):
+        best = rank([row], tokenizer, SearchOptions("prefix_beam", rescorer=Likes("heal"), rescore_weight=weight))[0]
+        assert tokenizer.decode(best.tokens) == text and best.score == pytest.approx(score)
+    alone = rank([row[:1]], tokenizer, SearchOptions("attention", rescorer=Likes("heal"), rescore_weight=1.0))[0]
+    assert alone.score == pytest.approx(-1.0 - 5.0 / (len(row[0].tokens) + 1) ** 0.5)  # as attention's own score is divided
+
+
+@pytest.mark.parametrize("stub, method", [(Autoregressive, "prefix_beam"), (Autoregressive, "rescoring"), (Parallel, "prefix_beam"),
+                                          (Parallel, "rescoring"), (Parallel, "beam")])
+def test_another_of_the_beam_can_win(stub, method, tmp_path):
+    tokenizer = train_characters(["heal me", "ward now"], tmp_path / "tokens")
+    recognizer = Recognizer(stub(tokenizer.vocab_size, tokenizer.encode("ward")[0]), tokenizer)
+    options = {"beam": 4, "ctc_weight": 0.3, "words": True}
+    plain = recognizer.recognize(BATCH, SearchOptions(method, **options))[0]
+    seen = []
+
+    class Refuses(Likes):
+        def score(self, texts):
+            seen.extend(texts)
+            return [-100.0 if text == self.text else 0.0 for text in texts]
+
+    other = recognizer.recognize(BATCH, SearchOptions(method, **options, rescorer=Refuses(plain.text), rescore_weight=1.0))[0]
+    assert other.text != plain.text and other.text in seen
+    letters = "".join(w.word for w in other.words).replace("<unk>", "")
+    assert letters == other.text.replace(" ", "").replace("⁇", "")  # the words are those of the one that won
+
+
+def test_decode_and_tune_take_it(here, folder, capsys):
+    common = ["--device", "cpu", "--beam", "3", "--rescore-lm", str(folder)]
+    assert main(["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "joint", *common, "--rescore-weights", "0.2", "2.0",
+                 "--length-bonuses", "0", "--ctc-weights", "0.3", "--out", "second.json"]) == 0
+    chosen = json.loads((here / "second.json").read_text())
+    assert chosen["rescore_lm"]["path"] == str(folder) and chosen["methods"]["joint"]["tried"] == 2
+    decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "prefix_beam", "joint", "attention", "greedy", "--out", "rescored"]
+    assert main([*decode, *common, "--tuned", "second.json"]) == 0
+    assert "without second language model (--rescore-lm): method greedy takes no second language model" in capsys.readouterr().out
+    weight = chosen["methods"]["joint"]["rescore_weight"]
+    record = json.loads((here / f"rescored/test_joint_rescored{weight:g}.json").read_text())
+    assert record["rescore_weight"] == weight and record["rescore_lm"]["sha256"] == chosen["rescore_lm"]["sha256"]
+    assert float(record["result"]["WER"]) == pytest.approx(chosen["methods"]["joint"]["WER"], abs=0.006)
+    assert json.loads((here / "rescored/test_greedy.json").read_text())["rescore_lm"] is None
+    assert main(["decode", "--again", str(here / f"rescored/test_joint_rescored{weight:g}.json"), "--device", "cpu", "--out",
+                 str(here / "rescored_again")]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+    assert main([*decode[:-2], "--device", "cpu", "--tuned", "second.json"]) == 2
+    assert "give --rescore-lm" in capsys.readouterr().err
+
+
+def test_what_is_no_language_model_is_named(here, folder, tmp_path, capsys):
+    decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--methods", "prefix_beam", "--rescore-lm"]
+    assert main([*decode, "./nowhere"]) == 2
+    assert "./nowhere: no such folder" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{}")
+    assert main([*decode, str(tmp_path)]) == 2
+    assert f"cannot load the language model {tmp_path}" in capsys.readouterr().err
+    assert main([*decode[:-3], "--methods", "greedy", "--rescore-lm", str(folder)]) == 2
+    assert "method greedy takes no second language model (--rescore-lm)" in capsys.readouterr().err

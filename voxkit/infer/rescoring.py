@@ -1,0 +1,37 @@
+"""Which of a search's hypotheses is taken: the first, or the one that a second language model, over text, agrees with most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from voxkit.text.tokenizer import EOS, Tokenizer
+
+if TYPE_CHECKING:
+    from voxkit.infer.recognizer import SearchOptions
+
+
+def rank(nbest: Sequence[Sequence[Any]], tokenizer: Tokenizer, options: SearchOptions) -> list[Any]:
+    """Lists of hypotheses, best first → of each list one, its score with the second language model's in it.
+
+    The model scores text, so that it may have a tokenizer of its own; its log-probability is added with its weight to what the search
+    ranked by, and divided by length as that was.
+    """
+    if options.rescorer is None:
+        return [row[0] for row in nbest]
+    texts = [[tokenizer.decode([t for t in h.tokens if t > EOS]) for h in row] for row in nbest]
+    found = iter(options.rescorer.score([text for row in texts for text in row]))
+    power, out = length_power(options), []
+    for row in nbest:
+        scored = [replace(h, score=h.score + options.rescore_weight * next(found) / (len(h.tokens) + 1) ** power) for h in row]
+        out.append(max(scored, key=lambda h: -math.inf if math.isnan(h.score) else h.score))
+    return out
+
+
+def length_power(options: SearchOptions) -> float:
+    """By which power of its length a hypothesis' score is divided."""
+    if options.method not in ("attention", "joint"):
+        return 0.0
+    return (0.5 if options.method == "attention" else 0.0) if options.length_power is None else options.length_power
