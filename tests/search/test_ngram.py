@@ -1,13 +1,17 @@
 import math
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from voxkit.infer.language_model import load_language_model
 from voxkit.search.ngram import NgramModel, train
 from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer
 
 WORDS = "heal me now push the left lane ward at dragon".split()
+KENLM = Path(__file__).parent / "kenlm"
 PIECES = ["<blank>", "<s>", "</s>", "<unk>", *WORDS]
 
 
@@ -87,6 +91,24 @@ def test_kenlm_scorer_equals_ours_in_a_beam(arpa):
     a, b = (ctc_prefix_beam(x, lengths, 4, nbest=4, scorer=s) for s in (NgramScorer.read(arpa, PIECES), KenlmScorer(arpa, PIECES)))
     assert [[h.tokens for h in row] for row in a] == [[h.tokens for h in row] for row in b]
     assert [h.score for h in a[0]] == pytest.approx([h.score for h in b[0]], abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["probing", "trie"])
+def test_kenlm_binaries_say_what_their_arpa_says(kind):
+    """bigram.*.klm were made from bigram.arpa by KenLM's `build_binary KIND`."""
+    pytest.importorskip("kenlm")
+    ours = NgramScorer.read(KENLM / "bigram.arpa", PIECES)
+    theirs = load_language_model(KENLM / f"bigram.{kind}.klm", SimpleNamespace(pieces=PIECES))
+    assert isinstance(theirs, KenlmScorer)
+    candidates = torch.arange(3, len(PIECES))[None]
+    for words in [*text(10, 5), ["dragon", "ward"]]:
+        a, b = ours.init(1, torch.device("cpu")), theirs.init(1, torch.device("cpu"))
+        for token in [PIECES.index(w) for w in words]:
+            torch.testing.assert_close(ours.score(a, candidates), theirs.score(b, candidates), atol=1e-4, rtol=1e-4)
+            a, b = ours.advance(a, torch.tensor([token])), theirs.advance(b, torch.tensor([token]))
+        torch.testing.assert_close(ours.final(a), theirs.final(b), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="bigram.trie.klm is over other tokens"):
+        load_language_model(KENLM / "bigram.trie.klm", SimpleNamespace(pieces=[*PIECES[:4], "▁HEAL", "▁ME"]))
 
 
 def test_other_tokens_are_refused(arpa):

@@ -19,6 +19,8 @@ methods="greedy prefix_beam attention joint rescoring"
 beam=10                        # hypotheses kept
 order=4                        # of the n-gram
 tune=0.25                      # share of dev that weights, boosts and temperatures are fitted on
+rescore_lm=                    # Hugging Face folder or name of a causal language model that ranks hypotheses anew; empty: none
+rescore_methods=prefix_beam    # of those above, with the n-gram and then with it
 lm_text=                       # more text for the language models, besides the training text
 limit=0                        # only the first utterances of each set (for a try)
 timed=150                      # utterances with Whisper's word times, of dev and of test
@@ -54,6 +56,10 @@ if stage 2 "Weights, chosen on $dev_set for each method, without and with the la
   if [ -n "$fused" ]; then
     run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $fused --lm "$lm" $common --out "$out/tuned-lm.json" $decode_options
   fi
+  if [ -n "$rescore_lm" ]; then
+    run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $rescore_methods --lm "$lm" --rescore-lm "$rescore_lm" $common \
+      --out "$out/tuned-rescored.json" $decode_options
+  fi
 fi
 
 if stage 3 "Every search, without and with the language model, confidences calibrated on $dev_set"; then
@@ -64,8 +70,12 @@ if stage 3 "Every search, without and with the language model, confidences calib
     run voxkit decode "$run_dir" --sets "$test_set" --methods $fused --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
       --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
   fi
-  for scored in "$out"/lm/"${measured}"_*.tsv; do
-    case $scored in *_reference.tsv) continue ;; esac
+  if [ -n "$rescore_lm" ]; then
+    run voxkit decode "$run_dir" --sets "$test_set" --methods $rescore_methods --lm "$lm" --rescore-lm "$rescore_lm" \
+      --tuned "$out/tuned-rescored.json" --limit "$limit" $common --out "$out/rescored" $decode_options | tee "$out/rescored.txt"
+  fi
+  for scored in "$out"/lm/"${measured}"_*.tsv "$out"/rescored/"${measured}"_*.tsv; do
+    case $scored in *_reference.tsv | *\**) continue ;; esac
     echo "$(basename "$scored") against greedy:"
     run voxkit score --ref "$out/plain/${measured}_reference.tsv" --hyp "$scored" --against "$out/plain/${measured}_greedy.tsv" \
       --report "${scored%.tsv}.html"
