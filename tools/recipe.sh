@@ -117,6 +117,13 @@ run() {  # run COMMAND...: show it, then run it; where it fails, the recipe stop
   [ $status -eq 0 ] || exit $status
 }
 
+cuts_of() {  # cuts_of DATA SET...: the files of prepared sets, in the array cuts
+  local data=$1 set
+  shift
+  cuts=()
+  for set in "$@"; do cuts+=("$data/cuts_${set%%:*}.jsonl.gz"); done
+}
+
 _recipe_check_number() {
   local value=${!1:-0}
   case $value in

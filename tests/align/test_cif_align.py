@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from voxkit.align.cif import sound_ends, spans_from_fires
+from voxkit.align.ctc import TokenSpan
 from voxkit.align.words import words_from_tokens
 from voxkit.ops.cif import cif
 
@@ -45,3 +46,8 @@ def test_silence_before_a_token_is_not_its_end():
 def test_lists_that_do_not_belong_together():
     with pytest.raises(ValueError, match="2 tokens, 1 times"):
         spans_from_fires([5, 6], [3.0], [-0.5, -1.5], PIECES, LOUD)
+
+
+def test_an_unknown_piece_is_a_word_of_its_own_as_the_tokenizer_decodes_it():
+    spans = [TokenSpan(token, i, i + 1, -0.1, -0.1) for i, token in enumerate([5, 6, 3, 7, 8, 3, 3])]
+    assert [w.word for w in words_from_tokens(spans, PIECES, 0.1)] == ["heal", "⁇", "me", "⁇", "⁇"]

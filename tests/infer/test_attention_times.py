@@ -51,6 +51,17 @@ def test_transcribe_takes_phrases_and_formats(here, capsys):  # noqa: F811
     assert "ward" in capsys.readouterr().out
 
 
+def test_captions_of_several_recordings_are_several_files(here, capsys, monkeypatch):  # noqa: F811
+    many = ["transcribe", "exp/tiny", "data/test0.wav", "data/test1.wav", "--format", "vtt"]
+    assert main([*many, "--out", "captions"]) == 0
+    assert all((here / f"captions/test{i}.vtt").read_text().startswith("WEBVTT") for i in (0, 1))
+    capsys.readouterr()
+    for argv, message in ((many, "add --out FOLDER"), ([*many[:3], "--out", "captions"], "say with --format"),
+                          ([*many[:3], "data/../data/test0.wav", *many[4:], "--out", "captions"], "two of the files are called test0")):
+        assert main(argv) == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.real
 def test_whisper_hears_pauses(real_models, real_corpus):
     """Two seconds of silence before an utterance move its words by two seconds."""

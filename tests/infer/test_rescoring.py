@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 def test_a_text_has_the_product_of_its_tokens_probabilities(folder):
     lm = PretrainedLM.load(str(folder))
-    texts = ["heal me", "a", "", "push the left lane", "heal me"]
+    texts = ["heal me", "a", "", "push the left lane", "heal me", "heal him", "push the lane"]  # some begin alike
     found = lm.score(texts)
     for text, value in zip(texts, found):
         ids = torch.tensor([[lm.start, *lm.tokenizer(text).input_ids]])
@@ -50,7 +50,8 @@ def test_a_text_has_the_product_of_its_tokens_probabilities(folder):
 def test_batches_change_nothing_and_upper_case_is_read_as_lower(folder, monkeypatch):
     texts = ["heal me", "push the left lane", "ward"]
     whole = PretrainedLM.load(str(folder)).score(texts)
-    monkeypatch.setattr("voxkit.infer.pretrained_lm._LOGITS", 1)
+    monkeypatch.setattr("voxkit.infer.pretrained_lm._LOGITS", 64)
+    monkeypatch.setattr("voxkit.infer.pretrained_lm._TOKENS", 1)
     single = PretrainedLM.load(str(folder))
     assert single.score(texts) == pytest.approx(whole, abs=1e-4)
     assert single.score(["HEAL ME"]) == [pytest.approx(whole[0], abs=1e-4)]
@@ -62,6 +63,18 @@ def test_a_text_is_asked_for_once(folder):
     first = lm.score(["heal me", "ward"])
     lm.model = None
     assert lm.score(["ward", "heal me"]) == first[::-1]
+
+
+def test_a_head_of_another_kind_is_refused(folder, monkeypatch):
+    forward = transformers.GPT2LMHeadModel.forward
+
+    def scaled(self, *args, **options):
+        out = forward(self, *args, **options)
+        return type(out)(logits=3 * out.logits)
+
+    monkeypatch.setattr(transformers.GPT2LMHeadModel, "forward", scaled)
+    with pytest.raises(ValueError, match="GPT2LMHeadModel scales its logits"):
+        PretrainedLM.load(str(folder))
 
 
 class Likes:
@@ -100,8 +113,7 @@ def test_another_of_the_beam_can_win(stub, method, tmp_path):
 
     other = recognizer.recognize(BATCH, SearchOptions(method, **options, rescorer=Refuses(plain.text), rescore_weight=1.0))[0]
     assert other.text != plain.text and other.text in seen
-    letters = "".join(w.word for w in other.words).replace("<unk>", "")
-    assert letters == other.text.replace(" ", "").replace("⁇", "")  # the words are those of the one that won
+    assert [w.word for w in other.words] == other.text.split()  # of the one that won
 
 
 def test_decode_and_tune_take_it(here, folder, capsys):

@@ -186,6 +186,9 @@ def test_rescoring(scene):
         for h in row:
             assert h.score == pytest.approx(0.7 * toy.whole(memory[b], h.tokens) + 0.3 * h.parts["ctc"], abs=1e-4)
     assert attention_rescore([[CtcHypothesis([], 0.0)]], memory[:1], lengths[:1], toy.score_sequences)[0][0].tokens == []
+    silent = [[CtcHypothesis([3], -math.inf, ctc_score=-math.inf)]]  # a text that CTC cannot say, where CTC does not count
+    found = attention_rescore(silent, memory[:1], lengths[:1], toy.score_sequences, ctc_weight=0.0)[0][0]
+    assert found.score == pytest.approx(toy.whole(memory[0], [3]), abs=1e-4)
 
 
 def test_bad_input(scene):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
+from voxkit.config import write_text
 from voxkit.hypothesis import Hypothesis, Word
 
 
@@ -87,8 +88,7 @@ def write(path: str | Path, hypotheses: Mapping[str, Hypothesis], name: str | No
         files = [(path, hypotheses)]
     for file, content in files:
         text = render(name, content)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
     return [file for file, _ in files]
 
 

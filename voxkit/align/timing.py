@@ -15,6 +15,7 @@ import numpy as np
 from voxkit.align.ctc import TokenSpan
 
 _CONSTANT = ("", 10.0)  # large, so that the ridge hardly shrinks its weight
+_UNKNOWN = "<unk>"
 _GAP = 1.0  # seconds: longer pauses say no more
 
 
@@ -84,18 +85,19 @@ class TokenTiming:
 
 
 def word_groups(spans: Sequence[TokenSpan], pieces: Sequence[str]) -> list[list[TokenSpan]]:
-    """The spans of each word; a piece that begins with "▁" begins one. Words without a letter are left out."""
+    """The spans of each word; a piece that begins with "▁" begins one, and <unk> is one. Words without a letter are left out."""
     groups: list[list[TokenSpan]] = []
     for span in spans:
-        if not groups or pieces[span.token].startswith("▁"):
+        piece = pieces[span.token]
+        if not groups or piece.startswith("▁") or _UNKNOWN in (piece, pieces[groups[-1][-1].token]):
             groups.append([])
         groups[-1].append(span)
     return [group for group in groups if word_of(group, pieces)]
 
 
 def word_of(group: Sequence[TokenSpan], pieces: Sequence[str]) -> str:
-    """The word that spans spell."""
-    return "".join(pieces[s.token] for s in group).replace("▁", "")
+    """The word that spans spell, as the tokenizer decodes it."""
+    return "".join(pieces[s.token] for s in group).replace("▁", "").replace(_UNKNOWN, "⁇")
 
 
 def _middle(span: TokenSpan, step: float) -> float:

@@ -26,21 +26,45 @@ def add_parser(subparsers: Any) -> None:
     add_times_argument(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
+    parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--int8", action="store_true", help="of an export directory: the quantised model")
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.align.formats import render
+    from voxkit.align.formats import render, write
 
+    _check_output(args)
     transcribe = _exported(args) if (Path(args.checkpoint) / "model.onnx").is_file() else _trained(args)
     for path in args.audio:
         hypothesis = transcribe(path)
+        if args.out:
+            suffix = "TextGrid" if args.format == "textgrid" else args.format
+            print(*write(Path(args.out) / f"{Path(path).stem}.{suffix}", {Path(path).stem: hypothesis}, args.format))
+            continue
         if args.format:
             print(render(args.format, {Path(path).stem: hypothesis}), end="")
             continue
         print(json.dumps({"audio": path, **hypothesis.to_json()}, ensure_ascii=False) if args.json else f"{path}\t{hypothesis.text}")
     return 0
+
+
+def _check_output(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: what is to be written has no form, or no place of its own.
+    """
+    from voxkit.align.formats import ONE_RECORDING
+
+    if args.out and not args.format:
+        raise ValueError("--out: say with --format what is to be written there")
+    if args.out:
+        stems = [Path(path).stem for path in args.audio]
+        if twice := next((stem for stem in stems if stems.count(stem) > 1), None):
+            raise ValueError(f"--out {args.out}: two of the files are called {twice} and would have one output; transcribe them one by one")
+    elif args.format in ONE_RECORDING and len(args.audio) > 1:
+        raise ValueError(f"--format {args.format} describes one recording, and {len(args.audio)} were given: add --out FOLDER, which gets "
+                         "a file for each")
 
 
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
@@ -67,9 +91,9 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.runtime.onnx import OnnxRecognizer
 
-    fused = [f"--{name}" for name in ("lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
+    fused = [f"--{name.replace('_', '-')}" for name in ("lm", "rescore_lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
     if fused:
-        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language model, phrases or weights")
+        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")
     if args.times != "alignment":
         raise ValueError(f"--times {args.times}: an export directory aligns what it recognised")
     if args.method != "greedy":

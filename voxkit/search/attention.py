@@ -216,7 +216,8 @@ def attention_rescore(nbest: list[list[CtcHypothesis]], memory: Tensor, lengths:
         ranked = []
         for h, a in zip(row, attention):
             fused = h.score - h.ctc_score if h.score > -_INF else 0.0
-            total = (1 - ctc_weight) * a + ctc_weight * h.ctc_score + fused + token_bonus * len(h.tokens)
+            heard = ctc_weight * h.ctc_score if ctc_weight else 0.0  # not 0 · -inf, of a text that CTC cannot say
+            total = (1 - ctc_weight) * a + heard + fused + token_bonus * len(h.tokens)
             total /= (len(h.tokens) + 1) ** length_power
             parts = {"attention": a, "ctc": h.ctc_score, "fused": fused}
             ranked.append(AttentionHypothesis(h.tokens, total, list(h.token_log_probs), list(h.frames), parts))

@@ -33,8 +33,9 @@ parse_options "$@"
 
 tokenizer="$data/$tokens"
 if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
-overrides="data.data_dir=$data tokenizer=$tokenizer data.train=[$(echo $train_sets | tr ' ' ,)] data.dev=[$(echo $dev_sets | tr ' ' ,)]"
-if [ -n "$encoder" ]; then overrides="$overrides model.front_end.pretrained.name=$encoder"; fi
+overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $train_sets | tr ' ' ,)]"
+  "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
+if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 name="${config}_$tokens"
 
 if stage 0 "Get the corpus"; then
@@ -50,11 +51,12 @@ if stage 1 "Prepare: manifests, validated cuts"; then
 fi
 
 if stage 2 "Tokens: $tokens"; then
-  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind "$tokens" --vocab-size "$vocab_size" --out "$tokenizer"
+  cuts_of "$data" $train_sets
+  run voxkit tokenize --cuts "${cuts[@]}" --kind "$tokens" --vocab-size "$vocab_size" --out "$tokenizer"
 fi
 
 if stage 3 "Train"; then
-  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" $overrides ${init:+init=$init "init_parts=[front_end,encoder,ctc]"} \
+  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" "${overrides[@]}" ${init:+"init=$init" "init_parts=[front_end,encoder,ctc]"} \
     $train_options
 fi
 

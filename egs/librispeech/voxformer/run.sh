@@ -29,8 +29,9 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-overrides="data.data_dir=$data tokenizer=$data/bpe$vocab_size data.train=[$(echo $train_sets | tr ' ' ,)] data.dev=[$(echo $dev_sets | tr ' ' ,)]"
-if [ -n "$encoder" ]; then overrides="$overrides model.front_end.pretrained.name=$encoder"; fi
+overrides=("data.data_dir=$data" "tokenizer=$data/bpe$vocab_size" "data.train=[$(echo $train_sets | tr ' ' ,)]"
+  "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
+if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 overlay=${machine:+conf/$machine.yaml}
 
 if stage 0 "Get the corpus"; then
@@ -46,19 +47,20 @@ if stage 1 "Prepare: manifests, validated cuts"; then
 fi
 
 if stage 2 "Tokens: BPE $vocab_size"; then
-  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
+  cuts_of "$data" $train_sets
+  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
-  run $launch train --config "conf/${size}stage1.yaml" $overlay --exp "$exp" $overrides $train_options
+  run $launch train --config "conf/${size}stage1.yaml" $overlay --exp "$exp" "${overrides[@]}" $train_options
 fi
 
 if stage 4 "Train stage 2: top layers open"; then
-  run $launch train --config "conf/${size}stage2.yaml" $overlay --exp "$exp" --init "$exp/stage1" $overrides $train_options
+  run $launch train --config "conf/${size}stage2.yaml" $overlay --exp "$exp" --init "$exp/stage1" "${overrides[@]}" $train_options
 fi
 
 if stage 5 "Train stage 3: the domain"; then
-  run $launch train --config "conf/${size}stage3.yaml" $overlay --exp "$exp" --init "$exp/stage2" $overrides \
+  run $launch train --config "conf/${size}stage3.yaml" $overlay --exp "$exp" --init "$exp/stage2" "${overrides[@]}" \
     data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
 fi
 

@@ -31,7 +31,8 @@ if stage 1 "Prepare: make features, validate, write cuts"; then
 fi
 
 if stage 2 "Tokens: characters"; then
-  run voxkit tokenize --cuts $(for s in $train_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind char --out "$data/chars"
+  cuts_of "$data" $train_sets
+  run voxkit tokenize --cuts "${cuts[@]}" --kind char --out "$data/chars"
 fi
 
 if stage 3 "Train"; then

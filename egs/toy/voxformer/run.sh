@@ -26,7 +26,8 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-overrides="data.data_dir=$data tokenizer=$data/bpe model.front_end.pretrained.name=$data/encoder data.dev=[$(echo $dev_sets | tr ' ' ,)]"
+overrides=("data.data_dir=$data" "tokenizer=$data/bpe" "model.front_end.pretrained.name=$data/encoder"
+  "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sed 's/:.*//' | sort -u)
 train="data.train=[$(echo $train_sets | tr ' ' ,)]"
 
@@ -39,20 +40,21 @@ if stage 1 "Prepare: synthesise, validate, write cuts"; then
 fi
 
 if stage 2 "Tokens, and a small pretrained encoder"; then
-  run voxkit tokenize --cuts $(for s in $all_sets; do echo "$data/cuts_$s.jsonl.gz"; done) --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
+  cuts_of "$data" $all_sets
+  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
   run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
-  run $launch train --config conf/stage1.yaml --exp "$exp" $overrides "$train" $train_options
+  run $launch train --config conf/stage1.yaml --exp "$exp" "${overrides[@]}" "$train" $train_options
 fi
 
 if stage 4 "Train stage 2: top layers open"; then
-  run $launch train --config conf/stage2.yaml --exp "$exp" --init "$exp/stage1" $overrides "$train" $train_options
+  run $launch train --config conf/stage2.yaml --exp "$exp" --init "$exp/stage1" "${overrides[@]}" "$train" $train_options
 fi
 
 if stage 5 "Train stage 3: the domain"; then
-  run $launch train --config conf/stage3.yaml --exp "$exp" --init "$exp/stage2" $overrides \
+  run $launch train --config conf/stage3.yaml --exp "$exp" --init "$exp/stage2" "${overrides[@]}" \
     data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
 fi
 
