@@ -26,6 +26,17 @@ def test_coordinates_find_the_minimum_and_measure_nothing_twice():
     assert len(asked) == len(set(asked)) == len(tried) < 16
 
 
+def test_what_depends_on_one_another_is_tried_together():
+    """The valley is a diagonal: no step along one axis leads out of the start."""
+    def measure(setting):
+        return abs(setting["x"] - setting["y"]) * 3 - setting["x"] + (setting["z"] - 1) ** 2
+
+    grid = {"x": [0, 1, 2], "z": [0, 1], "y": [0, 1, 2]}
+    alone, joined = (coordinate_search(measure, grid, together) for together in ((), ("x", "y")))
+    assert dict(min(alone, key=alone.get)) == {"x": 0, "z": 1, "y": 0}
+    assert dict(min(joined, key=joined.get)) == {"x": 2, "z": 1, "y": 2}
+
+
 def tune(*more):
     return main(["tune", "exp/tiny", "--set", "test", "--device", "cpu", "--beam", "2", *more])
 

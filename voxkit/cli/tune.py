@@ -18,6 +18,7 @@ HELP = "choose language model, CTC and phrase weights on a development set"
 # option of the command, with the values to try → option of the search, which fixes it where it is given
 COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "rescore_weights": "rescore_weight",
                "length_bonuses": "length_bonus", "boosts": "boost"}
+COUPLED = ("lm_weight", "length_bonus")  # the more a language model counts, the shorter texts get
 BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
 
 
@@ -91,7 +92,7 @@ def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch],
         print(", ".join([f"method {method}", *chosen, f"WER {100 * wer:.2f}"]), flush=True)
         return wer
 
-    tried = coordinate_search(measure, grid)
+    tried = coordinate_search(measure, grid, together=COUPLED)
     best = min(tried, key=lambda setting: tried[setting])
     return {**dict(best), "WER": round(100 * tried[best], 4), "tried": len(tried)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 from voxkit.eval.wer import score
@@ -18,12 +19,14 @@ def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], opt
     return score(references, found, normalise=normalise).rate
 
 
-def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: Mapping[str, Sequence[float]]) -> dict[Setting, float]:
+def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: Mapping[str, Sequence[float]],
+                      together: Sequence[str] = ()) -> dict[Setting, float]:
     """Minimise over a grid, one coordinate at a time, from the first value of each, until a whole round changes nothing.
 
     Args:
         measure: setting → what is to be small; called once for each setting.
         choices: coordinate → its values. The order decides which coordinate is tried first.
+        together: coordinates that are tried in all their combinations, as one, because the best value of one depends on the others'.
 
     Returns:
         Everything that was tried; the best is `min(tried, key=tried.get)`, of equals the first.
@@ -36,13 +39,15 @@ def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: 
             tried[key] = measure(setting)
         return tried[key]
 
+    joined = [name for name in choices if name in together]
+    blocks = [joined] * bool(joined) + [[name] for name in choices if name not in together]
     best = {name: values[0] for name, values in choices.items()}
     lowest, moved = value(best), True
     while moved:
         moved = False
-        for name, values in choices.items():
-            for candidate in values:
-                setting = {**best, name: candidate}
+        for names in sorted(blocks, key=lambda block: list(choices).index(block[0])):
+            for candidate in itertools.product(*(choices[name] for name in names)):
+                setting = {**best, **dict(zip(names, candidate))}
                 if value(setting) < lowest:
                     best, lowest, moved = setting, value(setting), True
     return tried
