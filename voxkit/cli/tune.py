@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--lm-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W", help="tried where --lm is given")
     parser.add_argument("--rescore-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W",
                         help="tried where --rescore-lm is given")
-    parser.add_argument("--length-bonuses", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0], metavar="B",
+    parser.add_argument("--length-bonuses", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0, 3.0], metavar="B",
                         help="per token, tried where --lm or --rescore-lm is given, but for a Paraformer's beam, where it changes nothing")
     parser.add_argument("--boosts", nargs="+", type=float, default=[1.5, 1.0, 2.0, 3.0], metavar="B", help="tried where --phrases is given")
     add_search_arguments(parser)
