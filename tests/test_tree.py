@@ -1,6 +1,7 @@
 """DESIGN's arrows hold in this tree, and the check that says so sees what it should."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -53,6 +54,14 @@ def test_this_tree_keeps_its_rules(check):
 def test_what_it_sees(check, tree, path, text, what):
     found = check.problems(tree({path: text}))
     assert len(found) == 1 and what in found[0] and path in found[0], found
+
+
+def test_what_does_not_belong_at_the_top_is_seen(check, tree):
+    root = tree({"package-1.0.whl": "", "README.md": "", ".gitignore": "*.log\n", "a.log": "", "voxkit/batch.py": ""})
+    assert check.check_top(root) == []  # no repository, no rule
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    found = check.check_top(root)
+    assert len(found) == 1 and found[0].startswith("package-1.0.whl: not of the top level")
 
 
 @pytest.mark.parametrize("path, text", [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ ARROWS: dict[str, set[str]] = {
     "cli": _RUN | {"training", "infer", "export", "runtime", "serve", "doctor", "plot"},
 }
 
+# What lies at the root of the repository.
+TOP = {".ci", ".gitignore", "LICENSE", "Makefile", "README.md", "benchmarks", "docs", "egs", "pyproject.toml", "setup.py", "tests", "tools",
+       "voxkit"}
+
 WITHOUT_TORCH = {"eval", "runtime"}
 TORCH = {"torch", "torchaudio", "lhotse", "transformers", "k2", "kaldifeat"}  # torch itself, and what imports it
 
@@ -78,7 +83,17 @@ class Import:
 
 def problems(root: Path = ROOT) -> list[str]:
     """Everything that breaks a rule, as `path:line: what`."""
-    return [*check_imports(root), *check_recipes(root), *check_paths(root)]
+    return [*check_top(root), *check_imports(root), *check_recipes(root), *check_paths(root)]
+
+
+def check_top(root: Path = ROOT) -> list[str]:
+    """Nothing else at the root of a git repository than what TOP names, but for what git ignores."""
+    if not (root / ".git").exists():
+        return []
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=root, capture_output=True, text=True,
+                            check=True).stdout.splitlines()
+    kept = {name.split("/")[0] for name in listed if (root / name).exists()}
+    return [f"{name}: not of the top level (TOP in tools/check_tree.py): a download?" for name in sorted(kept - TOP)]
 
 
 def check_imports(root: Path = ROOT) -> list[str]:

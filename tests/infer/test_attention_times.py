@@ -43,6 +43,12 @@ def test_what_cannot_be_aligned_by_our_decoder_is_named(here, capsys):
         aligner.choose([(torch.zeros(16000), " ")])
     with pytest.raises(ValueError, match="text is empty"):
         aligner.align(torch.zeros(16000), "")
+    with pytest.raises(ValueError, match="./nowhere: no such folder"):
+        WhisperAligner("./nowhere")
+    (here / "hollow").mkdir()
+    (here / "hollow" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="cannot load the Whisper model hollow: .*; the folder must hold"):
+        WhisperAligner("hollow")
 
 
 def test_transcribe_takes_phrases_and_formats(here, capsys):  # noqa: F811

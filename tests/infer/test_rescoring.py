@@ -58,6 +58,11 @@ def test_batches_change_nothing_and_upper_case_is_read_as_lower(folder, monkeypa
     assert single.score(["Heal me"])[0] != pytest.approx(whole[0], abs=1e-2)  # as it is written
 
 
+def test_a_text_longer_than_the_model_takes_is_named(folder):
+    with pytest.raises(ValueError, match="a hypothesis has 66 of its tokens, and it takes 64"):
+        PretrainedLM.load(str(folder)).score(["a" * 65])
+
+
 def test_a_text_is_asked_for_once(folder):
     lm = PretrainedLM.load(str(folder))
     first = lm.score(["heal me", "ward"])
@@ -91,9 +96,9 @@ def test_its_score_counts_by_its_weight(tmp_path):
     tokenizer = train_characters(["heal me", "ward"], tmp_path / "tokens")
     row = [CtcHypothesis(tokenizer.encode("ward"), -1.0), CtcHypothesis(tokenizer.encode("heal"), -2.5)]
     for weight, text, score in ((0.2, "ward", -2.0), (0.4, "heal", -2.5)):
-        best = rank([row], tokenizer, SearchOptions("prefix_beam", rescorer=Likes("heal"), rescore_weight=weight))[0]
+        best = rank([row], tokenizer, SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=weight))[0]
         assert tokenizer.decode(best.tokens) == text and best.score == pytest.approx(score)
-    alone = rank([row[:1]], tokenizer, SearchOptions("attention", rescorer=Likes("heal"), rescore_weight=1.0))[0]
+    alone = rank([row[:1]], tokenizer, SearchOptions("attention", rescore_lm=Likes("heal"), rescore_weight=1.0))[0]
     assert alone.score == pytest.approx(-1.0 - 5.0 / (len(row[0].tokens) + 1) ** 0.5)  # as attention's own score is divided
 
 
@@ -111,7 +116,7 @@ def test_another_of_the_beam_can_win(stub, method, tmp_path):
             seen.extend(texts)
             return [-100.0 if text == self.text else 0.0 for text in texts]
 
-    other = recognizer.recognize(BATCH, SearchOptions(method, **options, rescorer=Refuses(plain.text), rescore_weight=1.0))[0]
+    other = recognizer.recognize(BATCH, SearchOptions(method, **options, rescore_lm=Refuses(plain.text), rescore_weight=1.0))[0]
     assert other.text != plain.text and other.text in seen
     assert [w.word for w in other.words] == other.text.split()  # of the one that won
 

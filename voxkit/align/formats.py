@@ -67,6 +67,11 @@ FORMATS: dict[str, Callable[[Mapping[str, Hypothesis]], str]] = {
 ONE_RECORDING = ("srt", "vtt", "textgrid")
 
 
+def suffix(name: str) -> str:
+    """Of files in a format, as other programs expect it."""
+    return "TextGrid" if name == "textgrid" else name
+
+
 def render(name: str, hypotheses: Mapping[str, Hypothesis]) -> str:
     """The text of a format.
 
@@ -83,7 +88,7 @@ def write(path: str | Path, hypotheses: Mapping[str, Hypothesis], name: str | No
     path = Path(path)
     name = name or path.suffix.lstrip(".").lower().replace("jsonl", "json")
     if name in ONE_RECORDING and len(hypotheses) > 1:
-        files = [(path.with_suffix("") / f"{id}.{'TextGrid' if name == 'textgrid' else name}", {id: h}) for id, h in hypotheses.items()]
+        files = [(path.with_suffix("") / f"{id}.{suffix(name)}", {id: h}) for id, h in hypotheses.items()]
     else:
         files = [(path, hypotheses)]
     for file, content in files:

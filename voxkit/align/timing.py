@@ -13,9 +13,9 @@ from typing import Sequence
 import numpy as np
 
 from voxkit.align.ctc import TokenSpan
+from voxkit.text.tokenizer import UNK
 
 _CONSTANT = ("", 10.0)  # large, so that the ridge hardly shrinks its weight
-_UNKNOWN = "<unk>"
 _GAP = 1.0  # seconds: longer pauses say no more
 
 
@@ -85,11 +85,10 @@ class TokenTiming:
 
 
 def word_groups(spans: Sequence[TokenSpan], pieces: Sequence[str]) -> list[list[TokenSpan]]:
-    """The spans of each word; a piece that begins with "▁" begins one, and <unk> is one. Words without a letter are left out."""
+    """The spans of each word; a piece that begins with "▁" begins one, and an unknown one is one. Words without a letter are left out."""
     groups: list[list[TokenSpan]] = []
     for span in spans:
-        piece = pieces[span.token]
-        if not groups or piece.startswith("▁") or _UNKNOWN in (piece, pieces[groups[-1][-1].token]):
+        if not groups or pieces[span.token].startswith("▁") or UNK in (span.token, groups[-1][-1].token):
             groups.append([])
         groups[-1].append(span)
     return [group for group in groups if word_of(group, pieces)]
@@ -97,7 +96,7 @@ def word_groups(spans: Sequence[TokenSpan], pieces: Sequence[str]) -> list[list[
 
 def word_of(group: Sequence[TokenSpan], pieces: Sequence[str]) -> str:
     """The word that spans spell, as the tokenizer decodes it."""
-    return "".join(pieces[s.token] for s in group).replace("▁", "").replace(_UNKNOWN, "⁇")
+    return "".join("⁇" if s.token == UNK else pieces[s.token] for s in group).replace("▁", "")
 
 
 def _middle(span: TokenSpan, step: float) -> float:

@@ -230,7 +230,7 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
              for id, h in found.hypotheses.items()]
     configuration.write_text(out / f"{stem}.jsonl", "".join(line + "\n" for line in lines))
     for kind in formats:
-        words.write(out / f"{stem}.{'TextGrid' if kind == 'textgrid' else kind}", found.hypotheses, kind)
+        words.write(out / f"{stem}.{words.suffix(kind)}", found.hypotheses, kind)
 
 
 def _name(of_set: str) -> str:

@@ -25,6 +25,7 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name:
     Paths inside the run are kept relative to the record, so that a run can be moved; others as absolute ones, with a SHA-256.
     """
     from voxkit import __version__
+    from voxkit.cli.search_options import LANGUAGE_MODELS
     from voxkit.eval.table import append_csv
     from voxkit.train.run_dir import git_hash
     from voxkit.training import split_path, split_share
@@ -40,8 +41,7 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name:
         "calibrated": calibrated,
         "settings": search.settings(method),
         "formats": args.formats,
-        "lm": search.stamps["lm"] if options.lm is not None else None,
-        "rescore_lm": search.stamps["rescore_lm"] if options.rescorer is not None else None,
+        **{name: search.stamps[name] if getattr(options, name) is not None else None for name in LANGUAGE_MODELS},
         "graph": search.stamps["graph"] if args.graph and method.startswith("k2") else None, "phrases": phrases,
         "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise, "limit": args.limit,
         "overrides": args.overrides, "device": args.device, "git": git_hash(), "voxkit": __version__, "torch": _torch(),

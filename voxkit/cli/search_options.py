@@ -12,6 +12,7 @@ from typing import Any, Mapping
 
 from voxkit.cli.fingerprint import sha256, stamp
 
+LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
 _WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power")
 _LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "coverage", "length_power"),
@@ -121,7 +122,7 @@ class Search:
         """Name of the method with what is fused, for tables and files."""
         options = self.of(method)
         parts = [method, *([f"lm{options.lm_weight:g}"] if options.lm is not None else []),
-                 *([f"rescored{options.rescore_weight:g}"] if options.rescorer is not None else []),
+                 *([f"rescored{options.rescore_weight:g}"] if options.rescore_lm is not None else []),
                  *([f"phrases{len(self.phrases)}"] if options.context is not None else [])]
         return "_".join(parts)
 
@@ -133,7 +134,7 @@ class Search:
     def settings(self, method: str) -> dict[str, Any]:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
-        fused = [*(["lm"] if options.lm is not None else []), *(["rescore_lm"] if options.rescorer is not None else [])]
+        fused = [name for name in LANGUAGE_MODELS if getattr(options, name) is not None]
         names = [*_LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused)]
         used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
@@ -148,7 +149,7 @@ class Search:
         known = content.get("methods", {}).get(label)
         then = {"times": "alignment", **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
-        by_content = ("lm", "rescore_lm", "graph", "phrases")
+        by_content = (*LANGUAGE_MODELS, "graph", "phrases")
         differing = [f"another {name}" if name in by_content else f"{name} {then.get(name)} and not {now.get(name)}"
                      for name in {**then, **now} if then.get(name) != now.get(name)] if then else []
         if differing:
@@ -183,21 +184,20 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
         if graph.tokenizer not in ("", recognizer.tokenizer.fingerprint()):
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
-    rescorer = None
+    rescore_lm = None
     if args.rescore_lm:
         from voxkit.infer.pretrained_lm import PretrainedLM
 
-        rescorer = PretrainedLM.load(args.rescore_lm, recognizer.device)
+        rescore_lm = PretrainedLM.load(args.rescore_lm, recognizer.device)
     files = {name: getattr(args, name) for name in ("lm", "graph") if getattr(args, name)}
-    files |= {"rescore_lm": str(rescorer.folder)} if rescorer else {}
+    files |= {"rescore_lm": str(rescore_lm.folder)} if rescore_lm else {}
     changes |= {"times": args.times} if hasattr(args, "times") else {}
-    options = SearchOptions(**settled, lm=lm, context=context, rescorer=rescorer, graph=graph, **changes)
+    options = SearchOptions(**settled, lm=lm, context=context, rescore_lm=rescore_lm, graph=graph, **changes)
     search = Search(options, phrases, recognizer, files=files)
     if getattr(args, "tuned", None) is None:
         return search
     path = args.tuned or str((folder or Path()) / "tuned.json")
-    given_models = {"lm": files.get("lm"), "rescore_lm": files.get("rescore_lm")}
-    for method, tuned in read_tuned(path, given_models, args.phrases).items():
+    for method, tuned in read_tuned(path, {name: files.get(name) for name in LANGUAGE_MODELS}, args.phrases).items():
         search.by_method[method] = {name: value for name, value in tuned.items() if given.get(name, True) is None}
         if "boost" in tuned and args.boost is None:
             search.phrases_by_method[method] = read_phrases(args.phrases, tuned["boost"])
@@ -206,7 +206,8 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
 
 
 def read_tuned(path: str, models: Mapping[str, str | None], phrases: str | None) -> dict[str, dict[str, float]]:
-    """Method → weights, as `voxkit tune` wrote them, for searches with these language models (lm, rescore_lm → path) and these phrases.
+    """Method → weights, as `voxkit tune` wrote them, for searches with these phrases and language models (each of LANGUAGE_MODELS: its
+    path).
 
     Raises:
         ValueError: not such a file, or weights for a search with a language model or phrases that this one lacks, the other way round, or

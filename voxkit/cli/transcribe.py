@@ -32,15 +32,14 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.align.formats import render, write
+    from voxkit.align.formats import render, suffix, write
 
     _check_output(args)
     transcribe = _exported(args) if (Path(args.checkpoint) / "model.onnx").is_file() else _trained(args)
     for path in args.audio:
         hypothesis = transcribe(path)
         if args.out:
-            suffix = "TextGrid" if args.format == "textgrid" else args.format
-            print(*write(Path(args.out) / f"{Path(path).stem}.{suffix}", {Path(path).stem: hypothesis}, args.format))
+            print(*write(Path(args.out) / f"{Path(path).stem}.{suffix(args.format)}", {Path(path).stem: hypothesis}, args.format))
             continue
         if args.format:
             print(render(args.format, {Path(path).stem: hypothesis}), end="")

@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from voxkit import config as configuration
-    from voxkit.cli.search_options import build_search
+    from voxkit.cli.search_options import LANGUAGE_MODELS, build_search
     from voxkit.eval.table import format_table
     from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.decoding import encode_cuts
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     encoded = list(encode_cuts(search.recognizer, cuts, config.data, args.set, failures))
     for id, reason in failures.items():
         print(f"{id}: left out: {reason}")
-    models = {name: search.stamps.get(name) for name in ("lm", "rescore_lm")}
+    models = {name: search.stamps.get(name) for name in LANGUAGE_MODELS}
     content: dict[str, Any] = {"set": args.set, "utterances": sum(len(batch.ids) for batch in encoded), "checkpoint": str(loaded.path),
                                "step": loaded.meta.get("step"), **models, "phrases": args.phrases,
                                "beam": search.options.beam,
@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     configuration.write_text(out, json.dumps(content, indent=1) + "\n")
     print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in content["methods"].items()],
                        title=f"best on {args.set} ({content['utterances']} utterances)"))
-    fused = " and ".join(option for option, given in (("--lm", args.lm), ("--rescore-lm", args.rescore_lm), ("--phrases", args.phrases))
-                         if given)
+    fused = " and ".join("--" + name.replace("_", "-") for name in (*LANGUAGE_MODELS, "phrases") if getattr(args, name))
     print(f"{out}: hand it to `voxkit decode --tuned`" + (f" with {fused}" if fused else ""))
     return 0
 
@@ -104,9 +103,9 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
         ValueError: there is nothing to choose.
     """
     options = search.of(method)
-    by_text = options.lm is not None or options.rescorer is not None
+    by_text = options.lm is not None or options.rescore_lm is not None
     matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
-               "rescore_weights": options.rescorer is not None, "length_bonuses": by_text and method != "beam",
+               "rescore_weights": options.rescore_lm is not None, "length_bonuses": by_text and method != "beam",
                "boosts": options.context is not None}
     found = {}
     for key, option in COORDINATES.items():

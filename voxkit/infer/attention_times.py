@@ -13,6 +13,7 @@ from voxkit.align.ctc import forced_align
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import RATE
 from voxkit.batch import Batch
+from voxkit.hub import is_folder, reading
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.optional import require
 
@@ -85,14 +86,20 @@ class WhisperAligner:
 
     Args:
         folder: a Hugging Face folder or name of a Whisper model, its generation_config with `alignment_heads`.
+
+    Raises:
+        ValueError: no such folder or name, or no whole Whisper model; MissingPackage: transformers.
     """
 
     def __init__(self, folder: str | os.PathLike, device: torch.device | str = "cpu") -> None:
         transformers = require("transformers", "pretrained", why="word times by Whisper")
-        self.model = transformers.WhisperForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
+        local = is_folder(str(folder))
+        with reading("Whisper model", str(folder), local):
+            self.model = transformers.WhisperForConditionalGeneration.from_pretrained(folder, attn_implementation="eager",
+                                                                                      local_files_only=local)
+            self.features = transformers.WhisperFeatureExtractor.from_pretrained(folder, local_files_only=local)
+            self.tokenizer = transformers.WhisperTokenizer.from_pretrained(folder, local_files_only=local)
         self.model.to(device).float().eval()
-        self.features = transformers.WhisperFeatureExtractor.from_pretrained(folder)
-        self.tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
         self.device = device
         heads = getattr(self.model.generation_config, "alignment_heads", None)
         self.heads = [tuple(h) for h in heads] if heads else None

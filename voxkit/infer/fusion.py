@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from voxkit.infer.recognizer import SearchOptions
 
 # attribute of SearchOptions → what it is, with the option that gives it
-FUSED = {"lm": "language model (--lm)", "context": "phrases (--phrases)", "rescorer": "second language model (--rescore-lm)"}
+FUSED = {"lm": "language model (--lm)", "context": "phrases (--phrases)", "rescore_lm": "second language model (--rescore-lm)"}
 ALONE = "it decides token by token, without what stands before, and finds one hypothesis"
 
 # method → (what it does not take, why); one that is not here takes everything

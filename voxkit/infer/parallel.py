@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # method → whether the decoder says the tokens and CIF their times; else the CTC head does, alone or (rescoring) judged by the decoder
 PARALLEL_METHODS = {"greedy": True, "beam": True, "ctc_greedy": False, "prefix_beam": False, "rescoring": False}
 PARALLEL_REFUSALS: fusion.Refusals = {
-    "greedy": (("lm", "context", "rescorer"), "it says all tokens at once, none knows of the others"),
-    "ctc_greedy": (("lm", "rescorer"), fusion.ALONE),
+    "greedy": (("lm", "context", "rescore_lm"), "it says all tokens at once, none knows of the others"),
+    "ctc_greedy": (("lm", "rescore_lm"), fusion.ALONE),
 }
 
 

@@ -57,12 +57,20 @@ class PretrainedLM:
 
     @torch.inference_mode()
     def score(self, texts: Sequence[str]) -> list[float]:
-        """Natural log-probability of each text; 0 of an empty one."""
+        """Natural log-probability of each text; 0 of an empty one.
+
+        Raises:
+            ValueError: a text is longer than the model takes.
+        """
         plain = {text: " ".join((text.lower() if text.isupper() else text).split()) for text in texts}
         if len(self.known) > _REMEMBERED:
             self.known.clear()
         new = sorted({p for p in plain.values() if p and p not in self.known})  # those that begin alike side by side
         ids = [[self.start, *self.tokenizer(text, add_special_tokens=False).input_ids] for text in new]
+        longest, limit = max(map(len, ids), default=0), getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit and longest > limit:
+            raise ValueError(f"--rescore-lm {self.folder}: a hypothesis has {longest} of its tokens, and it takes {limit}; choose a model "
+                             "of longer texts, or recognise shorter audio")
         while ids:
             rows = max(1, _TOKENS // max(map(len, ids)))
             self.known.update(zip(new[:rows], self._batch(ids[:rows])))
@@ -102,7 +110,7 @@ class PretrainedLM:
         for row, of_one in zip(tokens, ids):
             row[:len(of_one)] = torch.tensor(of_one)
         valid = lengths_to_mask(lengths).to(self.device).long()
-        return self.model.get_decoder()(input_ids=tokens.to(self.device), attention_mask=valid, use_cache=False).last_hidden_state
+        return self.model.base_model(input_ids=tokens.to(self.device), attention_mask=valid, use_cache=False).last_hidden_state
 
     def _head(self, states: Tensor) -> Tensor:
         """States [N, D] → logits [N, V], as the model's own forward makes them of its last layer."""

@@ -48,7 +48,7 @@ class SearchOptions:
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
-        rescorer, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight.
+        rescore_lm, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight.
         length_bonus: added per token.
         coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
@@ -63,7 +63,7 @@ class SearchOptions:
     lm: Scorer | None = None
     lm_weight: float = 0.3
     context: Scorer | None = None
-    rescorer: PretrainedLM | None = None
+    rescore_lm: PretrainedLM | None = None
     rescore_weight: float = 0.3
     length_bonus: float = 0.0
     coverage: float = 0.0
@@ -77,7 +77,7 @@ class SearchOptions:
     @property
     def nbest(self) -> int:
         """How many hypotheses of an utterance the search should give."""
-        return 1 if self.rescorer is None else self.beam
+        return 1 if self.rescore_lm is None else self.beam
 
     def scorer(self) -> Scorer | None:
         """Language model, phrases and bonus as one."""
@@ -354,5 +354,5 @@ METHODS = {"greedy": _greedy, "prefix_beam": _prefix_beam, "attention": _attenti
 NEEDS_DECODER = ("attention", "joint", "rescoring")
 PEAKED = ("greedy", "ctc_greedy", "prefix_beam")  # methods whose hypotheses say at which frames of CTC their tokens are
 TIMES = ("alignment", "peaks")
-_BY_GRAPH = (("lm", "context", "rescorer"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
-REFUSALS: fusion.Refusals = {"greedy": (("lm", "rescorer"), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}
+_BY_GRAPH = (("lm", "context", "rescore_lm"), "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)")
+REFUSALS: fusion.Refusals = {"greedy": (("lm", "rescore_lm"), fusion.ALONE), **{m: _BY_GRAPH for m in METHODS if m.startswith("k2_")}}

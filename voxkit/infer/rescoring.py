@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,14 @@ def rank(nbest: Sequence[Sequence[Any]], tokenizer: Tokenizer, options: SearchOp
     The model scores text, so that it may have a tokenizer of its own; its log-probability is added with its weight to what the search
     ranked by, and divided by length as that was.
     """
-    if options.rescorer is None:
+    if options.rescore_lm is None:
         return [row[0] for row in nbest]
     texts = [[tokenizer.decode([t for t in h.tokens if t > EOS]) for h in row] for row in nbest]
-    found = iter(options.rescorer.score([text for row in texts for text in row]))
+    found = iter(options.rescore_lm.score([text for row in texts for text in row]))
     power, out = length_power(options), []
     for row in nbest:
         scored = [replace(h, score=h.score + options.rescore_weight * next(found) / (len(h.tokens) + 1) ** power) for h in row]
-        out.append(max(scored, key=lambda h: -math.inf if math.isnan(h.score) else h.score))
+        out.append(max(scored, key=lambda h: h.score))
     return out
 
 

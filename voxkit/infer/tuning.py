@@ -39,13 +39,13 @@ def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: 
             tried[key] = measure(setting)
         return tried[key]
 
-    joined = [name for name in choices if name in together]
-    blocks = [joined] * bool(joined) + [[name] for name in choices if name not in together]
+    joined = tuple(name for name in choices if name in together)
+    blocks = list(dict.fromkeys(joined if name in together else (name,) for name in choices))
     best = {name: values[0] for name, values in choices.items()}
     lowest, moved = value(best), True
     while moved:
         moved = False
-        for names in sorted(blocks, key=lambda block: list(choices).index(block[0])):
+        for names in blocks:
             for candidate in itertools.product(*(choices[name] for name in names)):
                 setting = {**best, **dict(zip(names, candidate))}
                 if value(setting) < lowest:

@@ -1,7 +1,7 @@
 """Consistency-regularised CTC (Yao et al. 2024, arXiv 2410.05101): two views of an utterance, masked differently, should say the same.
 
-Where one view is masked it learns from what the other one saw there, and the two keep each other from being too sure: on little data
-the strongest single remedy against overfitting, for one more pass of the encoder a batch.
+Where one view is masked it learns from what the other one saw there, and the two keep each other from being too sure. It costs one more
+pass of the encoder a batch.
 """
 
 from __future__ import annotations
