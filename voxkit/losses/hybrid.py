@@ -19,6 +19,7 @@ class HybridLossConfig:
         warmup_steps: optimiser steps.
         mwer: weight of minimum word error training on n-best lists (fine-tuning of a model that is trained already; 0 = none), added to
             the other two; mwer_nbest: hypotheses in a list.
+        intermediate: share of the CTC loss that is the mean of those half-way up (model.intermediate_ctc.after says where); 0 = none.
         consistency: weight of the consistency loss between two masked views of each batch (losses/consistency.py; its paper has 0.2, with
             wider masks and half the epochs); every other loss is then taken over both views. 0 = one view.
         ctc_by: torch, or k2 (its CTC topology).
@@ -32,6 +33,7 @@ class HybridLossConfig:
     start_attention: float = 0.6
     warmup_steps: int = 5000
     label_smoothing: float = 0.1
+    intermediate: float = 0.0
     consistency: float = 0.0
     mwer: float = 0.0
     mwer_nbest: int = 4
@@ -47,6 +49,8 @@ class HybridLossConfig:
             found.append(f"ctc_by: {self.ctc_by!r} is none of torch, k2")
         if self.mwer_nbest < 2:
             found.append(f"mwer_nbest: {self.mwer_nbest} leaves nothing to choose between; give 2 or more")
+        if not 0 <= self.intermediate < 1:
+            found.append(f"intermediate: {self.intermediate} is not in [0, 1); it is a share of the CTC loss")
         if not 0 <= self.label_smoothing < 1:
             found.append(f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
         return found

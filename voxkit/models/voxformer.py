@@ -1,7 +1,7 @@
 """VoxFormer: front end → Zipformer → CTC head + Transformer decoder, trained with the hybrid loss.
 
     audio ─ frozen encoder ─ layer-weighted sum ─ adapter ─┐
-    audio ─ fbank ─ convolutional subsampling ─────────────┴─ Zipformer ─┬─ CTC head
+    audio ─ fbank ─ convolutional subsampling ─────────────┴─ Zipformer ─┬─ CTC head          (CTC heads half-way up, if wanted)
                                                                          └─ Transformer decoder
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from voxkit.batch import Batch
 from voxkit.config import structure
+from voxkit.decoders.intermediate_ctc import IntermediateCtc, IntermediateCtcConfig
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
@@ -32,6 +33,7 @@ class VoxFormerConfig:
     vocab_size: pieces of the tokenizer, blank (0), bos (1) and eos (2) among them; 0 = as the tokenizer says.
     front_end: where the vectors come from.
     encoder: Zipformer: `preset` (plan, S, M, L, mini, toy) and any field of ZipformerConfig to change.
+    intermediate_ctc: where further CTC heads stand, below the end of the encoder; their loss has the share loss.intermediate.
     decoder: the attention decoder; left out where loss.attention and loss.start_attention are 0.
     loss: the hybrid weights.
     transducer: sizes of the pruned transducer's predictor and joiner, where loss.transducer is above 0.
@@ -43,11 +45,17 @@ class VoxFormerConfig:
     vocab_size: int = 0
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     encoder: dict[str, Any] = field(default_factory=lambda: {"preset": "plan"})
+    intermediate_ctc: IntermediateCtcConfig = field(default_factory=IntermediateCtcConfig)
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     loss: HybridLossConfig = field(default_factory=HybridLossConfig)
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
     dropout: float = 0.1
     ctc_blank_bias: float = 0.0
+
+    def problems(self) -> list[str]:
+        if bool(self.intermediate_ctc.after) == (self.loss.intermediate > 0):
+            return []
+        return ["loss.intermediate: above 0 it needs intermediate_ctc.after, the places of the heads, and they need it to learn"]
 
     def zipformer(self, input_dim: int) -> ZipformerConfig:
         """The encoder's configuration for a front end of this width."""
@@ -75,6 +83,10 @@ class VoxFormer(Recogniser):
         self.ctc = nn.Linear(self.encoder.output_dim, config.vocab_size)
         with torch.no_grad():
             self.ctc.bias[0] += config.ctc_blank_bias
+        self.intermediate = None
+        if config.intermediate_ctc.after:
+            dims = [front_end.output_dim, *(stack.dim for stack in self.encoder.stacks)]
+            self.intermediate = IntermediateCtc(config.intermediate_ctc, dims, config.vocab_size)
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
         self.transducer = None
@@ -94,6 +106,26 @@ class VoxFormer(Recogniser):
         if self.transducer is not None:
             require("k2", why="the pruned transducer loss (loss.transducer)")
 
+    def encode(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
+        """As every recogniser; where CTC heads half-way up are self-conditioned, what they read takes part."""
+        return self._encode(batch, views)[:2]
+
+    def _encode(self, batch: Batch, views: int) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """states [B, T', D], lengths [B], and log-probabilities [B, T, V] of the CTC heads half-way up, lengths [B] of these."""
+        x, lengths = self.front_end(batch, views)
+        if self.intermediate is None:
+            return *self.encoder(x, lengths), [], lengths
+        read: list[Tensor] = []
+
+        def between(place: int, x: Tensor) -> Tensor:
+            x, log_probs = self.intermediate(place, x)  # type: ignore[misc]
+            if log_probs is not None:
+                read.append(log_probs)
+            return x
+
+        states, states_lengths = self.encoder(between(0, x), lengths, between)
+        return states, states_lengths, read, lengths
+
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
@@ -101,7 +133,7 @@ class VoxFormer(Recogniser):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Hybrid loss per token: nats; "accuracy" is of the next token, teacher-forced, "weight" the tokens counted."""
         views = 2 if self.config.loss.consistency > 0 and self.training else 1
-        states, lengths = self.encode(batch, views)
+        states, lengths, read, read_lengths = self._encode(batch, views)
         tokens, token_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
@@ -109,6 +141,11 @@ class VoxFormer(Recogniser):
         by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
         ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
         out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
+        if read:
+            share = self.config.loss.intermediate
+            intermediate = sum(by(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
+            out["loss"] = ctc_weight * ((1 - share) * ctc + share * intermediate)
+            out["intermediate"] = intermediate.detach()
         if views == 2:
             consistency = consistency_loss(log_probs, lengths).sum() / num_tokens
             out["loss"] = out["loss"] + self.config.loss.consistency * consistency

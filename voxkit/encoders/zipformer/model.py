@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,8 @@ from voxkit.encoders.zipformer.stack import Downsample, ZipformerStack
 from voxkit.masks import chunk_mask, lengths_to_mask
 from voxkit.nn.scaling import convert_width
 from voxkit.nn.scheduled import set_schedule_speed
+
+Between = Callable[[int, Tensor], Tensor]
 
 
 class Zipformer(nn.Module):
@@ -43,8 +47,12 @@ class Zipformer(nn.Module):
         self.chunk, self.left_context = config.chunk_size[0], config.left_context[0]
         set_schedule_speed(self, config.schedule_speed)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T, input_dim], lengths [B] → states [B, T', output_dim], lengths [B]; what stands after a length means nothing."""
+    def forward(self, x: Tensor, lengths: Tensor, between: Between | None = None) -> tuple[Tensor, Tensor]:
+        """x [B, T, input_dim], lengths [B] → states [B, T', output_dim], lengths [B]; what stands after a length means nothing.
+
+        Args:
+            between: what to make of each stack's output before it goes on: (number of the stack from 1, [B, T, D]) → [B, T, D].
+        """
         if x.shape[-1] != self.input_dim:
             raise ValueError(f"Zipformer was made for input of width {self.input_dim} (input_dim), not {x.shape[-1]}")
         chunk, left_chunks = self._chunks()
@@ -64,6 +72,7 @@ class Zipformer(nn.Module):
             x = convert_width(x, stack.dim)
             x, _ = stack(x, views[stack.factor], lengths if isolate and padding is not None else None,
                          feature_masks[i] if feature_masks else None)
+            x = x if between is None else between(i + 1, x)
             outputs.append(x)
         return self._output(outputs, lengths if isolate and padding is not None else None), self.output_lengths(lengths)
 
@@ -95,17 +104,19 @@ class Zipformer(nn.Module):
                 state += layer.empty_cache(batch_size, left // stack.factor, device)
         return tuple(state)
 
-    def stream(self, x: Tensor, state: tuple[Tensor, ...] | list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | list[Tensor], between: Between | None = None) \
+            -> tuple[Tensor, tuple[Tensor, ...]]:
         """One chunk: x [B, chunk, input_dim] and the state before it → [B, chunk / downsampling, output_dim] and the state after it.
 
-        What comes out is what `forward` gives for the same frames. Only the last chunk of an utterance may be shorter.
+        What comes out is what `forward` gives for the same frames and the same `between`. Only the last chunk of an utterance may be
+        shorter.
         """
         chunk, left = self._streaming_chunk()
         size, done = x.shape[1], state[0]
         if size > chunk:
             raise ValueError(f"Zipformer streams at most one chunk ({chunk} frames) at a time, not {size}")
         after, outputs, start = [done + size], [], 1
-        for stack in self.stacks:
+        for i, stack in enumerate(self.stacks):
             own_left, own_size = left // stack.factor, -(-size // stack.factor)
             # the cache starts empty: its oldest frames are not there yet
             missing = torch.arange(own_left + own_size, device=x.device) < own_left - (done // stack.factor)[:, None]
@@ -114,6 +125,7 @@ class Zipformer(nn.Module):
             x, kept = stack(convert_width(x, stack.dim), view, cache=list(state[start:start + count]))
             after += kept
             start += count
+            x = x if between is None else between(i + 1, x)
             outputs.append(x)
         return self._output(outputs, None), tuple(after)
 
