@@ -41,10 +41,11 @@ def recipe(tmp_path, repository):
     (programs / "voxkit").write_text("#!/bin/sh\necho voxkit \"$@\"\n")
     (programs / "voxkit").chmod(0o755)
 
-    def run(body, *options, path=f"{programs}:{os.environ['PATH']}", cwd=None, script=folder / "run.sh"):
+    def run(body, *options, path=f"{programs}:{os.environ['PATH']}", cwd=None, script=folder / "run.sh", **variables):
         (folder / "run.sh").write_text(HEAD + body)
         environment = {**os.environ, "PATH": path}
         environment.pop("CUDA_VISIBLE_DEVICES", None)
+        environment.update(variables)
         return subprocess.run(["bash", str(script), *options], capture_output=True, text=True, env=environment, cwd=cwd)
 
     return run
@@ -63,7 +64,7 @@ class TestRecipe:
         assert result.returncode == 0, result.stderr
         out = result.stdout
         assert out.index("stage 0: Get") < out.index("stage 1: Prepare") < out.index("stage 2: Finish")
-        assert "train_sets=one two" in out and "launch=voxkit" in out and "cuda=unset" in out
+        assert "train_sets=one two" in out and "launch=" in out and "cuda=unset" in out
         assert out.count(" took ") == 3
 
     def test_stage_and_stop_stage(self, recipe):
@@ -89,7 +90,7 @@ class TestRecipe:
 
     @pytest.mark.parametrize("options, what", [
         (("--extra",), "needs a value"), (("--extra", "--stage", "3"), "needs a value"), (("3",), "what is '3'"),
-        (("--stage", "two"), "a stage is a number"), (("--ngpu", "many"), "auto, 0 (CPU)"),
+        (("--stage", "two"), "a stage is a number"), (("--ngpu", "many"), "auto, 0 (one process, on the CPU)"),
     ])
     def test_mistakes(self, recipe, options, what):
         result = recipe(BODY, *options)
@@ -107,6 +108,15 @@ class TestRecipe:
         assert "launch=torchrun --standalone --nproc-per-node=4 -m voxkit.cli.main" in recipe(BODY, "--ngpu", "4").stdout
         assert "cuda=\n" in recipe(BODY, "--ngpu", "0").stdout
         assert "launch=voxkit\n" in recipe(BODY, "--ngpu", "1").stdout
+
+    @pytest.mark.parametrize("gpus, cores, visible, launch", [
+        (0, 2, {}, "torchrun --standalone --nproc-per-node=2 -m voxkit.cli.main"), (0, 1, {}, "voxkit"), (1, 8, {}, "voxkit"),
+        (1, 8, {"CUDA_VISIBLE_DEVICES": ""}, "torchrun --standalone --nproc-per-node=2 -m voxkit.cli.main")])
+    def test_without_a_number_it_is_one_gpu_or_two_processes_on_a_cpu(self, recipe, tmp_path, gpus, cores, visible, launch):
+        for name, body in (("nvidia-smi", f"exit {1 - gpus}"), ("getconf", f"echo {cores}")):
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+        assert f"launch={launch}\n" in recipe(BODY, **visible).stdout
 
     @pytest.mark.parametrize("command", ["run sh -c 'exit 7'", "sh -c 'exit 7'"])
     def test_a_failure_names_its_stage_and_stops(self, recipe, command):

@@ -7,7 +7,7 @@
 #
 #   stage=0                # first stage to run
 #   stop_stage=7           # last stage to run
-#   ngpu=auto              # auto, 0 (CPU), 1, or more (torchrun)
+#   ngpu=auto              # processes of training: one per GPU; auto: one GPU, or two on a CPU
 #   max_duration=200       # a knob: `--max-duration 400` sets it
 #
 #   . ../../../tools/recipe.sh
@@ -17,7 +17,8 @@
 #     run voxkit prepare ...
 #   fi
 #   if stage 3 "Train"; then
-#     run $launch train ...
+#     run $launch train ...                  # voxkit, in as many processes as --ngpu says
+#     run $launch_script local/more.py ...   # likewise a script that trains
 #   fi
 #
 # A knob is a `name=value` at the start of a line above the line that sources this file. Works with bash 3.2 (macOS).
@@ -30,6 +31,7 @@ RECIPE_TITLE=
 RECIPE_BEGAN=0
 RECIPE_RAN=0
 launch=voxkit
+launch_script=python
 
 log() {  # log MESSAGE...: a line with the time
   printf '%s  %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$*"
@@ -142,24 +144,32 @@ _recipe_find_voxkit() {  # on PATH, or in the .venv that `make` has made
   fi
 }
 
-_recipe_choose_launch() {  # --ngpu → how training is started, in $launch (used unquoted)
-  case ${ngpu:-auto} in
-    auto | 1) launch="voxkit" ;;
+_recipe_choose_launch() {  # --ngpu → how training is started, in $launch and $launch_script (used unquoted)
+  local processes=${ngpu:-auto} torchrun
+  case $processes in
+    auto)
+      processes=1
+      if ! _recipe_sees_gpu && [ "$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" -gt 1 ]; then processes=2; fi
+      ;;
     0)
-      launch="voxkit"
+      processes=1
       export CUDA_VISIBLE_DEVICES=
       ;;
-    *[!0-9]*) die "--ngpu $ngpu: auto, 0 (CPU), 1 or a number of GPUs" ;;
-    *)
-      if [ "${nnodes:-1}" -gt 1 ]; then  # one run.sh per machine, the same but for --node-rank
-        launch="torchrun --nnodes=$nnodes --nproc-per-node=$ngpu --node-rank=${node_rank:?--node-rank: 0 on the first machine}"
-        launch="$launch --master-addr=${master_addr:?--master-addr: name of the first machine} --master-port=${master_port:-29500}"
-      else
-        launch="torchrun --standalone --nproc-per-node=$ngpu"
-      fi
-      launch="$launch -m voxkit.cli.main"
-      ;;
+    *[!0-9]*) die "--ngpu $ngpu: auto, 0 (one process, on the CPU), 1 or a number of processes, each with a GPU where there are any" ;;
   esac
+  [ "$processes" -gt 1 ] || [ "${nnodes:-1}" -gt 1 ] || return 0
+  if [ "${nnodes:-1}" -gt 1 ]; then  # one run.sh per machine, the same but for --node-rank
+    torchrun="torchrun --nnodes=$nnodes --nproc-per-node=$processes --node-rank=${node_rank:?--node-rank: 0 on the first machine}"
+    torchrun="$torchrun --master-addr=${master_addr:?--master-addr: name of the first machine} --master-port=${master_port:-29500}"
+  else
+    torchrun="torchrun --standalone --nproc-per-node=$processes"
+  fi
+  launch="$torchrun -m voxkit.cli.main"
+  launch_script=$torchrun
+}
+
+_recipe_sees_gpu() {
+  [ -n "${CUDA_VISIBLE_DEVICES-all}" ] && nvidia-smi -L >/dev/null 2>&1
 }
 
 _recipe_close() {

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
-ngpu=auto                      # auto, 0 (CPU), 1, or more through torchrun
+ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
 recipe=toy                     # corpus: a module of voxkit/data/recipes
 corpus_dir=                    # for other recipes than toy: where the corpus is
 parts=                         # which parts of it
@@ -42,7 +42,7 @@ fi
 if stage 2 "Tokens, and a small pretrained encoder"; then
   cuts_of "$data" $all_sets
   run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
-  run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
+  run $launch_script local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
