@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -65,7 +65,9 @@ def main() -> None:
     p.add_argument("--frames", type=int, default=250)
     p.add_argument("--vocab", type=int, default=500)
     p.add_argument("--beam", type=int, default=10)
+    p.add_argument("--cpu-time", action="store_true", help="count the processor's time, not the clock's: beside other jobs, one thread")
     args = p.parse_args()
+    clock = time.process_time if args.cpu_time else time.perf_counter
     x, truth = synthetic(args.utterances, args.frames, args.vocab)
     length = torch.tensor([args.frames])
     theirs = pyctcdecode_search(args.vocab, args.beam)
@@ -73,6 +75,7 @@ def main() -> None:
         "pyctcdecode": theirs,
         "prefix beam": lambda u: ctc_prefix_beam(u[None], length, args.beam)[0][0].tokens,
         "prefix beam, nothing pruned": lambda u: ctc_prefix_beam(u[None], length, args.beam, **EXACT)[0][0].tokens,
+        "prefix beam, arrays": lambda u: ctc_prefix_beam(u[None], length, args.beam, engine="arrays")[0][0].tokens,
         "prefix beam, tensors": lambda u: ctc_prefix_beam(u[None], length, args.beam, engine="tensor")[0][0].tokens,
         "greedy": lambda u: ctc_greedy(u[None], length)[0].tokens,
     }
@@ -82,29 +85,39 @@ def main() -> None:
         search(x[0])
     for u, reference in zip(x, truth):
         for name, search in contestants.items():
-            start = time.perf_counter()
+            start = clock()
             tokens = search(u)
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
             errors[name] += edit_errors(reference, tokens)
     total, rows = sum(map(len, truth)), []
     for name in contestants:
         ratios = [a / b for a, b in zip(times["pyctcdecode"], times[name])]
         rows.append({"search": name, "ms per utterance": f"{1000 * statistics.median(times[name]):.2f}",
                      "times faster": f"{statistics.median(ratios):.1f}", "token errors %": f"{100 * errors[name] / total:.2f}"})
-    singles = {name: sum(times[name]) for name in times}
-    lengths = length.expand(len(x))
-    for name, how in (("prefix beam", {}), ("prefix beam, tensors", {"engine": "tensor"}),
-                      ("prefix beam, nothing pruned", EXACT)):
-        spent = []
-        for _ in range(5):
-            start = time.perf_counter()
-            ctc_prefix_beam(x, lengths, args.beam, **how)
-            spent.append(time.perf_counter() - start)
-        best = statistics.median(spent)
-        rows.append({"search": f"{name}, batch of {len(x)} ({singles[name] / best:.1f} x its singles)",
-                     "ms per utterance": f"{1000 * best / len(x):.2f}", "times faster": f"{singles['pyctcdecode'] / best:.1f}"})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, beam {args.beam}, vocabulary {args.vocab}, {args.frames} frames")
-    print(format_table(rows))
+    print(format_table(rows) + "\n")
+    print(format_table(list(batches(x, args.beam, clock))))
+
+
+def batches(x: torch.Tensor, beam: int, clock: Callable[[], float], sizes: Sequence[int] = (2, 4, 8, 16, 32),
+            rounds: int = 5) -> Iterator[dict[str, str]]:
+    """Rows about batches against the same utterances one by one; both take turns."""
+    length = torch.tensor([x.shape[1]])
+    for name, how in (("the default", {}), ("nothing pruned", EXACT), ("tensors", {"engine": "tensor"})):
+        for size in [n for n in sizes if n <= len(x)]:
+            of_batch, of_singles = [], []
+            for r in range(rounds + 1):
+                start = clock()
+                ctc_prefix_beam(x[:size], length.expand(size), beam, **how)
+                middle = clock()
+                for u in x[:size]:
+                    ctc_prefix_beam(u[None], length, beam, **how)
+                if r:  # the first warms up
+                    of_batch.append(middle - start)
+                    of_singles.append(clock() - middle)
+            ratio = statistics.median(one / all for one, all in zip(of_singles, of_batch))
+            yield {"prefix beam": name, "batch": f"{size}", "ms per utterance": f"{1000 * statistics.median(of_batch) / size:.2f}",
+                   "one by one": f"{1000 * statistics.median(of_singles) / size:.2f}", "times faster": f"{ratio:.1f}"}
 
 
 if __name__ == "__main__":

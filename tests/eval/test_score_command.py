@@ -85,3 +85,59 @@ def test_conditions_times_confidences_and_a_report(files, capsys):
     assert "data:audio/flac" in page and "By condition" in page and "Against another run" in page and "<svg" in page
     with pytest.raises(ValueError, match="fields there are: room"):
         call("--ref", files / "cuts.jsonl", "--hyp", files / "hyp.jsonl", "--condition", "noise")
+
+
+def test_a_scoring_is_repeated_from_its_record(files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "rooms.tsv").write_text("".join(f"c{i}\t{'hall' if i < 4 else 'car'}\n" for i in range(9)))
+    (files / "rare.txt").write_text("ME\n")
+    run = files / "exp" / "20260101_000000_stage1"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text('{"step": 1, "loss": 2.0}\n')
+    options = ["--ref", "cuts.jsonl.gz", "--hyp", "hyp.tsv", "--against", "other.tsv", "--phrases", "rare.txt", "--per", "condition",
+               "--condition", "rooms.tsv", "--samples", 200]
+    call(*options, "--csv", "results.csv", "--report", "r.html", "--name", "a/b")
+    record = json.loads((files / "r_score.json").read_text())
+    assert record["again"] == "voxkit score --again r_score.json" and record["result"]["WER"] == "14.81"
+    assert set(record["inputs"]) == {"ref", "hyp", "against", "phrases", "condition", "curves"}
+    assert {"git", "voxkit", "numpy", "date"} <= record.keys()
+    assert next(csv.DictReader((files / "results.csv").open()))["record"] == "r_score.json"
+    capsys.readouterr()
+    assert call("--again", "r_score.json") == 0
+    assert "the same as recorded" in capsys.readouterr().out
+    assert (files / "again" / "r.html").is_file() and (files / "again" / "results.csv").is_file()
+    assert json.loads((files / "again" / "r_score.json").read_text())["result"] == record["result"]
+
+    call(*options, "--csv", "rows/results.csv", "--curves", "exp/stage1")  # no report: the curves are not looked at
+    assert json.loads((files / "rows" / "hyp_score.json").read_text())["report"] is None
+    (files / "other.json").write_text(json.dumps({**record, "result": {**record["result"], "CER": "0.5"}}))
+    capsys.readouterr()
+    assert call("--again", "other.json", "--record", "o2.json", "--report", "o2.html", "--csv", "o2.csv") == 1
+    assert "CER 0.5 →" in capsys.readouterr().out and (files / "o2.json").is_file() and (files / "o2.html").is_file()
+    for given, message in ((["--hyp", "x"], "not from --hyp: give only --report or --csv or --record besides"),
+                           (["--record", "r_score.json"], "the record itself would be overwritten")):
+        with pytest.raises(ValueError, match=message):
+            call("--again", "r_score.json", *given)
+    with pytest.raises(ValueError, match="give --ref and --hyp, or --again"):
+        call("--ref", "x")
+    for name, what in (("rooms.tsv", "condition"), ("rare.txt", "phrases"), ("hyp.tsv", "hypotheses")):
+        (files / name).write_text((files / name).read_text() + "\n")
+        with pytest.raises(ValueError, match=f"the {what} at .*{name} (is|are) not (that|those) of the record"):
+            call("--again", "r_score.json")
+        (files / name).write_text((files / name).read_text()[:-1])
+    (files / "moved").mkdir()  # all of it elsewhere
+    for name in ("cuts.jsonl.gz", "hyp.tsv", "other.tsv", "rare.txt", "rooms.tsv", "r_score.json"):
+        (files / name).rename(files / "moved" / name)
+    assert call("--again", "moved/r_score.json") == 0
+
+
+def test_curves_of_a_report_are_inputs(files):
+    pytest.importorskip("matplotlib")
+    (files / "run").mkdir()
+    (files / "run" / "metrics.json").write_text('{"step": 1, "train": {"loss": 2.0}}\n')
+    call("--ref", files / "cuts.jsonl.gz", "--hyp", files / "hyp.tsv", "--report", files / "c.html", "--samples", 9,
+         "--curves", files / "run")
+    assert call("--again", files / "c_score.json") == 0
+    (files / "run" / "metrics.json").write_text("")
+    with pytest.raises(ValueError, match="the curves at"):
+        call("--again", files / "c_score.json")

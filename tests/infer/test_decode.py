@@ -94,7 +94,7 @@ def test_the_record_notices_changes(here, capsys):
     assert main(["decode", "--again", "kept/changed.json"]) == 2
     assert "not those of the record" in capsys.readouterr().err
     assert main(["decode", "--again", "text.txt"]) == 2
-    assert "not the record of a decoding" in capsys.readouterr().err
+    assert "not a record of `voxkit decode`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options, message", [

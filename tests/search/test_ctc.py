@@ -1,3 +1,4 @@
+import importlib
 import itertools
 import math
 
@@ -10,7 +11,7 @@ from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
 from voxkit.search.scorer import NeuralScorer, Together, Weighted, combine
 
 EXACT = {"blank_skip": None, "min_log_prob": None, "prune": None}
-ENGINES = pytest.mark.parametrize("engine", ["tensor", "scalar"])
+ENGINES = pytest.mark.parametrize("engine", ["tensor", "arrays", "scalar"])
 
 
 def scores(batch, frames, vocab, seed=0, sharpness=2.0):
@@ -157,11 +158,43 @@ def test_engines_agree(skip, floor, prune):
     x = peaky(6, 50, 15, 11)
     lengths = torch.tensor([50, 0, 1, 33, 50, 49])
     how = {"blank_skip": skip, "min_log_prob": floor, "prune": prune}
-    a, b = (ctc_prefix_beam(x, lengths, 6, nbest=6, engine=e, **how) for e in ("tensor", "scalar"))
-    for first, second in zip(a, b):
-        assert [h.tokens for h in first] == [h.tokens for h in second]
-        assert [h.frames for h in first] == [h.frames for h in second]
+    x[torch.arange(50) >= lengths[:, None]] = math.nan
+    a, *others = (ctc_prefix_beam(x, lengths, 6, nbest=6, engine=e, **how) for e in ("tensor", "scalar", "arrays"))
+    for b in others:
+        for first, second in zip(a, b):
+            assert [h.tokens for h in first] == [h.tokens for h in second]
+            assert [h.frames for h in first] == [h.frames for h in second]
+            assert [h.score for h in first] == pytest.approx([h.score for h in second], abs=1e-3)
+            assert [h.token_log_probs for h in first] == [pytest.approx(h.token_log_probs, abs=1e-5) for h in second]
+
+
+@pytest.mark.parametrize("make", [scores, peaky])
+def test_a_batch_is_searched_as_a_whole_and_one_utterance_alone(make, monkeypatch):
+    """The same hypotheses; which engine a batch gets is decided by its size."""
+    taken = []
+    for name in ("arrays", "scalar"):
+        engine = getattr(importlib.import_module(f"voxkit.search.prefix_beam_{name}"), f"{name}_search")
+        monkeypatch.setattr(f"voxkit.search.prefix_beam_{name}.{name}_search",
+                            lambda *given, name=name, engine=engine: taken.append(name) or engine(*given))
+    x, lengths = make(32, 60, 40, 4), torch.arange(29, 61)
+    batch = ctc_prefix_beam(x, lengths, 10, nbest=3)
+    singles = [ctc_prefix_beam(one[None], n[None], 10, nbest=3)[0] for one, n in zip(x, lengths)]
+    assert taken == ["arrays", *["scalar"] * 32]
+    for first, second in zip(batch, singles):
+        assert [(h.tokens, h.frames) for h in first] == [(h.tokens, h.frames) for h in second]
         assert [h.score for h in first] == pytest.approx([h.score for h in second], abs=1e-3)
+
+
+def test_a_prefix_that_was_dropped_and_comes_back_meets_its_extensions():
+    """"a" is pruned while "ab" stays, then is found anew: what it becomes with "b" is "ab", not a second one."""
+    for seed in range(20):
+        x = scores(1, 12, 4, seed, 3.0)
+        for beam in (2, 3):
+            truth = ctc_prefix_beam_reference(x[0].tolist(), beam)
+            for engine in ("tensor", "arrays", "scalar"):
+                found = ctc_prefix_beam(x, torch.tensor([12]), beam, nbest=beam, engine=engine, **EXACT)[0]
+                assert [tuple(h.tokens) for h in found] == [tokens for tokens, _ in truth], (seed, beam, engine)
+                assert len({tuple(h.tokens) for h in found}) == beam
 
 
 def test_skipping_sure_blanks_hardly_matters():
@@ -195,5 +228,7 @@ def test_bad_input_is_named():
         ctc_prefix_beam(x, torch.tensor([4, 5]))
     with pytest.raises(ValueError, match="item 1.*NaN"):
         ctc_greedy(torch.cat([x[:1], x[:1] * math.nan]), torch.tensor([4, 4]))
+    with pytest.raises(ValueError, match="without scorer"):
+        ctc_prefix_beam(x, torch.tensor([4, 4]), engine="arrays", scorer=Bigram(3))
     with pytest.raises(ValueError, match="beam is 0"):
         ctc_prefix_beam(x, torch.tensor([4, 4]), 0)

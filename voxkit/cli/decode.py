@@ -17,12 +17,13 @@ FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli.decode_record import WHERE
+    from voxkit.cli.record import add_again_argument
     from voxkit.cli.search_options import add_search_arguments, add_set_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("decode", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
-    parser.add_argument("--again", metavar="RECORD", help="repeat a decoding from its record (decode/SET_METHOD.json) and compare; nothing "
-                                                          "else needs to be given")
+    add_again_argument(parser, "a decoding", WHERE)
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--methods", nargs="+", default=None,
                         help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
@@ -40,30 +41,18 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.cli import decode_record
+    from voxkit.cli import decode_record, record
 
     if args.again:
-        record = decode_record.read(args.again)
-        if besides := _besides(args):
-            raise ValueError(f"--again takes checkpoint, set and options from the record, not from {', '.join(besides)}: "
-                             "give only --device, --data-dir or --out besides")
-        args = decode_record.arguments(record, args)
-        rows = decode(args)
-        return decode_record.compare(record, rows[0])
+        record.refuse_besides(args, add_parser, "decode", ("device", "data_dir", "out"))
+        known = record.read(args.again, "decode", decode_record.WHERE)
+        row = decode(decode_record.arguments(known, args))[0]
+        keys = [key for key in decode_record.COMPARED if key in known["result"]]
+        return record.compare(known, {key: known["result"][key] for key in keys}, {key: row.get(key) for key in keys}, f"WER {row['WER']}")
     if not args.checkpoint or not args.sets:
         raise ValueError("give a checkpoint and --sets, or --again with the record of a decoding")
     decode(args)
     return 0
-
-
-def _besides(args: argparse.Namespace) -> list[str]:
-    """What was given that --again does not look at."""
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(dest="command"))
-    absent = vars(parser.parse_args(["decode"]))
-    looked_at = ("again", "device", "data_dir", "out")
-    return [name if name in ("checkpoint", "overrides") else f"--{name.replace('_', '-')}"
-            for name, value in vars(args).items() if name not in looked_at and value != absent[name]]
 
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""`voxkit score`: error rates of a hypothesis file against references, with intervals, tables and tests between two runs."""
+"""`voxkit score`: error rates of a hypothesis file against references, with intervals, tables and tests between two runs. What it writes
+has a record beside it, from which one command repeats it."""
 
 from __future__ import annotations
 
@@ -8,13 +9,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+WHERE = "beside what score writes: REPORT_score.json for --report REPORT.html, NAME_score.json for --csv, or what --record says"
+_FILES = ("ref", "hyp", "against", "phrases")
+_WRITTEN = ("report", "csv", "record")
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Register the command."""
+    from voxkit.cli.record import add_again_argument
+
     p = subparsers.add_parser("score", help="WER / CER / SER with confidence intervals, significance tests and a report",
                               description=__doc__)
-    p.add_argument("--ref", required=True, help="references: lhotse cuts, JSON lines, or lines of id<TAB>text")
-    p.add_argument("--hyp", required=True, help="hypotheses: JSON lines, or lines of id<TAB>text")
+    add_again_argument(p, "a scoring", "beside what it wrote")
+    p.add_argument("--ref", help="references: lhotse cuts, JSON lines, or lines of id<TAB>text")
+    p.add_argument("--hyp", help="hypotheses: JSON lines, or lines of id<TAB>text")
     p.add_argument("--against", help="hypotheses of another system: MAPSSWE and permutation test between the two")
     p.add_argument("--normalise", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
     p.add_argument("--phrases", metavar="FILE", help="recall of these phrases, one a line, and the WER of utterances without any")
@@ -29,20 +37,36 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     p.add_argument("--name", default="", help="name of the run in tables, CSV and report; by default the hypothesis file's")
     p.add_argument("--report", metavar="HTML", help="write one self-contained HTML page")
     p.add_argument("--curves", nargs="+", default=[], metavar="RUN", help="training runs whose curves the report shows, or PNG files")
+    p.add_argument("--record", metavar="JSON", help="write the record here; by default beside --report, or beside --csv, or none")
     p.add_argument("--worst", type=int, default=20, help="utterances in the report, with audio")
     p.set_defaults(run=run)
     return p
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, append."""
+    """Score, or repeat it."""
+    from voxkit.cli import record
+
+    if args.again:
+        record.refuse_besides(args, add_parser, "score", _WRITTEN)
+        known = record.read(args.again, "score", WHERE)
+        now = score_files(_arguments(known, args))
+        return record.compare(known, known["result"], now, f"WER {now['WER']}")
+    if not args.ref or not args.hyp:
+        raise ValueError("give --ref and --hyp, or --again with the record of a scoring")
+    score_files(args)
+    return 0
+
+
+def score_files(args: argparse.Namespace) -> dict[str, Any]:
+    """Score, print, append, write → what came of it."""
     from voxkit.eval.statistics import mapsswe, permutation_test
     from voxkit.eval.table import append_csv, format_table, per_duration, per_group
     from voxkit.eval.texts import read_texts
     from voxkit.eval.wer import score
 
     name = args.name or Path(args.hyp).stem
-    references, hypotheses, comparison = read_texts(args.ref), read_texts(args.hyp), []
+    references, hypotheses, comparison, bias = read_texts(args.ref), read_texts(args.hyp), [], []
     how = {"normalise": args.normalise, "missing": args.missing}
     words = score(references.texts, hypotheses.texts, **how)
     characters = score(references.texts, hypotheses.texts, unit="char", **how)
@@ -76,8 +100,10 @@ def run(args: argparse.Namespace) -> int:
         print(format_table([{"test": key, "statistic": f"{t.statistic:.3f}", "p": f"{t.p:.4f}", "n": t.n} for key, t in tests.items()]))
         comparison = [{"against": Path(args.against).stem, "its WER": f"{100 * other.rate:.2f}", "test": key,
                        "difference": f"{100 * t.difference:+.2f}", "p": f"{t.p:.4f}"} for key, t in tests.items()]
+    path = _record_path(args, name)
     if args.csv:
-        append_csv(args.csv, {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "ref": args.ref, "normalise": args.normalise, **row})
+        append_csv(args.csv, {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "ref": args.ref, "normalise": args.normalise, **row,
+                              "record": path})
     if args.report:
         from voxkit.eval.report import write_report
 
@@ -86,7 +112,55 @@ def run(args: argparse.Namespace) -> int:
                          durations=references.durations, audio=references.audio, comparison=comparison, worst=args.worst,
                          calibrated={"word confidences": confidences} if confidences else None, curves=_curves(args.curves, folder))
         print(f"report: {args.report}")
-    return 0
+    result = {**row, "tests": comparison, "phrases": bias}
+    if path:
+        _write(path, args, result)
+        print(f"record: {path}")
+    return result
+
+
+def _record_path(args: argparse.Namespace, name: str) -> Path | None:
+    """Where the record goes; None where nothing else is written. Never the name of a decoding's record, which may lie there too."""
+    if args.record:
+        return Path(args.record)
+    if args.report:
+        return Path(args.report).with_name(f"{Path(args.report).stem}_score.json")
+    return Path(args.csv).parent / f"{name.replace('/', '_')}_score.json" if args.csv else None
+
+
+def _write(path: Path, args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Everything that decided the result; input files with their SHA-256."""
+    from voxkit.cli import record
+
+    stamps: dict[str, Any] = {key: record.stamped(getattr(args, key), path) for key in _FILES if getattr(args, key)}
+    if args.condition and Path(args.condition).is_file():
+        stamps["condition"] = record.stamped(args.condition, path)
+    if args.report:
+        stamps["curves"] = [record.stamped(file, path) for file in _curve_files(args.curves)]
+    options = {key: value for key, value in vars(args).items() if key not in ("command", "run", "again", *_WRITTEN, *stamps)}
+    record.write(path, "score", {"inputs": stamps, "options": options, "report": Path(args.report).name if args.report else None,
+                                 "csv": Path(args.csv).name if args.csv else None, **record.made_by("numpy"), "result": result})
+
+
+def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Namespace:
+    """The options that repeat a scoring; what it writes goes to again/ beside the record, unless it is said where.
+
+    Raises:
+        ValueError: an input is not there any more or has changed, or the record would be overwritten.
+    """
+    from voxkit.cli import record
+
+    names = {"ref": "references", "hyp": "hypotheses", "against": "hypotheses (--against)", "phrases": "phrases", "condition": "condition"}
+    found: dict[str, Any] = {key: record.unchanged(names[key], stamp, known["folder"]) for key, stamp in known["inputs"].items()
+                             if key != "curves"}
+    curves = [Path(record.unchanged("curves", stamp, known["folder"])) for stamp in known["inputs"].get("curves", [])]
+    found["curves"] = [str(file if file.suffix == ".png" else file.parent) for file in curves]
+    out = record.again_folder(known, None)
+    written = {key: getattr(given, key) or (str(out / known[key]) if known[key] else None) for key in ("report", "csv")}
+    again = Path(given.record or out / Path(given.again).name)
+    if again.resolve() == Path(given.again).resolve():
+        raise ValueError(f"--record {again}: the record itself would be overwritten; give another file")
+    return argparse.Namespace(**{**vars(given), **known["options"], **found, **written, "record": str(again), "again": None})
 
 
 def _biasing(result: Any, path: str, normalise: str, name: str) -> dict[str, object]:
@@ -134,6 +208,13 @@ def _confidences(references: Any, hypotheses: Any, normalise: str, missing: str)
         print(f"word times: {1000 * times.error:.1f} ms off in the mean, F1 at 50 ms {100 * times.f1:.1f} %, starts "
               f"{1000 * times.start_bias:+.1f} ms, ends {1000 * times.end_bias:+.1f} ms, {times.words} words")
     return quality
+
+
+def _curve_files(sources: list[str]) -> list[Path]:
+    """What the curves are drawn of: PNG files, and of a training run its metrics."""
+    from voxkit.plot import find_run
+
+    return [Path(s) if s.endswith(".png") else find_run(s) / "metrics.json" for s in sources]
 
 
 def _curves(sources: list[str], folder: str) -> list[Path]:

@@ -1,10 +1,9 @@
 """`voxkit tune`: choose the weights of the searches (language model, length bonus, CTC, phrases) on a development set, which goes through
-the encoder once. `voxkit decode --tuned FILE` then takes for every method what was best for it."""
+the encoder once. `voxkit decode --tuned FILE` then takes for every method what was best for it; `voxkit tune --again FILE` repeats it."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,19 @@ COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "rescore_
                "length_bonuses": "length_bonus", "boosts": "boost"}
 COUPLED = ("lm_weight", "length_bonus")  # the more a language model counts, the shorter texts get
 BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
+WHERE = "what tune writes, by default decode/tuned.json in a run"
+_NO_OPTIONS = ("command", "again", "checkpoint", "set", "data_dir", "lm", "rescore_lm", "graph", "phrases", "device", "out")
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli.record import add_again_argument
     from voxkit.cli.search_options import add_search_arguments, add_set_arguments
 
     parser = subparsers.add_parser("tune", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
-    parser.add_argument("--set", required=True, help="prepared set, or path of cuts; name:0.25 is a quarter of one")
-    parser.add_argument("--methods", nargs="+", required=True, help="searches to tune; greedy ones have a boost of phrases at most")
+    parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
+    add_again_argument(parser, "a tuning", WHERE)
+    parser.add_argument("--set", help="prepared set, or path of cuts; name:0.25 is a quarter of one")
+    parser.add_argument("--methods", nargs="+", help="searches to tune; greedy ones have a boost of phrases at most")
     parser.add_argument("--ctc-weights", nargs="+", type=float, default=[0.3, 0.5, 0.7, 0.9], metavar="W",
                         help="tried in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes it instead")
     parser.add_argument("--lm-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W", help="tried where --lm is given")
@@ -42,7 +45,20 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit import config as configuration
+    from voxkit.cli import record
+
+    if args.again:
+        record.refuse_besides(args, add_parser, "tune", ("device", "data_dir", "out"))
+        known = record.read(args.again, "tune", WHERE)
+        return record.compare(known, known["methods"], tune(_arguments(known, args)), "the same weights")
+    if not args.checkpoint or not args.set or not args.methods:
+        raise ValueError("give a checkpoint, --set and --methods, or --again with the record of a tuning")
+    tune(args)
+    return 0
+
+
+def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Tune, print and write → method → what was best for it."""
     from voxkit.cli.search_options import LANGUAGE_MODELS, build_search
     from voxkit.eval.table import format_table
     from voxkit.infer.checkpoint import decode_dir, load_checkpoint
@@ -57,23 +73,48 @@ def run(args: argparse.Namespace) -> int:
     search = build_search(args, Recognizer(loaded.model, loaded.tokenizer, device), config.decode)
     search.check(args.methods)
     grids = {method: choices_of(args, search, method) for method in args.methods}
-    cuts = read_sets(args.data_dir or config.data.data_dir, [args.set], args.limit)
+    data_dir = args.data_dir or config.data.data_dir
+    cuts = read_sets(data_dir, [args.set], args.limit)
     failures: dict[str, str] = {}
     encoded = list(encode_cuts(search.recognizer, cuts, config.data, args.set, failures))
     for id, reason in failures.items():
         print(f"{id}: left out: {reason}")
-    models = {name: search.stamps.get(name) for name in LANGUAGE_MODELS}
-    content: dict[str, Any] = {"set": args.set, "utterances": sum(len(batch.ids) for batch in encoded), "checkpoint": str(loaded.path),
-                               "step": loaded.meta.get("step"), **models, "phrases": args.phrases,
-                               "beam": search.options.beam,
-                               "methods": {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}}
+    best = {method: _tune(args, search, encoded, method, grid) for method, grid in grids.items()}
     out = Path(args.out) if args.out else decode_dir(loaded.path) / "tuned.json"
-    configuration.write_text(out, json.dumps(content, indent=1) + "\n")
-    print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in content["methods"].items()],
-                       title=f"best on {args.set} ({content['utterances']} utterances)"))
+    utterances = sum(len(batch.ids) for batch in encoded)
+    _write(out, args, loaded, search, data_dir, {"utterances": utterances, "methods": best})
+    print(format_table([{"method": method, **{k: f"{v:g}" for k, v in found.items()}} for method, found in best.items()],
+                       title=f"best on {args.set} ({utterances} utterances)"))
     fused = " and ".join("--" + name.replace("_", "-") for name in (*LANGUAGE_MODELS, "phrases") if getattr(args, name))
     print(f"{out}: hand it to `voxkit decode --tuned`" + (f" with {fused}" if fused else ""))
-    return 0
+    return best
+
+
+def _write(out: Path, args: argparse.Namespace, loaded: Any, search: Search, data_dir: str, found: dict[str, Any]) -> None:
+    """What was chosen, as `--tuned` reads it, with everything that decided it."""
+    from voxkit.cli import record
+    from voxkit.training import split_path, split_share
+
+    name, share = split_share(args.set)
+    options = {key: value for key, value in vars(args).items() if key not in _NO_OPTIONS}
+    record.write(out, "tune", {
+        "set": args.set, "share": share, "cuts": record.stamped(split_path(data_dir, name), out),
+        **record.checkpoint_part(loaded, out), **record.models_part(search, out),
+        "phrases": args.phrases, "phrase_file": record.stamped(args.phrases, out) if args.phrases else None,
+        "beam": search.options.beam, "options": options, "device": args.device, **record.made_by("torch"), **found})
+
+
+def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Namespace:
+    """The options that repeat a tuning; device, data and out may be given anew."""
+    from voxkit.cli import record
+    from voxkit.cli.decode_record import cuts_of
+
+    found = {"set": cuts_of(known, given.data_dir), "checkpoint": record.checkpoint_of(known), **record.models_of(known),
+             "phrases": record.unchanged("phrases", known["phrase_file"], known["folder"]) if known["phrase_file"] else None}
+    out = Path(given.out) if given.out else record.again_folder(known, None) / "tuned.json"
+    if out.resolve() == Path(given.again).resolve():
+        raise ValueError(f"--out {out}: the record itself would be overwritten; give another file")
+    return argparse.Namespace(**{**vars(given), **known["options"], **found, "out": str(out), "again": None})
 
 
 def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch], method: str,

@@ -14,17 +14,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.checks import check_frames
 from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.open_frames import open_frames, token_peaks
 from voxkit.search.scorer import Scorer
 
 _MIX = 6364136223846793005  # Knuth's 64-bit multiplier; products wrap
-_NONE = -1  # "no parent": no hash is -1 but by a 2^-64 chance
+_NONE, _DEAD = -1, 0  # "no parent", and the hash of an empty slot: no prefix has these but by a 2^-64 chance
 _INF = float("inf")
+ENGINES = ("auto", "tensor", "arrays", "scalar")
+# Measured on one core: an extension with plain numbers, a step of arrays and what each of its entries adds.
+_SCALAR_US, _STEP_US, _ENTRY_US = 0.42, 85.0, 0.015
 
 
 @dataclass
@@ -82,7 +87,7 @@ class PrefixBeam:
         log[:, 0, 0] = 0.0
         log[:, 2] = 0.0
         ids = torch.zeros(size, 4, self.beam, dtype=torch.long, device=device)
-        ids[:, 0] = 1
+        ids[:, 0, 0] = 1
         ids[:, 1] = _NONE
         ids[:, 2] = -1
         scorer = self.scorer.init(size * self.beam, device) if self.scorer is not None else None
@@ -131,16 +136,19 @@ class PrefixBeam:
         hashes, parents, last, node = s.ids.unbind(1)
         total = torch.logaddexp(blanked, held)
         again = x.gather(1, last.clamp(min=0))  # log-probability of each hypothesis' last token
-        # [b, q, p]: hypothesis q is p and one token more
-        twin = parents[:, :, None] == hashes[:, None, :]
-        source = torch.where(last[:, :, None] == last[:, None, :], blanked[:, None, :], total[:, None, :])
-        arriving = source.masked_fill(~twin, -_INF).amax(2)
+        origin = (parents[:, :, None] == hashes[:, None, :]).byte().argmax(2)  # the hypothesis that one is a token longer than
+        grown = hashes.gather(1, origin) == parents
+        arriving = torch.where(last.gather(1, origin) == last, blanked.gather(1, origin), total.gather(1, origin))
+        arriving = arriving.masked_fill(~grown, -_INF)
         stay_held = torch.logaddexp(held, arriving) + again
         stay_blank = total + x[:, self.blank, None]
         if valid is not None:  # padding leaves everything as it is
             stay_blank, stay_held = torch.where(valid, stay_blank, blanked), torch.where(valid, stay_held, held)
-        extension = torch.where(last[:, :, None] == tokens[:, None, 1:], blanked[:, :, None], total[:, :, None]) + best[:, None, :]
-        met = (twin[..., None] & (last[:, :, None, None] == tokens[:, None, None, 1:])).any(1)
+        repeats = last[:, :, None] == tokens[:, None, 1:]
+        extension = torch.where(repeats, blanked[:, :, None], total[:, :, None]) + best[:, None, :]
+        # the beam has that prefix: what comes to it is `arriving`
+        met = (repeats & grown[:, :, None]).byte()
+        met = torch.zeros_like(met).scatter_add_(1, origin[:, :, None].expand_as(met), met).bool()
         extension = extension.masked_fill(met, -_INF)
         if self.scorer is not None:
             flat = tokens[:, None, 1:].expand(-1, width, -1).reshape(size * width, -1)
@@ -159,12 +167,12 @@ class PrefixBeam:
         hashes, parents, last, node = ids.unbind(1)
         step = 1 + len(s.steps) * width + torch.arange(width, device=x.device)
         s.steps.append((node, token, frame))
-        grown = (hashes ^ (token + 1)) * _MIX
-        grown = grown ^ (grown >> 29)
+        longer = (hashes ^ (token + 1)) * _MIX
+        longer = longer ^ (longer >> 29)
         dead = top == -_INF if self.prune is None else (top == -_INF) | (top < top[:, :1] - self.prune)
         parents = torch.where(new, hashes, parents).masked_fill(dead, _NONE)  # dead slots meet nobody
-        s.ids = torch.stack([torch.where(new, grown, hashes), parents, torch.where(new, token, last),
-                             torch.where(new, step, node)], 1)
+        hashes = torch.where(new, longer, hashes).masked_fill(dead, _DEAD)
+        s.ids = torch.stack([hashes, parents, torch.where(new, token, last), torch.where(new, step, node)], 1)
         stayed = torch.stack([stay_blank, stay_held], 1).gather(2, slot[:, None, :].expand(-1, 2, -1))
         blanked = stayed[:, 0].masked_fill(new | dead, -_INF)
         held = torch.where(new, acoustic.gather(1, index), stayed[:, 1]).masked_fill(dead, -_INF)
@@ -211,15 +219,16 @@ class PrefixBeam:
             fused = fused + self.scorer.final(state.scorer).view_as(fused).to(fused.dtype)
         ranked, order = (ctc + fused).sort(dim=1, descending=True)
         order, ranked = order[:, :nbest], ranked[:, :nbest]
-        ctc, node = ctc.gather(1, order), state.ids[:, 3].gather(1, order)
-        sequences = _backtrace(state.steps, node)
+        ctc, nodes = ctc.gather(1, order), state.ids[:, 3].gather(1, order).tolist()
+        paths = [torch.stack(part, 1).flatten(1).cpu().numpy() for part in zip(*state.steps)]
         posteriors = _join(state.posteriors, len(state.frames))
         out = []
         for b, (scores, acoustics) in enumerate(zip(ranked.tolist(), ctc.tolist())):
             row = []
-            for (tokens, starts), score, acoustic in zip(sequences[b], scores, acoustics):
+            for at, score, acoustic in zip(nodes[b], scores, acoustics):
                 if score == -_INF:
                     continue
+                tokens, starts = backtrace(*(part[b] for part in paths), self.beam, at) if at else ([], [])
                 hypothesis = CtcHypothesis(tokens, score, starts, [], acoustic)
                 if self.times and tokens:
                     hypothesis.frames, hypothesis.token_log_probs = token_peaks(posteriors[b], tokens, starts)
@@ -234,45 +243,44 @@ def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest
                     engine: str = "auto") -> list[list[CtcHypothesis]]:
     """Search whole utterances: log_probs [B, T, V] normalised, lengths [B] → n-best per utterance, best first.
 
-    The other arguments are those of `PrefixBeam`. Two engines give the same result: "tensor" (this file) and "scalar"
-    (prefix_beam_scalar.py, plain arithmetic on the few tokens that a frame leaves open: faster on the CPU where posteriors
-    are sharp, knows no scorer). "auto" takes the one that the number of open tokens favours.
+    The other arguments are those of `PrefixBeam`. Three engines give the same result: "tensor" (this file), and on the CPU without a
+    scorer "arrays" (prefix_beam_arrays.py, the whole batch together) and "scalar" (prefix_beam_scalar.py, plain arithmetic on the few
+    tokens that a frame leaves open, utterance by utterance). "auto" takes the one that is expected to be the fastest.
     """
     search = PrefixBeam(beam, blank=blank, tokens_per_frame=tokens_per_frame, scorer=scorer, blank_skip=blank_skip,
                         min_log_prob=min_log_prob, prune=prune, times=times)
-    if engine not in ("auto", "tensor", "scalar") or (engine == "scalar" and scorer is not None):
-        raise ValueError(f"engine {engine!r}: there are auto, tensor and (without scorer) scalar")
-    if engine == "scalar" or (engine == "auto" and scorer is None and log_probs.device.type == "cpu"):
-        from voxkit.search.prefix_beam_scalar import scalar_search
+    able = scorer is None and log_probs.device.type == "cpu"
+    if engine not in ENGINES or (engine not in ("auto", "tensor") and not able):
+        raise ValueError(f"engine {engine!r}: there are auto, tensor and (on the CPU, without scorer) arrays, scalar")
+    if engine == "tensor" or not able:
+        state = search.advance(search.init(log_probs.shape[0], log_probs.device), log_probs, lengths)
+        return search.nbest(state, nbest)
+    check_frames(log_probs, lengths, blank)
+    if not log_probs.shape[0] or not log_probs.shape[1]:
+        return [[CtcHypothesis([], 0.0)] for _ in range(log_probs.shape[0])]
+    from voxkit.search.prefix_beam_arrays import arrays_search
+    from voxkit.search.prefix_beam_scalar import scalar_search
 
-        check_frames(log_probs, lengths, blank)
-        found = scalar_search(log_probs, lengths, search, nbest, always=engine == "scalar")
-        if found is not None:
-            return found
-    state = search.advance(search.init(log_probs.shape[0], log_probs.device), log_probs, lengths)
-    return search.nbest(state, nbest)
+    found = open_frames(log_probs.detach(), lengths.cpu(), search)
+    scalar = _SCALAR_US * beam * (len(found.tokens) + 2 * len(found.item))
+    arrays = int(found.kept.max()) * (_STEP_US + _ENTRY_US * beam * len(lengths) * (beam + 5 + 2 * int(found.counts.max(initial=0))))
+    chosen = arrays_search if engine == "arrays" or (engine == "auto" and arrays < scalar) else scalar_search
+    return chosen(found, search, nbest)
 
 
-def _backtrace(steps: list[tuple[Tensor, Tensor, Tensor]], node: Tensor) -> list[list[tuple[list[int], list[int]]]]:
-    """Nodes [B, N] → per utterance and hypothesis (tokens, frames of first appearance)."""
-    if not steps:
-        return [[([], []) for _ in row] for row in node.tolist()]
-    width = steps[0][0].shape[1]
-    parents = torch.stack([s[0] for s in steps], 1).flatten(1).cpu().numpy()
-    tokens = torch.stack([s[1] for s in steps], 1).flatten(1).cpu().numpy()
-    frames = torch.stack([s[2] for s in steps], 1).cpu().numpy()
-    out = []
-    for b, row in enumerate(node.tolist()):
-        hypotheses = []
-        for at in row:
-            path = []
-            while at:
-                path.append(at - 1)
-                at = int(parents[b, at - 1])
-            path.reverse()
-            hypotheses.append((tokens[b, path].tolist(), [int(frames[b, p // width]) for p in path]))
-        out.append(hypotheses)
-    return out
+def backtrace(parents: np.ndarray, tokens: np.ndarray, frames: np.ndarray, width: int, node: int) -> tuple[list[int], list[int]]:
+    """The tokens of a prefix and the frames of their first appearance.
+
+    Args:
+        parents, tokens: [S · W] of the prefixes that were new in S steps with W slots; frames: [S].
+        node: 1 + its place there, 0 for the empty prefix.
+    """
+    path = []
+    while node:
+        path.append(node - 1)
+        node = int(parents[node - 1])
+    path.reverse()
+    return tokens[path].tolist(), frames[[p // width for p in path]].tolist()
 
 
 def _join(chunks: list[tuple[Tensor, Tensor]], size: int) -> list[Any]:
@@ -281,15 +289,3 @@ def _join(chunks: list[tuple[Tensor, Tensor]], size: int) -> list[Any]:
         x = chunks[0][0].cpu().numpy()
         return [x[b, :n] for b, n in enumerate(chunks[0][1].tolist())]
     return [torch.cat([x[b, : int(n[b])] for x, n in chunks]).cpu().numpy() if chunks else None for b in range(size)]
-
-
-def token_peaks(posteriors: Any, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
-    """For each token the frame of its highest posterior between its first appearance and the next token's."""
-    frames, values = [], []
-    for i, (token, start) in enumerate(zip(tokens, starts)):
-        stop = max(start + 1, starts[i + 1]) if i + 1 < len(starts) else len(posteriors)
-        part = posteriors[start:stop, token]
-        peak = int(part.argmax())
-        frames.append(start + peak)
-        values.append(float(part[peak]))
-    return frames, values

@@ -1,8 +1,8 @@
 """CTC prefix beam search with dictionaries and probabilities, one utterance after the other.
 
-On a CPU a tensor operation on ten numbers costs as much as a thousand of these additions. A trained CTC model leaves a few
-tokens open in a fifth of its frames, and there this wins; where posteriors are flat or batches wide, the tensors win.
-Same result as voxkit/search/prefix_beam.py (tested). Probabilities are rescaled every frame, so nothing underflows.
+On a CPU an array operation on ten numbers costs as much as twenty of these additions. A trained CTC model leaves a few tokens open in a
+fifth of its frames, and there this wins for a few utterances; where posteriors are flat or batches wide, arrays win.
+Same result as voxkit/search/prefix_beam.py (tested). Probabilities are rescaled where they are small, so nothing underflows.
 """
 
 from __future__ import annotations
@@ -10,54 +10,25 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
-from voxkit.masks import lengths_to_mask
 from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.open_frames import OpenFrames, token_peaks
 
 if TYPE_CHECKING:
     from voxkit.search.prefix_beam import PrefixBeam
 
-# Measured on one core: an extension here, and a step and an extension of the tensor search.
-_SCALAR_US, _STEP_US, _EXTENSION_US = 0.35, 350.0, 0.35
 
-
-def scalar_search(log_probs: Tensor, lengths: Tensor, search: PrefixBeam, nbest: int, always: bool) -> list[list[CtcHypothesis]] | None:
-    """The search of `PrefixBeam` on log_probs [B, T, V], lengths [B]; None where tensors are expected to be faster."""
-    size, frames, vocab = log_probs.shape
-    if frames == 0 or not size:
-        return [[CtcHypothesis([], 0.0)] for _ in range(size)]
-    x = log_probs.float()
-    keep = lengths_to_mask(lengths, frames)
-    log_blank = x[..., search.blank]
-    if search.blank_skip is not None:
-        keep = keep & ~(log_blank.double().exp() >= search.blank_skip)
-    item, frame = keep.nonzero(as_tuple=True)
-    rows = x[item, frame]
-    rows[:, search.blank] = -math.inf
-    open_tokens = rows >= search.min_log_prob if search.min_log_prob is not None else rows > -math.inf
-    limit = min(search.candidates, vocab - 1)
-    if len(item) and int(open_tokens.sum(1).max()) > limit:  # the best of them; topk costs more than all the rest
-        open_tokens &= rows >= rows.topk(limit, dim=1).values[:, -1:]
-    if not always:
-        steps = int(keep.sum(1).max())
-        scalar = _SCALAR_US * search.beam * (int(open_tokens.sum()) + 2 * len(item))
-        tensor = steps * (_STEP_US + _EXTENSION_US * size * search.beam * (1 + int(open_tokens.sum(1).max() if len(item) else 0)))
-        if scalar > tensor:
-            return None
-    # through numpy, whose tolist is ten times faster than torch's
-    counts = open_tokens.sum(1).cpu().numpy().tolist()
-    at, tokens = open_tokens.nonzero(as_tuple=True)
-    pairs = list(zip(tokens.cpu().numpy().tolist(), rows[at, tokens].exp().cpu().numpy().tolist()))
-    frame = frame.cpu().numpy().tolist()
-    arrays, blanks = x.cpu().numpy(), log_blank.cpu().numpy().tolist()
+def scalar_search(found: OpenFrames, search: PrefixBeam, nbest: int) -> list[list[CtcHypothesis]]:
+    """The search of `PrefixBeam` in what the posteriors leave open."""
+    # through lists: a number out of an array costs ten times as much
+    counts, frame, blanks = found.counts.tolist(), found.frame.tolist(), found.log_blank.tolist()
+    pairs = list(zip(found.tokens.tolist(), found.probs.tolist()))
     out, at, pair = [], 0, 0
-    for b, (n, kept) in enumerate(zip(lengths.tolist(), keep.sum(1).tolist())):
+    for b, (n, kept) in enumerate(zip(found.lengths.tolist(), found.kept.tolist())):
         candidates = []
         for t, count in zip(frame[at:at + kept], counts[at:at + kept]):
             candidates.append((t, pairs[pair:pair + count]))
             pair += count
-        out.append(_one(arrays[b, :n], blanks[b][:n], candidates, search, nbest))
+        out.append(_one(found.log_probs[b, :n], blanks[b][:n], candidates, search, nbest))
         at += kept
     return out
 
@@ -65,8 +36,6 @@ def scalar_search(log_probs: Tensor, lengths: Tensor, search: PrefixBeam, nbest:
 def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[int, float]]]], search: PrefixBeam,
          nbest: int) -> list[CtcHypothesis]:
     """One utterance: x [T, V] (numpy), candidates per frame that is not skipped: (frame, [(token, probability)])."""
-    from voxkit.search.prefix_beam import token_peaks
-
     vocab, width, exp, item = x.shape[1], search.beam, math.exp, x.item
     children: dict[int, int] = {}  # -1 - (node * vocab + token) → node; node 0 is the empty prefix
     parent, last, first, child_of = [-1], [-1], [-1], children.get
