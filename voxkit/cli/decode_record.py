@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
 
 _KEPT = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power", "temperature")
+_CHUNKED = ("stream", "chunk_ms", "left_ms")
 
 
 def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
@@ -38,7 +39,7 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name:
         "weights": weights, "step": loaded.meta.get("step"),
         "tokenizer": loaded.tokenizer.fingerprint(), "set": name, "share": share, "cuts": stamp(cuts),
         "method": method, **{key: getattr(options, key) for key in _KEPT}, "words": options.words, "times": options.times,
-        "calibrated": calibrated,
+        "calibrated": calibrated, **{key: getattr(args, key) for key in _CHUNKED},
         "settings": search.settings(method),
         "formats": args.formats,
         **{name: search.stamps[name] if getattr(options, name) is not None else None for name in LANGUAGE_MODELS},
@@ -97,7 +98,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         known = {"temperature": record["temperature"], "settings": record.get("settings")}
         fitted = {"methods": {record["result"]["method"]: known} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
-    kept = {key: record.get(key) for key in (*_KEPT[:-1], "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
+    kept = {key: record.get(key) for key in (*_KEPT[:-1], *_CHUNKED, "words", "formats", "normalise", "limit", "overrides", "checkpoint")}
     return argparse.Namespace(**{**vars(given), **kept, "sets": [f"{cuts}:{record['share']:g}"], "methods": [record["method"]],
                                  "times": record.get("times", "alignment"),
                                  "phrases": phrases,
