@@ -8,7 +8,7 @@ import torch
 from voxkit.audio.fbank import Fbank
 from voxkit.batch import Batch
 from voxkit.config import structure
-from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig
+from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd
 from voxkit.infer.chunks import Chunk, chunk_of
 from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
 from voxkit.infer.streaming import StreamingRecognizer, stream_recording
@@ -270,6 +270,9 @@ def test_models_that_do_not_stream(tokenizer):
     recognizer = make(tokenizer)
     recognizer.model.front_end = torch.nn.Identity()
     with pytest.raises(ValueError, match="only fbank streams"):
+        StreamingRecognizer(recognizer)
+    recognizer.model.front_end = PretrainedFrontEnd.__new__(PretrainedFrontEnd)
+    with pytest.raises(ValueError, match="a full-context encoder does not stream.*; train with model.front_end.kind=fbank"):
         StreamingRecognizer(recognizer)
     with pytest.raises(ValueError, match="a Linear does not stream"):
         StreamingRecognizer(Recognizer(torch.nn.Linear(1, 1), tokenizer))
