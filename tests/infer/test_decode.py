@@ -75,6 +75,15 @@ def test_words_at_the_peaks_that_the_search_saw(here, capsys):
     assert "method joint has no CTC peaks; --times peaks is for greedy, prefix_beam" in capsys.readouterr().err
 
 
+def test_a_record_from_before_streaming_is_repeated(here, capsys):
+    assert decode("--methods", "greedy", "--out", "before") == 0
+    record = json.loads((here / "before" / "test_greedy.json").read_text())
+    assert (record.pop("stream"), record.pop("chunk_ms"), record.pop("left_ms")) == (False, None, None)
+    (here / "before" / "old.json").write_text(json.dumps(record))
+    assert main(["decode", "--again", "before/old.json", "--device", "cpu"]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+
+
 def test_the_record_notices_changes(here, capsys):
     assert decode("--methods", "greedy", "--out", "kept") == 0
     record = json.loads((here / "kept" / "test_greedy.json").read_text())

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from voxkit.search.greedy import ctc_greedy
+from voxkit.search.greedy import Greedy, ctc_greedy
 from voxkit.search.prefix_beam import PrefixBeam, ctc_prefix_beam
 from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
 from voxkit.search.scorer import NeuralScorer, Together, Weighted, combine
@@ -69,6 +69,25 @@ def test_greedy():
         assert hypothesis.tokens == [r[0] for r in runs] and hypothesis.frames == [r[1] for r in runs]
         assert hypothesis.token_log_probs == pytest.approx([r[2] for r in runs])
         assert hypothesis.score == pytest.approx(float(x[b, : lengths[b]].max(-1).values.sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_greedy_in_chunks_is_the_whole(size):
+    """A run across a border is one token, with the place of its beginning and the height of its peak; padding ends nothing early."""
+    x, lengths = scores(4, 40, 3, 2), torch.tensor([40, 23, 1, 0])
+    search = Greedy()
+    state = search.init(4)
+    for start in range(0, 40, size):
+        before = search.nbest(state)[0][0]
+        state = search.advance(state, x[:, start:start + size], (lengths - start).clamp(0, min(size, 40 - start)))
+        assert before.tokens == search.nbest(state)[0][0].tokens[:len(before.tokens)]
+    runs = 0
+    for (found,), whole in zip(search.nbest(state), ctc_greedy(x, lengths)):
+        assert (found.tokens, found.frames) == (whole.tokens, whole.frames)
+        assert found.token_log_probs == pytest.approx(whole.token_log_probs) and found.score == pytest.approx(whole.score, abs=1e-4)
+        runs += len(whole.tokens)
+    path = x[0].argmax(-1)
+    assert runs and bool(((path[1:] == path[:-1]) & (path[1:] != 0))[size - 1::size].any())  # there are runs across borders
 
 
 @ENGINES

@@ -18,7 +18,9 @@ from voxkit.optional import available, require
 PADDING = math.log(1e-10)  # value of the frames that fill up a batch; icefall's
 _FLOOR = torch.finfo(torch.float32).eps  # Kaldi's least energy of a mel bin
 _FRAME, _SHIFT, _FFT = 400, 160, 512  # samples at 16 kHz
+_EDGE = _FRAME // 2 - _SHIFT // 2  # samples that the first frame reaches before the beginning
 _PREEMPHASIS = 0.97
+_KEPT = 2  # frames before the next one whose samples a stream keeps: so no window reaches beyond them, and no backend gets less than one
 
 
 class Fbank(nn.Module):
@@ -83,14 +85,31 @@ class Fbank(nn.Module):
         padded = torch.arange(features.shape[1], device=audio.device)[None, :] >= frames[:, None]
         return features.masked_fill(padded[..., None], PADDING), frames
 
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
+        """State before the first sample: samples kept [B, n], and how many frames that are out already begin in them [B] (int64)."""
+        return torch.zeros(batch_size, 0, device=device), torch.zeros(batch_size, dtype=torch.long, device=device)
+
+    def stream(self, audio: Tensor, state: tuple[Tensor, ...], *, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next samples [B, S], any number of them → the frames that are whole with them [B, T, F], and the state after them.
+
+        Args:
+            final: the audio ends here: its last frames, which reach beyond its end, come out too. All frames are then those of `forward`.
+        """
+        kept, done = state[0], int(state[1][0])
+        audio = torch.cat((kept, audio.to(kept.dtype)), dim=1)
+        size = audio.shape[1]
+        whole = self.num_frames(size) if final else max(done, (size + _EDGE - _FRAME) // _SHIFT + 1)
+        features = self(audio)[0][:, done:whole] if whole > done else audio.new_zeros(len(audio), 0, self.num_bins)
+        skipped = max(0, whole - _KEPT)  # frames whose samples are let go
+        return features, (audio[:, skipped * _SHIFT:], torch.full_like(state[1], whole - skipped))
+
     def _batched(self, audio: Tensor, lengths: Tensor) -> Tensor:
         most = (audio.shape[1] + _SHIFT // 2) // _SHIFT
         if not _exporting() and most == 0:
             return audio.new_zeros(len(audio), 0, self.num_bins)
-        edge = _FRAME // 2 - _SHIFT // 2
         # Where sample i of the extended signal is taken from: the utterance runs to and fro, its last and first samples doubled.
         period = 2 * lengths.clamp(min=1)[:, None]
-        position = torch.remainder(torch.arange(most * _SHIFT + _FRAME - _SHIFT, device=audio.device)[None, :] - edge, period)
+        position = torch.remainder(torch.arange(most * _SHIFT + _FRAME - _SHIFT, device=audio.device)[None, :] - _EDGE, period)
         extended = audio.gather(1, torch.minimum(position, period - 1 - position))
         if _exporting():
             real, imaginary = F.conv1d(extended[:, None], self.basis.T[:, None], stride=_SHIFT).chunk(2, dim=1)

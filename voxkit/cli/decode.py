@@ -17,6 +17,7 @@ FORMATS = ("ctm", "srt", "vtt", "textgrid")
 
 
 def add_parser(subparsers: Any) -> None:
+    from voxkit.cli import search_options
     from voxkit.cli.decode_record import WHERE
     from voxkit.cli.record import add_again_argument
     from voxkit.cli.search_options import add_search_arguments, add_set_arguments, add_times_argument, add_tuned_argument
@@ -37,6 +38,10 @@ def add_parser(subparsers: Any) -> None:
                                                            "kept for later calls")
     parser.add_argument("--calibrate-limit", type=int, default=0, metavar="N", help="only the first utterances of that set")
     parser.add_argument("--latency", type=int, default=0, metavar="N", help="measure latency on N utterances, one at a time")
+    search_options.add_chunk_arguments(
+        parser, "decode utterance by utterance, as it is spoken, by greedy and prefix_beam; how long after its end a word was said",
+        "chunk of the encoder: without --stream the whole utterance is decoded with that chunk, to the same result in less time; "
+        "-1: without bound")
     add_set_arguments(parser, "decode/ in the run")
 
 
@@ -59,12 +64,12 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → its rows."""
     from voxkit.cli import decode_record
     from voxkit.cli.fingerprint import sha256
-    from voxkit.cli.search_options import build_search
+    from voxkit.cli.search_options import build_search, check_streaming, read_chunk
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
     from voxkit.infer.checkpoint import decode_dir, load_checkpoint
-    from voxkit.infer.decoding import decode_by_searches, model_size
+    from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
     from voxkit.training import read_sets
@@ -76,9 +81,16 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     out = Path(args.out) if args.out else decode_dir(loaded.path)
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
+    methods = args.methods or [config.decode.method]
+    if args.stream:
+        check_streaming(args, recognizer, methods)
+        if args.latency:
+            raise ValueError("--latency measures whole utterances; with --stream the table has its own delays: leave it away")
+    chunk = read_chunk(args, recognizer)
     search = build_search(args, recognizer, config.decode, decode_dir(loaded.path),
                           words=args.words or bool(args.formats) or bool(args.calibrate))
-    methods = args.methods or [config.decode.method]
+    if chunk is not None:
+        search.chunk = chunk.name(args.stream)
     search.check(methods)
     data_dir = args.data_dir or config.data.data_dir
     if args.calibrate:
@@ -95,7 +107,10 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
         whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
         temperatures = {method: found["temperature"] if found else None for method, (found, _) in known.items()}
         searches = [search.of(method, temperature=temperatures[method] or 1.0, timing=timing_of(fitted)) for method in methods]
-        decoded = decode_by_searches(recognizer, cuts, searches, config.data, name)
+        if args.stream:
+            decoded = stream_by_searches(recognizer, cuts, searches, config.data, name, chunk_ms=args.chunk_ms, left_ms=args.left_ms)
+        else:
+            decoded = decode_by_searches(recognizer, cuts, searches, config.data, name)
         for id, reason in decoded[0].failures.items():
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
@@ -105,6 +120,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
                 row |= _word_scores(found, cuts, rule, calibrated)
+            row |= delay_columns(cuts, found.changes)
             row |= _latency(args.latency, recognizer, cuts, options)
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
@@ -157,6 +173,21 @@ def boundary_columns(cuts: Any, found: dict[str, Hypothesis]) -> dict[str, str]:
     times = boundary_scores(list(true.values()), [found[id].words for id in true])
     return {"ms off": f"{1000 * times.error:.1f}", "start bias": f"{1000 * times.start_bias:+.1f}",
             "end bias": f"{1000 * times.end_bias:+.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
+
+
+def delay_columns(cuts: Any, changes: dict[str, list[tuple[float, str]]]) -> dict[str, str]:
+    """Of the words of a streamed set that are right: milliseconds of audio from a word's end until it was said for good, median and 95th
+    percentile; {} where no word times are known."""
+    from math import ceil
+    from statistics import median
+
+    from voxkit.eval.delay import word_delays
+    from voxkit.infer.calibration import true_words
+
+    delays = sorted(1000 * d for c in cuts if c.id in changes and (words := true_words(c)) for d in word_delays(words, changes[c.id]))
+    if not delays:
+        return {}
+    return {"said ms": f"{median(delays):.0f}", "said 95 % ms": f"{delays[ceil(0.95 * (len(delays) - 1))]:.0f}"}
 
 
 def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, Any]:

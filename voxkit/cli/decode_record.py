@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 WHERE = "decode/SET_METHOD.json in a run"
 COMPARED = ("WER", "sub", "del", "ins", "ECE", "ms off")
+_CHUNKED = ("stream", "chunk_ms", "left_ms")
 
 
 def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
@@ -27,6 +28,7 @@ def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name:
         **records.checkpoint_part(loaded, path, weights), "set": name, "share": share,
         "cuts": records.stamped(split_path(data_dir, name), path), **records.search_part(search, options, path),
         "temperature": options.temperature, "words": options.words, "times": options.times, "calibrated": calibrated,
+        **{key: getattr(args, key) for key in _CHUNKED},
         "formats": args.formats, "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise,
         "limit": args.limit, "overrides": args.overrides, "device": args.device, **made, "result": row})
     append_csv(path.parent / "results.csv", {"date": made["date"], **row, "checkpoint": str(loaded.path), "step": loaded.meta.get("step"),
@@ -49,6 +51,7 @@ def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
         fitted = {"methods": {record["result"]["method"]: known} if record["calibrated"] else {}}
         write_calibration(out, fitted | ({"timing": record["timing"]} if record["timing"] else {}))
     kept = {key: record[key] for key in ("words", "formats", "normalise", "limit")}
+    kept |= {key: record[key] for key in _CHUNKED if key in record}  # records from before streaming have none
     return argparse.Namespace(**{**vars(given), **search, **kept, "sets": [cuts], "times": record.get("times", "alignment"),
                                  "calibrate": None, "latency": 0, "out": str(out)})
 

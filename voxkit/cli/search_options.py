@@ -59,8 +59,49 @@ def add_tuned_argument(parser: argparse.ArgumentParser) -> None:
 
 def add_times_argument(parser: argparse.ArgumentParser) -> None:
     """Register --times, of the commands that say where words are."""
-    parser.add_argument("--times", choices=["alignment", "peaks"], default="alignment",
-                        help="of words that CTC says: what was recognised is aligned (default), or the peaks that the search saw count")
+    parser.add_argument("--times", choices=["alignment", "peaks"],
+                        help="of words that CTC says: what was recognised is aligned (default), or the peaks that the search saw count "
+                             "(with --stream always)")
+
+
+def add_chunk_arguments(parser: argparse.ArgumentParser, stream: str, chunk: str) -> None:
+    """Register --stream, --chunk-ms and --left-ms; `stream` and `chunk` say what the first two do."""
+    group = parser.add_argument_group("streaming, of a causal model")
+    group.add_argument("--stream", action="store_true", help=stream)
+    group.add_argument("--chunk-ms", type=float, metavar="MS", help=chunk)
+    group.add_argument("--left-ms", type=float, metavar="MS", help="how much is seen before a chunk; by default as much as in training")
+
+
+def read_chunk(args: argparse.Namespace, recognizer: Any) -> Any:
+    """The chunk that the options ask for (`voxkit.infer.chunks.Chunk`), set in the model; None where they ask for none.
+
+    Raises:
+        ValueError: one that does not fit the model, or options that say nothing without others.
+    """
+    from voxkit.infer.chunks import chunk_of
+
+    if not args.stream and args.chunk_ms is None:
+        if args.left_ms is not None:
+            raise ValueError("--left-ms is what is seen before a chunk: give --chunk-ms too")
+        return None
+    chunk = chunk_of(recognizer.model, args.chunk_ms, args.left_ms, streaming=args.stream)
+    chunk.set(recognizer.model)
+    return chunk
+
+
+def check_streaming(args: argparse.Namespace, recognizer: Any, methods: list[str]) -> None:
+    """Refuse, with --stream, what does not stream, before anything is loaded for it.
+
+    Raises:
+        ValueError: a method, a second language model, a model or times of words that take the whole utterance.
+    """
+    from voxkit.infer import streaming
+
+    if args.times == "alignment":
+        raise ValueError("--times alignment takes the whole utterance; with --stream words are timed by peaks: leave it away")
+    for method in methods:
+        streaming.check_method(method, ranked=bool(args.rescore_lm))
+    streaming.check_model(recognizer.model)
 
 
 @dataclass
@@ -72,6 +113,7 @@ class Search:
         by_method: method → options of its own (`--tuned`).
         phrases_by_method: likewise, phrases with the boost that was tuned.
         files: lm, rescore_lm, graph → path, of those that were given.
+        chunk: what the label says of chunks: "stream320left1280", as `Chunk.name`; empty: nothing.
     """
 
     options: Any
@@ -80,6 +122,7 @@ class Search:
     by_method: dict[str, dict[str, Any]] = field(default_factory=dict)
     phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    chunk: str = ""
 
     def check(self, methods: list[str]) -> None:
         """Print which of the methods go without the language model or the phrases that were given, because they take none, and which
@@ -123,7 +166,7 @@ class Search:
         options = self.of(method)
         parts = [method, *([f"lm{options.lm_weight:g}"] if options.lm is not None else []),
                  *([f"rescored{options.rescore_weight:g}"] if options.rescore_lm is not None else []),
-                 *([f"phrases{len(self.phrases)}"] if options.context is not None else [])]
+                 *([f"phrases{len(self.phrases)}"] if options.context is not None else []), *([self.chunk] if self.chunk else [])]
         return "_".join(parts)
 
     @cached_property
@@ -191,7 +234,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
         rescore_lm = PretrainedLM.load(args.rescore_lm, recognizer.device)
     files = {name: getattr(args, name) for name in ("lm", "graph") if getattr(args, name)}
     files |= {"rescore_lm": str(rescore_lm.folder)} if rescore_lm else {}
-    changes |= {"times": args.times} if hasattr(args, "times") else {}
+    changes |= {"times": args.times or ("peaks" if getattr(args, "stream", False) else "alignment")} if hasattr(args, "times") else {}
     options = SearchOptions(**settled, lm=lm, context=context, rescore_lm=rescore_lm, graph=graph, **changes)
     search = Search(options, phrases, recognizer, files=files)
     if getattr(args, "tuned", None) is None:

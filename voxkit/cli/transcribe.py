@@ -1,4 +1,4 @@
-"""`voxkit transcribe`: audio files → text, or JSON with word times and confidences."""
+"""`voxkit transcribe`: audio files → text, or JSON with word times and confidences; with --stream as they would be heard live."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voxkit.hypothesis import Hypothesis
+
+if TYPE_CHECKING:
+    from voxkit.infer.streaming import StreamingRecognizer
 
 HELP = "transcribe audio files"
 
 
 def add_parser(subparsers: Any) -> None:
-    from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
+    from voxkit.cli.search_options import add_chunk_arguments, add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
@@ -24,6 +27,9 @@ def add_parser(subparsers: Any) -> None:
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
+    add_chunk_arguments(parser, "recognise the audio as it comes: every change of the text, with the seconds of audio heard until then, "
+                                "and the final one (--json: a line for each; --format: changes go to stderr)",
+                        "chunk of the encoder; -1, without --stream: without bound")
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
@@ -44,8 +50,13 @@ def run(args: argparse.Namespace) -> int:
         if args.format:
             print(render(args.format, {Path(path).stem: hypothesis}), end="")
             continue
-        print(json.dumps({"audio": path, **hypothesis.to_json()}, ensure_ascii=False) if args.json else f"{path}\t{hypothesis.text}")
+        final = {"time": round(hypothesis.audio_duration, 3), "final": True} if args.stream else {}
+        print(_json(path, hypothesis, **final) if args.json else f"{path}\t{hypothesis.text}")
     return 0
+
+
+def _json(path: str, hypothesis: Hypothesis, **more: Any) -> str:
+    return json.dumps({"audio": path, **more, **hypothesis.to_json()}, ensure_ascii=False)
 
 
 def _check_output(args: argparse.Namespace) -> None:
@@ -67,24 +78,51 @@ def _check_output(args: argparse.Namespace) -> None:
 
 
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.cli.search_options import build_search
+    from voxkit.cli.search_options import build_search, check_streaming, read_chunk
     from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
     from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.recognizer import Recognizer
+    from voxkit.infer.streaming import StreamingRecognizer
 
     if args.int8:
         raise ValueError(f"--int8: {args.checkpoint} is no export directory; make one with `voxkit export`")
     loaded = load_checkpoint(args.checkpoint, args.device)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
+    if args.stream:
+        check_streaming(args, recognizer, [args.method])
+    chunk = read_chunk(args, recognizer)
     fitted = read_calibration(calibration_of(loaded.path))
     search = build_search(args, recognizer, loaded.recipe.config.decode, decode_dir(loaded.path), words=args.json or bool(args.format),
                           timing=timing_of(fitted))
+    if chunk is not None:
+        search.chunk = chunk.name(args.stream)
     search.check([args.method])
     known, why = search.fitted(fitted, args.method)
     if search.options.words and why:
         print(f"confidences are not calibrated: {why}", file=sys.stderr)
     options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
+    if args.stream:
+        return _streamed(args, StreamingRecognizer(recognizer, options, chunk_ms=args.chunk_ms, left_ms=args.left_ms))
     return lambda path: recognizer.transcribe(path, options)
+
+
+def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable[[str], Hypothesis]:
+    """Recognise a file as if it were spoken now, and print each change of the text."""
+    from voxkit.audio.io import read_audio
+    from voxkit.infer.streaming import stream_recording
+
+    def transcribe(path: str) -> Hypothesis:
+        if path.endswith(".npy"):
+            raise ValueError(f"{path} holds features, and --stream takes audio")
+        hypothesis = Hypothesis("")
+        for seconds, hypothesis, final in stream_recording(stream, read_audio(path)[0]):
+            if final:
+                break
+            line = _json(path, hypothesis, time=round(seconds, 3), final=False) if args.json else f"{seconds:.2f}\t{hypothesis.text}"
+            print(line, file=sys.stderr if args.format else sys.stdout, flush=True)
+        return hypothesis
+
+    return transcribe
 
 
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
@@ -93,7 +131,9 @@ def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     fused = [f"--{name.replace('_', '-')}" for name in ("lm", "rescore_lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
     if fused:
         raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")
-    if args.times != "alignment":
+    if args.stream or args.chunk_ms is not None or args.left_ms is not None:
+        raise ValueError("--stream, --chunk-ms, --left-ms: an export directory takes whole utterances; give the run that it was made from")
+    if args.times == "peaks":
         raise ValueError(f"--times {args.times}: an export directory aligns what it recognised")
     if args.method != "greedy":
         raise ValueError(f"--method {args.method}: an export directory holds the CTC part alone, which is searched greedily")

@@ -86,9 +86,14 @@ class PretrainedFrontEnd(nn.Module):
 
 
 class FbankFrontEnd(nn.Module):
-    """Log-mel filterbank → SpecAugment → convolutional subsampling (100 → 50 frames/s)."""
+    """Log-mel filterbank → SpecAugment → convolutional subsampling (100 → 50 frames/s).
+
+    Attributes:
+        state_size: tensors of a stream's state.
+    """
 
     seconds_per_frame = 0.02
+    state_size = 4
 
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
@@ -102,6 +107,28 @@ class FbankFrontEnd(nn.Module):
         features, lengths = _features(batch, self.fbank)
         features, lengths = self.augment(features, lengths, views), lengths.repeat(views)
         return self.subsampling(features, lengths)
+
+
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
+        """State before the first sample: the fbank's two tensors, feature frames that wait [B, T, F], the subsampling's."""
+        waiting = torch.zeros(batch_size, 0, self.fbank.num_bins, device=device)
+        return *self.fbank.init_state(batch_size, device), waiting, *self.subsampling.init_state(batch_size, device)
+
+    def stream(self, audio: Tensor, state: tuple[Tensor, ...], *, least: int = 1, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next samples [B, S], any number of them → the vectors that are due with them [B, n, D], and the state after them.
+
+        Args:
+            least: fewer vectors than this are not worth the convolutions, which look at `lookahead` frames anew each time.
+            final: the audio ends here. Altogether the vectors are those of `forward`; none where it is too short for one.
+        """
+        features, sound = self.fbank.stream(audio, state[:2], final=final)
+        features, before = torch.cat((state[2], features), dim=1), state[3:]
+        lookahead = self.subsampling.lookahead
+        size = features.shape[1] if final else features.shape[1] - (features.shape[1] - lookahead) % 2
+        if size < (9 if final else lookahead + 2 * least):
+            return features.new_zeros(len(features), 0, self.output_dim), (*sound, features, *before)
+        out, before = self.subsampling.stream(features[:, :size], before, final=final)
+        return out, (*sound, features[:, size if final else size - lookahead:], *before)
 
 
 class StackedFrontEnd(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -18,11 +18,16 @@ from voxkit.batch import Batch
 from voxkit.data.loader import build_eval_loader
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
+from voxkit.infer.streaming import StreamingRecognizer, stream_recording
 
 
 @dataclass
 class Decoded:
-    """A decoded set: references and hypotheses by id, seconds of computing and of audio, what could not be read (id → reason)."""
+    """A decoded set: references and hypotheses by id, seconds of computing and of audio, what could not be read (id → reason).
+
+    Attributes:
+        changes: of a streamed set, id → (seconds of audio heard, text) each time that the text changed; the last is the final one.
+    """
 
     references: dict[str, str] = field(default_factory=dict)
     hypotheses: dict[str, Hypothesis] = field(default_factory=dict)
@@ -30,6 +35,7 @@ class Decoded:
     seconds: float = 0.0
     memory: float = 0.0
     failures: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
 
     @property
     def texts(self) -> dict[str, str]:
@@ -55,7 +61,16 @@ class EncodedBatch:
 
 
 def encode_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failures: dict[str, str]) -> Iterator[EncodedBatch]:
-    """Read and encode every cut, in batches.
+    """Read and encode every cut, in batches (arguments and errors: `read_cuts`)."""
+    for batch, elapsed in read_cuts(recognizer, cuts, data, name, failures):
+        began = now(recognizer.device)
+        encoded = recognizer.encode(batch)
+        elapsed += now(recognizer.device) - began
+        yield EncodedBatch(batch.ids, batch.texts or [""] * batch.size, encoded, elapsed, peak_memory(recognizer.device))
+
+
+def read_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failures: dict[str, str]) -> Iterator[tuple[Batch, float]]:
+    """Every cut, in batches, each with the seconds that reading it took; `reset_memory` is called before.
 
     Args:
         cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
@@ -75,9 +90,8 @@ def encode_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failure
         batch = next(batches, None)
         if batch is None:
             break
-        encoded = recognizer.encode(batch)
-        elapsed, count = now(recognizer.device) - began, count + batch.size
-        yield EncodedBatch(batch.ids, batch.texts or [""] * batch.size, encoded, elapsed, peak_memory(recognizer.device))
+        count += batch.size
+        yield batch, now(recognizer.device) - began
     failures |= loader.failures
     if not count:
         some = "; ".join(f"{id}: {reason}" for id, reason in list(failures.items())[:3])
@@ -104,6 +118,38 @@ def decode_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[Sea
             for id, text, hypothesis in zip(batch.ids, batch.texts, hypotheses):
                 found.references[id], found.hypotheses[id] = text, hypothesis
                 found.seconds += hypothesis.audio_duration
+    return out
+
+
+def stream_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[SearchOptions], data: Any, name: str = "set", *,
+                       chunk_ms: float | None = None, left_ms: float | None = None) -> list[Decoded]:
+    """Decode every cut as it would be spoken, one after the other, by several searches; each runs the encoder anew.
+
+    Args:
+        cuts, data, name: as of `encode_cuts`; chunk_ms, left_ms: as of `StreamingRecognizer`.
+
+    Returns:
+        One for each search, with `changes`.
+
+    Raises:
+        ValueError: as `encode_cuts`; or cuts without audio.
+    """
+    if not all(cut.has_recording for cut in cuts):
+        raise ValueError(f"set {name} holds features, and --stream takes audio; decode it without")
+    failures: dict[str, str] = {}
+    out = [Decoded(failures=failures) for _ in searches]
+    streams = [StreamingRecognizer(recognizer, options, chunk_ms=chunk_ms, left_ms=left_ms) for options in searches]
+    for batch, elapsed in read_cuts(recognizer, cuts, replace(data, input="audio", max_utterances=1), name, failures):
+        assert batch.audio is not None and batch.size == 1
+        id, audio = batch.ids[0], batch.audio[0, :int(batch.lengths[0])]
+        for found, stream in zip(out, streams):
+            began = now(recognizer.device)
+            heard = list(stream_recording(stream, audio))
+            found.elapsed += elapsed + now(recognizer.device) - began
+            found.memory = max(found.memory, peak_memory(recognizer.device))
+            found.references[id], found.hypotheses[id] = (batch.texts or [""])[0], heard[-1][1]
+            found.seconds += stream.seconds
+            found.changes[id] = [(seconds, hypothesis.text) for seconds, hypothesis, _ in heard]
     return out
 
 

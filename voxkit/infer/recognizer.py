@@ -231,11 +231,15 @@ class Recognizer:
         if METHODS[options.method] is _k2_graph:  # words → their tokens
             for h in found:
                 h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
-        spoken = [[token for token in h.tokens if token > EOS] for h in found]
-        out = [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, encoded.seconds)]
+        out = self.hypotheses(found, encoded.seconds)
         if options.words:
             self.add_words(out, found, log_probs, lengths, options)
         return out
+
+    def hypotheses(self, found: Sequence[Any], seconds: Sequence[float] | Tensor) -> list[Hypothesis]:
+        """What a search found (tokens, score) in so many seconds of audio, as text."""
+        spoken = [[token for token in h.tokens if token > EOS] for h in found]
+        return [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
 
     def _ready(self, options: SearchOptions) -> None:
         if reason := self.refusal(options):
@@ -261,9 +265,15 @@ class Recognizer:
         """Times and confidences of the found words, by aligning them with CTC or as the search found them; none where a decoder said more
         than fits the frames."""
         if options.times == "peaks":
-            spans = {i: [s for s in spans_from_peaks(h) if s.token > EOS] for i, h in enumerate(found)}
+            self.add_peaked_words(hypotheses, found, options)
         else:
-            spans = self._aligned(hypotheses, log_probs, lengths)
+            self._place_words(hypotheses, self._aligned(hypotheses, log_probs, lengths), options)
+
+    def add_peaked_words(self, hypotheses: list[Hypothesis], found: Sequence[Any], options: SearchOptions) -> None:
+        """The same as the search found them."""
+        self._place_words(hypotheses, {i: [s for s in spans_from_peaks(h) if s.token > EOS] for i, h in enumerate(found)}, options)
+
+    def _place_words(self, hypotheses: list[Hypothesis], spans: Mapping[int, list[TokenSpan]], options: SearchOptions) -> None:
         for i, of_one in spans.items():
             hypotheses[i].words = words_from_tokens(of_one, self.tokenizer.pieces, self.model.seconds_per_frame, timing=options.timing,
                                                     duration=hypotheses[i].audio_duration, temperature=options.temperature)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Callable
 
 import torch
@@ -17,7 +18,7 @@ from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.decoders.intermediate_ctc import IntermediateCtc, IntermediateCtcConfig
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
-from voxkit.encoders.front_end import FrontEndConfig, build_front_end
+from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
@@ -25,6 +26,9 @@ from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_l
 from voxkit.losses.mwer import mwer_loss, word_errors
 from voxkit.models.recogniser import Recogniser, check_vocab_size
 from voxkit.optional import require
+
+_TO_STREAM = ("train with model.front_end.kind=fbank model.encoder.causal=true model.encoder.chunk_size=[16,32,-1] "
+              "model.encoder.left_context=[64,128,-1] (docs/training.md, Causal models)")
 
 
 @dataclass
@@ -116,15 +120,59 @@ class VoxFormer(Recogniser):
         if self.intermediate is None:
             return *self.encoder(x, lengths), [], lengths
         read: list[Tensor] = []
-
-        def between(place: int, x: Tensor) -> Tensor:
-            x, log_probs = self.intermediate(place, x)  # type: ignore[misc]
-            if log_probs is not None:
-                read.append(log_probs)
-            return x
-
+        between = partial(self._between, read)
         states, states_lengths = self.encoder(between(0, x), lengths, between)
         return states, states_lengths, read, lengths
+
+    def _between(self, read: list[Tensor], place: int, x: Tensor) -> Tensor:
+        """States [B, T, D] at a place → what goes on; what a head reads there is appended to `read`."""
+        if self.intermediate is None:
+            return x
+        x, log_probs = self.intermediate(place, x)
+        if log_probs is not None:
+            read.append(log_probs)
+        return x
+
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
+        """State before the first sample: the front end's tensors, vectors that wait for a whole chunk [B, T, D], the encoder's.
+
+        Raises:
+            ValueError: a front end or an encoder that looks at the whole utterance, or chunks without bound.
+        """
+        if reason := self.not_streaming():
+            raise ValueError(reason)
+        waiting = torch.zeros(batch_size, 0, self.front_end.output_dim, device=device)
+        return *self.front_end.init_state(batch_size, device), waiting, *self.encoder.init_state(batch_size, device)
+
+    def stream(self, audio: Tensor, state: tuple[Tensor, ...], *, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next samples [B, S] at 16 kHz, any number of them → states of the chunks that are whole with them [B, T', D] (T' may be 0),
+        and the state after them.
+
+        Args:
+            final: the audio ends here: the last chunk, cut short, comes out too. Altogether the states are those that `encode` gives for
+                the same chunk and left context (`encoder.set_chunk`), what self-conditioned CTC heads read included.
+        """
+        count, chunk = self.front_end.state_size, self.encoder.chunk
+        x, front = self.front_end.stream(audio, state[:count], least=chunk - state[count].shape[1], final=final)
+        x, encoder = torch.cat((state[count], x), dim=1), state[count + 1:]
+        between, outputs = partial(self._between, []), []
+        while x.shape[1] >= (1 if final else chunk):
+            y, encoder = self.encoder.stream(between(0, x[:, :chunk]), encoder, between)
+            outputs.append(y)
+            x = x[:, chunk:]
+        states = torch.cat(outputs, dim=1) if outputs else x.new_zeros(len(x), 0, self.encoder.output_dim)
+        return states, (*front, x, *encoder)
+
+    def not_streaming(self) -> str | None:
+        """Why this model cannot take its audio as it comes, and which one can; None where it can."""
+        if isinstance(self.front_end, PretrainedFrontEnd):
+            return ("a full-context encoder does not stream: this model reads its audio through the pretrained "
+                    f"{self.config.front_end.pretrained.name}, which looks at the whole utterance; {_TO_STREAM}")
+        if not isinstance(self.front_end, FbankFrontEnd):
+            return f"model.front_end.kind is {self.config.front_end.kind}, and only fbank streams; {_TO_STREAM}"
+        if not self.encoder.config.causal:
+            return f"the model is not causal: its encoder looks at the whole utterance; {_TO_STREAM}"
+        return None
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""

@@ -40,7 +40,8 @@ class BeamState:
         log: [B, 3, W] ends in blank, ends in its last token, what scorers gave (natural log).
         ids: [B, 4, W] hash, parent's hash, last token, node in the back-pointers.
         scorer: state of the scorer for B·W hypotheses.
-        steps: per step (parent node, token, frame), each [B, W]; node = 1 + step · W + slot, 0 = the empty prefix.
+        steps: per call of `advance` its n steps: parent node and token [B, n, W], frame [B, n]; node = 1 + step · W + slot, 0 = the empty
+            prefix. count: of all steps.
         frames: [B] frames consumed.
         blanks: [B] log-probability of skipped blank frames not yet accounted for, 0 where none, and whether there are any.
         posteriors: what `advance` was given (log_probs, lengths), for the times of tokens.
@@ -51,6 +52,7 @@ class BeamState:
     scorer: Any
     frames: Tensor
     steps: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    count: int = 0
     blanks: tuple[Tensor, Tensor] | None = None
     posteriors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
@@ -103,7 +105,7 @@ class PrefixBeam:
         x = log_probs.float()
         frame = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         valid = lengths_to_mask(lengths, x.shape[1])
-        seen = replace(state, frames=state.frames + lengths, steps=list(state.steps),
+        seen = replace(state, frames=state.frames + lengths,
                        posteriors=[*state.posteriors, (x, lengths)] if self.times else [])
         pending = None
         if self.blank_skip is not None:
@@ -119,6 +121,7 @@ class PrefixBeam:
         best, tokens = best[..., :useful], tokens[..., :useful]
         tokens = torch.nn.functional.pad(tokens, (1, 0), value=-1)  # candidate 0: stay
         frame = frame + state.frames[:, None]
+        steps = []
         for t in range(x.shape[1]):
             if pending is not None:
                 log_blank, skipped = pending[0][:, t, None], pending[1][:, t, None]
@@ -126,11 +129,14 @@ class PrefixBeam:
                 blanked = torch.where(skipped, total, seen.log[:, 0])
                 held = seen.log[:, 1].masked_fill(skipped, -_INF)
                 seen.log = torch.stack([blanked, held, seen.log[:, 2]], 1)
-            self._step(seen, x[:, t], best[:, t], tokens[:, t], frame[:, t], valid[:, t, None] if padded else None)
+            steps.append(self._step(seen, x[:, t], best[:, t], tokens[:, t], valid[:, t, None] if padded else None))
+        parents, grown = (torch.stack(part, 1) for part in zip(*steps))
+        seen.steps = [*state.steps, (parents, grown, frame)]
         return seen
 
-    def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, frame: Tensor, valid: Tensor | None) -> None:
-        """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), frame [B], valid [B, 1]."""
+    def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), valid [B, 1] → parent node and token of
+        each slot [B, W]."""
         size, width = x.shape[0], self.beam
         blanked, held, fused = s.log.unbind(1)
         hashes, parents, last, node = s.ids.unbind(1)
@@ -165,8 +171,9 @@ class PrefixBeam:
         new = token >= 0
         ids = s.ids.gather(2, slot[:, None, :].expand(-1, 4, -1))
         hashes, parents, last, node = ids.unbind(1)
-        step = 1 + len(s.steps) * width + torch.arange(width, device=x.device)
-        s.steps.append((node, token, frame))
+        step = 1 + s.count * width + torch.arange(width, device=x.device)
+        s.count += 1
+        came = (node, token)
         longer = (hashes ^ (token + 1)) * _MIX
         longer = longer ^ (longer >> 29)
         dead = top == -_INF if self.prune is None else (top == -_INF) | (top < top[:, :1] - self.prune)
@@ -181,6 +188,7 @@ class PrefixBeam:
             flat = (slot + torch.arange(size, device=x.device)[:, None] * width).flatten()
             s.scorer = self.scorer.advance(self.scorer.select(s.scorer, flat), token.flatten())
         s.log = torch.stack([blanked, held, fused], 1)
+        return came
 
     def _skip_blanks(self, x: Tensor, frame: Tensor, valid: Tensor, blanks: tuple[Tensor, Tensor]):
         """Leave sure blanks out: frames closed up to the left, and with each what blanks were before it."""
@@ -220,7 +228,7 @@ class PrefixBeam:
         ranked, order = (ctc + fused).sort(dim=1, descending=True)
         order, ranked = order[:, :nbest], ranked[:, :nbest]
         ctc, nodes = ctc.gather(1, order), state.ids[:, 3].gather(1, order).tolist()
-        paths = [torch.stack(part, 1).flatten(1).cpu().numpy() for part in zip(*state.steps)]
+        paths = [torch.cat(part, 1).flatten(1).cpu().numpy() for part in zip(*state.steps)]
         posteriors = _join(state.posteriors, len(state.frames))
         out = []
         for b, (scores, acoustics) in enumerate(zip(ranked.tolist(), ctc.tolist())):
