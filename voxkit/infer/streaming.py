@@ -29,7 +29,7 @@ PIECE = 0.04  # seconds of audio that come at a time, where a whole recording is
 
 class StreamingRecognizer:
     """One utterance at a time, heard as it is spoken: `finish` and `reset` at its end, since a beam's text so far costs more the longer it
-    is, above all with words (of three minutes 16 ms a chunk where it began with 6).
+    is, above all with words.
 
     Fbank, convolutional front end, encoder (CTC heads half-way up included) and search each go on from their state, so that nothing is
     computed twice. A chunk is recognised as soon as its audio is there, and the 0.14 s beyond it that the convolutions look at.
