@@ -10,6 +10,7 @@ from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.parallel import PARALLEL_METHODS
 from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
 from voxkit.text.tokenizer import train_characters
 from voxkit.train.checkpoint import write_checkpoint
@@ -44,7 +45,8 @@ def make_batch(tokenizer, bins: int = 8, frames=(90, 62)) -> Batch:
 @pytest.mark.parametrize("encoder", [CONFORMER, {**CONFORMER, "positions": "learned"}, {"kind": "transformer", "dim": 16, "heads": 2,
                                      "ffn": 24, "layers": 1}, {"kind": "zipformer", "preset": "toy"}], ids=lambda e: e["kind"])
 def test_padding_never_matters(encoder, tokenizer):
-    model, batch = build(tokenizer, encoder=encoder).eval(), make_batch(tokenizer)
+    model = build(tokenizer, encoder=encoder, loss={"boundary": 0.3, "intermediate": 0.5}, intermediate_ctc={"after": [0, 1]}).eval()
+    batch = make_batch(tokenizer)
     with torch.no_grad():
         states, lengths = model.encode(batch)
         whole = model.predict(states, lengths)
@@ -57,13 +59,13 @@ def test_padding_never_matters(encoder, tokenizer):
         torch.testing.assert_close(whole.times[1, :n], alone.times[0], atol=1e-3, rtol=1e-3)
         first = Batch(["a"], batch.lengths[:1], features=batch.features[:1], tokens=batch.tokens[:1], token_lengths=batch.token_lengths[:1])
         losses = [model.loss(b) for b in (batch, one, first)]
-        for name in ("cross_entropy", "quantity", "ctc"):
+        for name in ("cross_entropy", "quantity", "ctc", "intermediate", "boundary"):
             both = sum(x[name] * x["weight"] for x in losses[1:]) / losses[0]["weight"]
             torch.testing.assert_close(losses[0][name], both, atol=1e-3, rtol=1e-3)
 
 
 def test_loss_is_the_weighted_sum_of_its_parts(tokenizer):
-    weights = {"cross_entropy": 0.7, "quantity": 0.4, "ctc": 0.2, "mwer": 0.3}
+    weights = {"cross_entropy": 0.7, "quantity": 0.4, "ctc": 0.2, "boundary": 0.5, "mwer": 0.3}
     model = build(tokenizer, loss=weights).train()
     out = model.loss(make_batch(tokenizer))
     torch.testing.assert_close(out["loss"], sum(w * out[name] for name, w in weights.items()))
@@ -100,9 +102,10 @@ def test_beam_without_help_says_what_greedy_says(tokenizer):
     assert [h.tokens for h in greedy] == [h.tokens for h in beam]
 
 
-def test_score_is_what_the_decoder_says_of_a_text(tokenizer):
-    """One hypothesis among others of other lengths scores as it does alone."""
-    model, batch = build(tokenizer).eval(), make_batch(tokenizer)
+@pytest.mark.parametrize("boundary", [0.0, 1.0])
+def test_score_is_what_the_decoder_says_of_a_text(boundary, tokenizer):
+    """One hypothesis among others of other lengths scores as it does alone, with the vectors that it would have had in training."""
+    model, batch = build(tokenizer, loss={"boundary": boundary}).eval(), make_batch(tokenizer)
     states, lengths = model.encode(batch)
     tokens = torch.randint(4, tokenizer.vocab_size, (2, 3, 6))
     counts = torch.tensor([[6, 2, 0], [1, 4, 5]])
@@ -110,7 +113,10 @@ def test_score_is_what_the_decoder_says_of_a_text(tokenizer):
     assert scores[0, 2] == 0
     for b, n in ((0, 0), (1, 1)):
         u = int(counts[b, n])
-        found = model.predictor(states[b:b + 1], lengths[b:b + 1], counts[b, n:n + 1])
+        own = states[b:b + 1], lengths[b:b + 1]
+        text = tokens[b, n:n + 1, :u], counts[b, n:n + 1]
+        boundaries = ctc_boundaries(model.ctc_log_probs(own[0]), own[1], *text) if boundary else None
+        found = model.predictor(*own, text[1], boundaries)
         log_probs = model.decoder(found.vectors, found.lengths, states[b:b + 1], lengths[b:b + 1]).log_softmax(-1)
         torch.testing.assert_close(scores[b, n], log_probs[0].gather(1, tokens[b, n, :u, None]).sum(), rtol=1e-4, atol=1e-4)
 
@@ -124,7 +130,59 @@ def test_without_ctc_head(tokenizer):
         recognizer.recognize(batch, SearchOptions("prefix_beam"))
 
 
+def test_boundaries_count_from_their_step_on_and_are_seen_before(tokenizer):
+    model = build(tokenizer, loss={"boundary": 2.0, "boundary_start": 5}, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval()
+    losses = []
+    for step in (4, 5):
+        model.set_step(step)
+        losses.append(model.loss(make_batch(tokenizer)))
+    (early, late), plain = losses, build(tokenizer, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval().loss(make_batch(tokenizer))
+    assert early["boundary"] == late["boundary"] > 0
+    torch.testing.assert_close(early["loss"], plain["loss"])
+    assert late["cross_entropy"] != early["cross_entropy"]  # other vectors: each token's own
+    torch.testing.assert_close(late["loss"] - late["cross_entropy"], early["loss"] - early["cross_entropy"] + 2.0 * late["boundary"])
+    assert "boundary" not in build(tokenizer).loss(make_batch(tokenizer))
+
+
+def test_boundaries_teach_the_predictor_what_ctc_knows(tokenizer):
+    """With the CTC head as it is, the loss moves the fires to where that head has the tokens."""
+    model, batch = build(tokenizer, loss={"boundary": 1.0}, dropout=0.0).eval(), make_batch(tokenizer)
+    optimiser = torch.optim.Adam(model.predictor.parameters(), 1e-2)
+    before = model.loss(batch)["boundary"]
+    for _ in range(40):
+        optimiser.zero_grad()
+        model.loss(batch)["loss"].backward()
+        optimiser.step()
+    assert model.loss(batch)["boundary"] < 0.5 * before
+
+
+@pytest.mark.parametrize("encoder", [CONFORMER, {"kind": "zipformer", "preset": "toy"}], ids=lambda e: e["kind"])
+def test_ctc_heads_half_way_up(encoder, tokenizer):
+    batch, share = make_batch(tokenizer), {"ctc": 0.5, "intermediate": 0.4}
+    model = build(tokenizer, encoder=encoder, loss=share, intermediate_ctc={"after": [0, 1]}).train()
+    assert set(model.intermediate.heads) == set(model.intermediate.conditioning) == {"0", "1"}
+    out = model.loss(batch)
+    expected = out["cross_entropy"] + out["quantity"] + 0.5 * (0.6 * out["ctc"] + 0.4 * out["intermediate"])
+    torch.testing.assert_close(out["loss"].detach(), expected)
+    out["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.intermediate.parameters())
+    states = model.eval().encode(batch)[0]
+    with torch.no_grad():
+        model.intermediate.conditioning["1"].weight.zero_()
+    assert (model.encode(batch)[0] - states).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="model.intermediate_ctc.after: 9 is beyond the encoder's last stack or layer"):
+        build(tokenizer, encoder=encoder, loss=share, intermediate_ctc={"after": [9]})
+
+
 def test_mistakes_are_named(tokenizer):
+    with pytest.raises(ConfigError, match="boundary: it needs the auxiliary CTC head, and with ctc 0 there is none"):
+        recipe(loss={"boundary": 0.3, "ctc": 0.0})
+    with pytest.raises(ConfigError, match="intermediate: it needs the auxiliary CTC head"):
+        recipe(loss={"intermediate": 0.3, "ctc": 0.0}, intermediate_ctc={"after": [0]})
+    with pytest.raises(ConfigError, match="boundary_start: -1 is negative"):
+        recipe(loss={"boundary_start": -1})
+    with pytest.raises(ConfigError, match="loss.intermediate: above 0 it needs intermediate_ctc.after"):
+        recipe(loss={"intermediate": 0.3})
     with pytest.raises(ConfigError, match="quantity: with 0 nothing teaches"):
         recipe(loss={"quantity": 0.0})
     with pytest.raises(ConfigError, match="stride: 5 is not between 1 and stack, 4"):

@@ -121,6 +121,23 @@ def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
         initialise(paraformer, path, tokenizer, ["predictor"])
 
 
+def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
+    torch.manual_seed(0)
+    heads = {"loss": {"intermediate": 0.3}, "intermediate_ctc": {"after": [0, 2]}}
+    first = recipe(pretrained(encoder), **heads)
+    model = first.build_model(tokenizer.vocab_size).eval()
+    path = str(save(tmp_path / "one", first, model, tokenizer))
+    torch.manual_seed(1)
+    options = {"front_end": first.config.model["front_end"], "encoder": {"kind": "zipformer", **first.config.model["encoder"]}, **heads}
+    made = structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": options}))
+    paraformer = made.build_model(tokenizer.vocab_size).eval()
+    initialise(paraformer, path, tokenizer, ["front_end", "encoder", "intermediate", "ctc"])
+    batch = make_batch(tokenizer)
+    states, _ = paraformer.encode(batch)
+    torch.testing.assert_close(states, model.encode(batch)[0])
+    torch.testing.assert_close(paraformer.ctc_log_probs(states), model.ctc_log_probs(states))
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if not m.startswith("k2_")])
 def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     torch.manual_seed(0)

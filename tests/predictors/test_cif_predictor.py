@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from voxkit.losses.quantity import quantity_loss
+from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.predictors import CifConfig, CifPredictor
 
 
@@ -34,6 +35,20 @@ def test_training_scales_to_the_targets():
     assert (out.quantity - targets).abs().min() > 1e-3  # the sum before scaling is not the target: that is what the loss is for
     quantity_loss(out.quantity, targets).sum().backward()
     assert predictor.weight.bias.grad.abs() > 0
+
+
+def test_boundaries_give_each_token_the_frames_between_its_own():
+    """Whatever the weights: a token's vector is of its own frames, and what the quantity loss sees is not scaled."""
+    predictor, x, targets = _predictor(), torch.randn(1, 20, 8), torch.tensor([3])
+    boundaries = Boundaries(torch.tensor([[4.0, 15.0]]), torch.ones(1, dtype=torch.bool))
+    lengths = torch.tensor([20])
+    out, plain = predictor(x, lengths, targets, boundaries), predictor(x, lengths, targets)
+    torch.testing.assert_close(out.times[0, :2], boundaries.times[0])
+    for u, (a, b) in enumerate(((0, 4), (4, 15), (15, 20))):
+        w = plain.unscaled[0, a:b]
+        torch.testing.assert_close(out.vectors[0, u], (w[:, None] * x[0, a:b]).sum(0) / w.sum(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(out.unscaled, plain.unscaled)
+    torch.testing.assert_close(out.quantity, plain.unscaled.sum(1))
 
 
 def test_more_tokens_than_frames_can_be_trained():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 @dataclass
 class IntermediateCtcConfig:
     """Attributes:
-    after: places of the heads: 0 = on the front end's vectors, n = after the encoder's n-th stack; empty = none.
+    after: places of the heads: 0 = on the front end's vectors, n = after the encoder's n-th stack (of a Zipformer) or layer; empty = none.
     self_conditioned: whether what a head reads is added to what goes on.
     """
 
@@ -24,7 +24,7 @@ class IntermediateCtcConfig:
     self_conditioned: bool = True
 
     def problems(self) -> list[str]:
-        found = [f"after: {place} is negative; 0 is the front end, n the n-th stack" for place in self.after if place < 0]
+        found = [f"after: {place} is negative; 0 is the front end, n the n-th stack or layer" for place in self.after if place < 0]
         return found + ([f"after: {self.after} names a place twice"] if len(set(self.after)) < len(self.after) else [])
 
 
@@ -44,7 +44,7 @@ class IntermediateCtc(nn.Module):
         super().__init__()
         beyond = [place for place in config.after if place >= len(dims)]
         if beyond:
-            raise ValueError(f"model.intermediate_ctc.after: {beyond[0]} is beyond the encoder's last stack, {len(dims) - 1}")
+            raise ValueError(f"model.intermediate_ctc.after: {beyond[0]} is beyond the encoder's last stack or layer, {len(dims) - 1}")
         self.heads = nn.ModuleDict({str(place): nn.Linear(dims[place], vocab_size) for place in config.after})
         told = config.after if config.self_conditioned else []
         self.conditioning = nn.ModuleDict({str(place): nn.Linear(vocab_size, dims[place]) for place in told})
@@ -59,3 +59,15 @@ class IntermediateCtc(nn.Module):
         if key in self.conditioning:
             x = x + self.conditioning[key](log_probs.exp().to(x.dtype))
         return x, log_probs
+
+
+def build_intermediate_ctc(config: IntermediateCtcConfig, dims: Sequence[int], vocab_size: int) -> IntermediateCtc | None:
+    """The heads that a configuration asks for, None where it asks for none; arguments as of `IntermediateCtc`."""
+    return IntermediateCtc(config, dims, vocab_size) if config.after else None
+
+
+def share_problems(config: IntermediateCtcConfig, share: float) -> list[str]:
+    """What is wrong with heads and their share of the loss, taken together."""
+    if bool(config.after) == (share > 0):
+        return []
+    return ["loss.intermediate: above 0 it needs intermediate_ctc.after, the places of the heads, and they need it to learn"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,8 @@ from voxkit.nn.feed_forward import FeedForward
 from voxkit.nn.positions import POSITIONS, LearnedPositions
 from voxkit.nn.relative import RelativeAttention, SelfAttention
 from voxkit.ops.checks import check_shapes
+
+Between = Callable[[int, Tensor], Tensor]
 
 
 @dataclass
@@ -60,6 +63,9 @@ class TransformerEncoder(nn.Module):
     Args:
         config: sizes.
         input_dim: width of what comes in.
+
+    Attributes:
+        place_dims: widths at the input and after each layer.
     """
 
     layer = TransformerLayer
@@ -68,6 +74,7 @@ class TransformerEncoder(nn.Module):
     def __init__(self, config: TransformerConfig, input_dim: int) -> None:
         super().__init__()
         self.config, self.output_dim, self.checkpointing = config, config.dim, False
+        self.place_dims = [input_dim] + config.layers * [config.dim]
         self.input = nn.Linear(input_dim, config.dim)
         more = {"most": config.max_positions} if POSITIONS[config.positions] is LearnedPositions else {}
         self.positions = POSITIONS[config.positions](config.dim, **more)
@@ -75,9 +82,13 @@ class TransformerEncoder(nn.Module):
         self.layers = nn.ModuleList(self.layer(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, T, F], lengths [B] → states [B, T, D], lengths [B]. What padding holds does not matter."""
-        return self._run(x, lengths, None), lengths
+    def forward(self, x: Tensor, lengths: Tensor, between: Between | None = None) -> tuple[Tensor, Tensor]:
+        """x [B, T, F], lengths [B] → states [B, T, D], lengths [B]. What padding holds does not matter.
+
+        Args:
+            between: what to make of each layer's output before it goes on: (number of the layer from 1, [B, T, D]) → [B, T, D].
+        """
+        return self._run(x, lengths, None, between), lengths
 
     def attention_weights(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Self-attention of every layer: [layers, B, H, T, T]."""
@@ -85,15 +96,16 @@ class TransformerEncoder(nn.Module):
         self._run(x, lengths, kept)
         return torch.stack(kept)
 
-    def _run(self, x: Tensor, lengths: Tensor, kept: list[Tensor] | None) -> Tensor:
+    def _run(self, x: Tensor, lengths: Tensor, kept: list[Tensor] | None, between: Between | None = None) -> Tensor:
         check_shapes({"x": (x, "BTF"), "lengths": (lengths, "B")}, F=self.input.in_features)
         mask = lengths_to_mask(lengths, x.shape[1])
         x = self.dropout(self.positions(self.input(x)))
-        for layer in self.layers:
+        for place, layer in enumerate(self.layers, 1):
             if self.checkpointing and self.training and torch.is_grad_enabled():
                 x, weights = checkpoint(layer, x, mask, kept is not None, use_reentrant=False)
             else:
                 x, weights = layer(x, mask, kept is not None)
+            x = x if between is None else between(place, x)
             if kept is not None:
                 kept.append(weights)
         return self.norm(x)

@@ -15,15 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.decoders.intermediate_ctc import IntermediateCtcConfig, build_intermediate_ctc, share_problems
 from voxkit.decoders.parallel import GlancingConfig, ParallelDecoder, glance
 from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.build import build_encoder
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
+from voxkit.losses.boundary import boundary_loss, ctc_boundaries
 from voxkit.losses.hybrid import ctc_loss, label_smoothed_cross_entropy, token_accuracy
 from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.recogniser import Recogniser, check_vocab_size
+from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
 
@@ -36,6 +39,10 @@ class ParaformerLossConfig:
         cross_entropy: of the tokens; label_smoothing: share of the target spread over the vocabulary.
         quantity: of the error in the number of tokens.
         ctc: of the auxiliary CTC head; 0 leaves the head out, and with it the searches that need it.
+        intermediate: share of the CTC loss that is the mean of those half-way up (model.intermediate_ctc.after says where); 0 = none.
+        boundary: of the error in the weight that each token gets between its boundaries, which the CTC head tells the predictor
+            (losses/boundary.py); in training the decoder then gets each token's vector from between them. 0 = off.
+        boundary_start: optimiser step from which that holds: the head must know where tokens are first. It is logged from step 0 on.
         mwer: of the risk of sampled hypotheses, for the end of a training; 0 = off. mwer_samples: hypotheses drawn.
     """
 
@@ -43,12 +50,19 @@ class ParaformerLossConfig:
     label_smoothing: float = 0.1
     quantity: float = 1.0
     ctc: float = 0.3
+    intermediate: float = 0.0
+    boundary: float = 0.0
+    boundary_start: int = 0
     mwer: float = 0.0
     mwer_samples: int = 4
 
     def problems(self) -> list[str]:
-        found = [f"{name}: {getattr(self, name)} is negative" for name in ("cross_entropy", "quantity", "ctc", "mwer")
-                 if getattr(self, name) < 0]
+        weights = ("cross_entropy", "quantity", "ctc", "boundary", "boundary_start", "mwer")
+        found = [f"{name}: {getattr(self, name)} is negative" for name in weights if getattr(self, name) < 0]
+        found += [f"{name}: it needs the auxiliary CTC head, and with ctc 0 there is none; 0.3 is its usual weight"
+                  for name in ("boundary", "intermediate") if getattr(self, name) > 0 and self.ctc == 0]
+        if not 0 <= self.intermediate < 1:
+            found.append(f"intermediate: {self.intermediate} is not in [0, 1); it is a share of the CTC loss")
         if self.quantity == 0:
             found.append("quantity: with 0 nothing teaches the predictor how many tokens there are")
         if self.cross_entropy == 0 and self.mwer == 0:
@@ -66,6 +80,7 @@ class ParaformerConfig:
     vocab_size: pieces of the tokenizer; 0 = as the tokenizer says.
     front_end: where the vectors come from.
     encoder: `kind` (transformer, conformer, zipformer) and any field of its configuration.
+    intermediate_ctc: where further CTC heads stand, below the end of the encoder; their loss has the share loss.intermediate.
     predictor: CIF; decoder: sizes of the parallel decoder; glancing: how much of the truth its second pass is shown in training.
     loss: weights.
     dropout: on the states before the CTC head, in training.
@@ -74,11 +89,15 @@ class ParaformerConfig:
     vocab_size: int = 0
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     encoder: dict[str, Any] = field(default_factory=lambda: {"kind": "conformer"})
+    intermediate_ctc: IntermediateCtcConfig = field(default_factory=IntermediateCtcConfig)
     predictor: CifConfig = field(default_factory=CifConfig)
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     glancing: GlancingConfig = field(default_factory=GlancingConfig)
     loss: ParaformerLossConfig = field(default_factory=ParaformerLossConfig)
     dropout: float = 0.1
+
+    def problems(self) -> list[str]:
+        return share_problems(self.intermediate_ctc, self.loss.intermediate)
 
 
 class Prediction(NamedTuple):
@@ -111,6 +130,7 @@ class Paraformer(Recogniser):
         self.decoder = ParallelDecoder(config.decoder, config.vocab_size, dim)
         self.dropout = nn.Dropout(config.dropout)
         self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
+        self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32.
@@ -125,10 +145,15 @@ class Paraformer(Recogniser):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Loss per token, nats; "accuracy" is of the tokens nobody had shown, given their number; "weight" the tokens counted."""
         config = self.config.loss
-        states, lengths = self.encode(batch)
+        states, lengths, read, read_lengths = self.encode_and_read(batch)
         tokens, token_lengths = batch.tokens, batch.token_lengths
         num_tokens = token_lengths.sum().clamp(min=1)
-        found = self.predictor(states, lengths, token_lengths)
+        log_probs = self.ctc_log_probs(states) if self.ctc is not None else None
+        boundaries = None
+        if config.boundary > 0:
+            boundaries = ctc_boundaries(log_probs, lengths, tokens, token_lengths)
+        by_boundaries = self.step >= config.boundary_start
+        found = self.predictor(states, lengths, token_lengths, boundaries if by_boundaries else None)
         targets = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), -100)
         logits, guessed = self._decode(found.vectors, states, lengths, tokens, token_lengths, targets)
         accuracy = token_accuracy(logits, guessed)
@@ -136,10 +161,18 @@ class Paraformer(Recogniser):
         quantity = quantity_loss(found.quantity, token_lengths).sum() / num_tokens
         out = {"loss": config.cross_entropy * cross_entropy + config.quantity * quantity, "cross_entropy": cross_entropy.detach(),
                "quantity": quantity.detach(), "accuracy": accuracy, "weight": num_tokens}
-        if self.ctc is not None:
-            ctc = ctc_loss(self.ctc_log_probs(states), lengths, tokens, token_lengths).sum() / num_tokens
-            out["loss"] = out["loss"] + config.ctc * ctc
+        if log_probs is not None:
+            ctc = ctc_loss(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
             out["ctc"] = ctc.detach()
+            if read:
+                intermediate = sum(ctc_loss(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
+                ctc = (1 - config.intermediate) * ctc + config.intermediate * intermediate
+                out["intermediate"] = intermediate.detach()
+            out["loss"] = out["loss"] + config.ctc * ctc
+        if boundaries is not None:
+            boundary = boundary_loss(found.unscaled, boundaries, token_lengths).sum() / num_tokens
+            out["loss"] = out["loss"] + (config.boundary if by_boundaries else 0.0) * boundary
+            out["boundary"] = boundary.detach()
         if config.mwer > 0 and self.training:
             mwer = substitution_risk(logits, tokens, token_lengths, config.mwer_samples).sum() / num_tokens
             out["loss"] = out["loss"] + config.mwer * mwer
@@ -156,14 +189,19 @@ class Paraformer(Recogniser):
 
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
-        """Log-probability of given hypotheses, CIF scaled to the length of each: states [B, T, D], lengths [B], tokens [B, N, U],
-        token_lengths [B, N] → [B, N]."""
+        """Log-probability of given hypotheses, CIF scaled as in training to the tokens of each: states [B, T, D], lengths [B],
+        tokens [B, N, U], token_lengths [B, N] → [B, N]."""
         size, n = tokens.shape[:2]
         if tokens.shape[2] == 0:
             return states.new_zeros(size, n)
+        boundaries = None
+        if self.config.loss.boundary > 0:
+            found = [ctc_boundaries(x.expand(n, -1, -1), length.expand(n), text, counts)
+                     for x, length, text, counts in zip(self.ctc_log_probs(states), lengths, tokens, token_lengths)]
+            boundaries = Boundaries(*(torch.cat(parts) for parts in zip(*found)))
         states, lengths = states.repeat_interleave(n, 0), lengths.repeat_interleave(n)
         tokens, token_lengths = tokens.flatten(0, 1), token_lengths.flatten()
-        vectors = self.predictor(states, lengths, token_lengths).vectors
+        vectors = self.predictor(states, lengths, token_lengths, boundaries).vectors
         vectors = F.pad(vectors, (0, 0, 0, tokens.shape[1] - vectors.shape[1]))
         log_probs = self.decoder(vectors, token_lengths, states, lengths).float().log_softmax(-1)
         picked = log_probs.gather(2, tokens[..., None])[..., 0] * lengths_to_mask(token_lengths, tokens.shape[1])

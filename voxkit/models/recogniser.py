@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.decoders.intermediate_ctc import IntermediateCtc
 from voxkit.encoders.build import downsampling
 from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
 from voxkit.nn.scheduled import set_batch_count
@@ -18,6 +21,7 @@ class Recogniser(nn.Module):
         encoder: [B, T, D], lengths → states [B, T', D'], lengths.
 
     Attributes:
+        intermediate: CTC heads below the end of the encoder, where a system sets them.
         step: of the optimiser, in this stage.
         schedule_offset: steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start.
     """
@@ -25,6 +29,7 @@ class Recogniser(nn.Module):
     def __init__(self, front_end: PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd, encoder: nn.Module) -> None:
         super().__init__()
         self.front_end, self.encoder = front_end, encoder
+        self.intermediate: IntermediateCtc | None = None
         self.step = self.schedule_offset = 0
 
     @property
@@ -47,9 +52,28 @@ class Recogniser(nn.Module):
             pretrained.config.gradient_checkpointing = True
 
     def encode(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
-        """→ states [B, T', D], lengths [B]; with several views [views·B, T', D]: the whole batch again and again, masked anew each time."""
+        """→ states [B, T', D], lengths [B]; with several views [views·B, T', D]: the whole batch again and again, masked anew each time.
+        Where CTC heads half-way up are self-conditioned, what they read takes part."""
+        return self.encode_and_read(batch, views)[:2]
+
+    def encode_and_read(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
+        """states [B, T', D], lengths [B], and log-probabilities [B, T, V] of the CTC heads half-way up, lengths [B] of these."""
         x, lengths = self.front_end(batch, views)
-        return self.encoder(x, lengths)
+        if self.intermediate is None:
+            return *self.encoder(x, lengths), [], lengths
+        read: list[Tensor] = []
+        between = partial(self._between, read)
+        states, states_lengths = self.encoder(between(0, x), lengths, between)
+        return states, states_lengths, read, lengths
+
+    def _between(self, read: list[Tensor], place: int, x: Tensor) -> Tensor:
+        """States [B, T, D] at a place of the encoder → what goes on; what a CTC head reads there is appended to `read`."""
+        if self.intermediate is None:
+            return x
+        x, log_probs = self.intermediate(place, x)
+        if log_probs is not None:
+            read.append(log_probs)
+        return x
 
     def frozen_names(self) -> set[str]:
         """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from voxkit.batch import Batch
 from voxkit.config import structure
-from voxkit.decoders.intermediate_ctc import IntermediateCtc, IntermediateCtcConfig
+from voxkit.decoders.intermediate_ctc import IntermediateCtcConfig, build_intermediate_ctc, share_problems
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
@@ -57,9 +57,7 @@ class VoxFormerConfig:
     ctc_blank_bias: float = 0.0
 
     def problems(self) -> list[str]:
-        if bool(self.intermediate_ctc.after) == (self.loss.intermediate > 0):
-            return []
-        return ["loss.intermediate: above 0 it needs intermediate_ctc.after, the places of the heads, and they need it to learn"]
+        return share_problems(self.intermediate_ctc, self.loss.intermediate)
 
     def zipformer(self, input_dim: int) -> ZipformerConfig:
         """The encoder's configuration for a front end of this width."""
@@ -87,10 +85,7 @@ class VoxFormer(Recogniser):
         self.ctc = nn.Linear(self.encoder.output_dim, config.vocab_size)
         with torch.no_grad():
             self.ctc.bias[0] += config.ctc_blank_bias
-        self.intermediate = None
-        if config.intermediate_ctc.after:
-            dims = [front_end.output_dim, *(stack.dim for stack in self.encoder.stacks)]
-            self.intermediate = IntermediateCtc(config.intermediate_ctc, dims, config.vocab_size)
+        self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
         self.transducer = None
@@ -109,29 +104,6 @@ class VoxFormer(Recogniser):
             require("k2", why="loss.ctc_by=k2")
         if self.transducer is not None:
             require("k2", why="the pruned transducer loss (loss.transducer)")
-
-    def encode(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
-        """As every recogniser; where CTC heads half-way up are self-conditioned, what they read takes part."""
-        return self._encode(batch, views)[:2]
-
-    def _encode(self, batch: Batch, views: int) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-        """states [B, T', D], lengths [B], and log-probabilities [B, T, V] of the CTC heads half-way up, lengths [B] of these."""
-        x, lengths = self.front_end(batch, views)
-        if self.intermediate is None:
-            return *self.encoder(x, lengths), [], lengths
-        read: list[Tensor] = []
-        between = partial(self._between, read)
-        states, states_lengths = self.encoder(between(0, x), lengths, between)
-        return states, states_lengths, read, lengths
-
-    def _between(self, read: list[Tensor], place: int, x: Tensor) -> Tensor:
-        """States [B, T, D] at a place → what goes on; what a head reads there is appended to `read`."""
-        if self.intermediate is None:
-            return x
-        x, log_probs = self.intermediate(place, x)
-        if log_probs is not None:
-            read.append(log_probs)
-        return x
 
     def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
         """State before the first sample: the front end's tensors, vectors that wait for a whole chunk [B, T, D], the encoder's.
@@ -181,7 +153,7 @@ class VoxFormer(Recogniser):
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Hybrid loss per token: nats; "accuracy" is of the next token, teacher-forced, "weight" the tokens counted."""
         views = 2 if self.config.loss.consistency > 0 and self.training else 1
-        states, lengths, read, read_lengths = self._encode(batch, views)
+        states, lengths, read, read_lengths = self.encode_and_read(batch, views)
         tokens, token_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)

@@ -1,7 +1,9 @@
 """The CIF predictor of Paraformer (Gao et al. 2022, arXiv 2206.08317): encoder states → a weight per frame → one vector per token.
 
 In training the number of tokens is known, and the weights of an utterance are scaled to sum to it; the sum before scaling is held to
-that number by the quantity loss. In use the sum itself says how many tokens there are.
+that number by the quantity loss. In use the sum itself says how many tokens there are. Scaled as a whole, an utterance whose predictor
+missed a token early on has a wrong vector for every token from there to its end. Where the boundaries of the tokens are known in training
+too, each token is scaled by itself, and its vector is of its own frames.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.checks import check_shapes
 from voxkit.ops.cif import HEARD, cif, fire_counts
+from voxkit.ops.cif_boundaries import Boundaries, scale_to_boundaries
 
 
 @dataclass
@@ -51,7 +54,7 @@ class CifOutput:
         vectors: [B, U, D], one per token.
         lengths: [B] tokens.
         quantity: [B] sum of the weights before scaling: the number of tokens it believes in; differentiable.
-        weights: [B, T] as used (scaled in training), 0 in padding.
+        weights: [B, T] as used (scaled in training), 0 in padding; unscaled: [B, T] as predicted.
         times: [B, U] float32, frames from the beginning, where each token ends.
     """
 
@@ -59,6 +62,7 @@ class CifOutput:
     lengths: Tensor
     quantity: Tensor
     weights: Tensor
+    unscaled: Tensor
     times: Tensor
 
 
@@ -104,26 +108,30 @@ class CifPredictor(nn.Module):
         x = F.pad(states.masked_fill(~mask[..., None], 0.0), (0, 0, self.half, self.half))
         return self._weights(x).masked_fill(~mask, 0.0)
 
-    def forward(self, states: Tensor, lengths: Tensor, targets: Tensor | None = None) -> CifOutput:
+    def forward(self, states: Tensor, lengths: Tensor, targets: Tensor | None = None, boundaries: Boundaries | None = None) -> CifOutput:
         """Find the tokens.
 
         Args:
             states: [B, T, D]; lengths: [B].
             targets: [B] the known numbers of tokens, in training; None = the weights decide.
+            boundaries: with targets, where these tokens end; None = the weights decide.
         """
         check_shapes({"states": (states, "BTD"), "lengths": (lengths, "B"), "targets": (lengths if targets is None else targets, "B")},
                      D=self.conv.in_channels)
-        weights = self.frame_weights(states, lengths)
+        weights = unscaled = self.frame_weights(states, lengths)
         quantity = weights.sum(1)
         if targets is None:
             counts = fire_counts(weights, self.config.tail)
         else:
             counts = targets
-            weights = weights * (targets / quantity.clamp(min=1e-4))[:, None]
+            if boundaries is None:
+                weights = weights * (targets / quantity.clamp(min=1e-4))[:, None]
+            else:
+                weights = scale_to_boundaries(weights, boundaries, targets)
         vectors, mass, times = cif(states, weights, counts)
         if targets is None:
             vectors = _filled_up(vectors, mass)
-        return CifOutput(vectors, counts, quantity, weights, times)
+        return CifOutput(vectors, counts, quantity, weights, unscaled, times)
 
     def init_state(self, size: int, device: torch.device | str = "cpu") -> CifState:
         """Before the first frame of `size` streams that run in step."""
@@ -164,14 +172,14 @@ class CifPredictor(nn.Module):
             end = torch.where(heard > 0, heard, heard.new_tensor(state.position + ready))
             unfinished = (torch.arange(times.shape[1], device=x.device) == counts[:, None] - 1) & (counts > whole)[:, None]
             times = torch.where(unfinished, end[:, None], times)
-            out = CifOutput(_filled_up(vectors, mass), counts, quantity, weights[:, 1:], times)
+            out = CifOutput(_filled_up(vectors, mass), counts, quantity, weights[:, 1:], weights[:, 1:], times)
             return out, self.init_state(x.shape[0], x.device)
         at = whole[:, None]
         after = CifState(context, mass.gather(1, at)[:, 0], vectors.gather(1, at[..., None].expand(-1, -1, vectors.shape[-1]))[:, 0],
                          heard, state.position + max(ready, 0))
         kept = lengths_to_mask(whole, max(int(whole.max()), 0))
         vectors, times = vectors[:, :kept.shape[1]] * kept[..., None], times[:, :kept.shape[1]] * kept
-        return CifOutput(vectors, whole, quantity, weights[:, 1:], times), after
+        return CifOutput(vectors, whole, quantity, weights[:, 1:], weights[:, 1:], times), after
 
     def _weights(self, x: Tensor) -> Tensor:
         """[B, T + kernel - 1, D] → [B, T] float32."""

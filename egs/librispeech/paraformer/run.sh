@@ -20,7 +20,7 @@ test_sets="test-clean-2"       # decoded and scored in stage 6
 tokens=bpe                     # bpe or char
 vocab_size=300                 # of the BPE
 config=mini_pretrained         # conf/<config>.yaml: base, pretrained, mini_fbank, mini_pretrained
-init=                          # VoxFormer run of the same size to take front end, Zipformer and CTC head from; empty: from scratch
+init=                          # VoxFormer run of the same size to take front end, Zipformer and CTC heads from; empty: from scratch
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
@@ -56,7 +56,7 @@ if stage 2 "Tokens: $tokens"; then
 fi
 
 if stage 3 "Train"; then
-  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" "${overrides[@]}" ${init:+"init=$init" "init_parts=[front_end,encoder,ctc]"} \
+  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" "${overrides[@]}" ${init:+"init=$init" "init_parts=[front_end,encoder,intermediate,ctc]"} \
     $train_options
 fi
 

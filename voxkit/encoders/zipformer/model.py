@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from voxkit.encoders.transformer import Between
 from voxkit.encoders.zipformer.attention import CompactPositions
 from voxkit.encoders.zipformer.config import ZipformerConfig
 from voxkit.encoders.zipformer.layer import View
@@ -17,8 +16,6 @@ from voxkit.encoders.zipformer.stack import Downsample, ZipformerStack
 from voxkit.masks import chunk_mask, lengths_to_mask
 from voxkit.nn.scaling import convert_width
 from voxkit.nn.scheduled import set_schedule_speed
-
-Between = Callable[[int, Tensor], Tensor]
 
 
 class Zipformer(nn.Module):
@@ -28,7 +25,7 @@ class Zipformer(nn.Module):
         config: see there; `from_preset("M")` and others.
 
     Attributes:
-        input_dim, output_dim: widths. downsampling: input frames per output frame.
+        input_dim, output_dim: widths. downsampling: input frames per output frame. place_dims: widths at the input and after each stack.
 
     Raises:
         ValueError: options that do not fit together, all named.
@@ -43,6 +40,7 @@ class Zipformer(nn.Module):
         self.input_dim, self.output_dim, self.downsampling = config.input_dim, config.output_dim, config.output_downsampling
         self.positions = CompactPositions(config.pos_dim)
         self.stacks = nn.ModuleList(ZipformerStack(config, i) for i in range(config.num_stacks))
+        self.place_dims = [config.input_dim, *(stack.dim for stack in self.stacks)]
         self.downsample_output = Downsample(config.output_downsampling) if config.output_downsampling > 1 else None
         self.chunk, self.left_context = config.chunk_size[0], config.left_context[0]
         set_schedule_speed(self, config.schedule_speed)
