@@ -90,7 +90,8 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.runtime.onnx import OnnxRecognizer
 
-    fused = [f"--{name.replace('_', '-')}" for name in ("lm", "rescore_lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
+    names = ("lm", "rescore_lm", "rescore_nbest", "phrases", "graph", "tuned")
+    fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
     if fused:
         raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")
     if args.times != "alignment":
