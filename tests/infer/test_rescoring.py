@@ -17,6 +17,12 @@ from voxkit.search.hypotheses import CtcHypothesis  # noqa: E402
 from voxkit.text.tokenizer import train_characters  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def float32(monkeypatch):
+    """What `load` takes by itself depends on the machine."""
+    monkeypatch.setattr("voxkit.infer.pretrained_lm.resolve", lambda *_: torch.float32)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A random GPT-2 over letters, as Hugging Face keeps them."""
@@ -34,16 +40,20 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_a_text_has_the_product_of_its_tokens_probabilities(folder):
-    lm = PretrainedLM.load(str(folder))
-    texts = ["heal me", "a", "", "push the left lane", "heal me", "heal him", "push the lane"]  # some begin alike
-    found = lm.score(texts)
+def are_log_probabilities(lm, texts, found):
     for text, value in zip(texts, found):
         ids = torch.tensor([[lm.start, *lm.tokenizer(text).input_ids]])
         with torch.no_grad():
             log_probs = lm.model(ids).logits.log_softmax(-1)
         expected = sum(float(log_probs[0, i, token]) for i, token in enumerate(ids[0, 1:].tolist()))
         assert value == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_text_has_the_product_of_its_tokens_probabilities(folder):
+    lm = PretrainedLM.load(str(folder))
+    texts = ["heal me", "a", "", "push the left lane", "heal me", "heal him", "push the lane"]  # some begin alike
+    found = lm.score(texts)
+    are_log_probabilities(lm, texts, found)
     assert found[2] == 0 and found[0] == found[4]
 
 
@@ -52,10 +62,59 @@ def test_batches_change_nothing_and_upper_case_is_read_as_lower(folder, monkeypa
     whole = PretrainedLM.load(str(folder)).score(texts)
     monkeypatch.setattr("voxkit.infer.pretrained_lm._LOGITS", 64)
     monkeypatch.setattr("voxkit.infer.pretrained_lm._TOKENS", 1)
+    monkeypatch.setattr("voxkit.infer.pretrained_lm._PLACES", 1)
     single = PretrainedLM.load(str(folder))
     assert single.score(texts) == pytest.approx(whole, abs=1e-4)
     assert single.score(["HEAL ME"]) == [pytest.approx(whole[0], abs=1e-4)]
     assert single.score(["Heal me"])[0] != pytest.approx(whole[0], abs=1e-2)  # as it is written
+
+
+class Plain(transformers.GPT2LMHeadModel):
+    """Takes no positions."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        inner = self.transformer.forward
+        self.transformer.forward = lambda *given, position_ids=None, **more: inner(*given, **more)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gemma3"])
+def test_beginnings_go_through_the_model_once(folder, kind, tmp_path, monkeypatch):
+    """Rotary positions and sliding windows too: of a window of 6 tokens a longer text is not put into a tree."""
+    lm = PretrainedLM.load(str(folder))
+    if kind == "gemma3":
+        torch.manual_seed(1)
+        config = transformers.Gemma3TextConfig(
+            vocab_size=29, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=8, sliding_window=6, layer_types=["sliding_attention", "full_attention"], initializer_range=0.5)
+        lm = PretrainedLM(transformers.Gemma3ForCausalLM(config), lm.tokenizer, tmp_path)
+    assert lm.tree
+    seen = []
+    forward = type(lm.model.base_model).forward
+
+    def noted(self, *given, **more):
+        seen.append(tuple((more["input_ids"] if "input_ids" in more else given[0]).shape))
+        return forward(self, *given, **more)
+
+    monkeypatch.setattr(type(lm.model.base_model), "forward", noted)
+    texts = ["heal", "heat", "hea", "go"] if kind == "gemma3" else ["heal me now", "heal me not", "heal me", "heat me"]
+    found = lm.score(texts)
+    # what is asked: ^ h e a, and ^ g; or ^ heal me no, heat m, and nothing after the last letters
+    assert seen == ([(1, 5)] if kind == "gemma3" else [(1, 14)])
+    found += lm.score(["push the left lane"])
+    assert seen[1:] == ([(1, 18)] if kind == "gpt2" else [(1, 19)])
+    are_log_probabilities(lm, [*texts, "push the left lane"], found)
+
+
+def test_a_model_that_takes_no_tree_gets_whole_texts(folder, caplog):
+    whole = PretrainedLM.load(str(folder))
+    config = whole.model.config
+    plain = Plain(config)
+    plain.load_state_dict(whole.model.state_dict())
+    lm = PretrainedLM(plain, whole.tokenizer, folder)
+    assert not lm.tree and "takes no tree of beginnings" in caplog.text
+    texts = ["heal me", "a", "heal him", "push the lane"]
+    assert lm.score(texts) == pytest.approx(whole.score(texts), abs=1e-4)
 
 
 def test_a_text_longer_than_the_model_takes_is_named(folder):
@@ -98,6 +157,8 @@ def test_its_score_counts_by_its_weight(tmp_path):
     for weight, text, score in ((0.2, "ward", -2.0), (0.4, "heal", -2.5)):
         best = rank([row], tokenizer, SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=weight))[0]
         assert tokenizer.decode(best.tokens) == text and best.score == pytest.approx(score)
+    few = SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=9.0, rescore_nbest=1)
+    assert tokenizer.decode(rank([row], tokenizer, few)[0].tokens) == "ward"
     alone = rank([row[:1]], tokenizer, SearchOptions("attention", rescore_lm=Likes("heal"), rescore_weight=1.0))[0]
     assert alone.score == pytest.approx(-1.0 - 5.0 / (len(row[0].tokens) + 1) ** 0.5)  # as attention's own score is divided
 
@@ -140,6 +201,31 @@ def test_decode_and_tune_take_it(here, folder, capsys):
     assert "the same as recorded" in capsys.readouterr().out
     assert main([*decode[:-2], "--device", "cpu", "--tuned", "second.json"]) == 2
     assert "give --rescore-lm" in capsys.readouterr().err
+
+
+def test_how_many_it_ranks(here, folder, capsys, monkeypatch):
+    asked = []
+    score = PretrainedLM.score
+    monkeypatch.setattr(PretrainedLM, "score", lambda self, texts: asked.append(len(texts)) or score(self, texts))
+    decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--methods", "prefix_beam", "joint", "rescoring"]
+    second = ["--rescore-lm", str(folder), "--beam", "4"]
+    assert main([*decode, *second, "--rescore-nbest", "2", "--out", "ranked"]) == 0
+    assert asked and all(count % 2 == 0 and count <= 2 * 4 for count in asked)  # of four utterances at most
+    path = here / "ranked" / "test_prefix_beam_rescored0.3.json"
+    record = json.loads(path.read_text())
+    assert record["rescore_nbest"] == record["settings"]["rescore_nbest"] == 2
+    asked.clear()
+    assert main(["decode", "--again", str(path), "--device", "cpu"]) == 0
+    assert asked and max(asked) <= 8
+    assert main(["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu", *second, "--rescore-nbest", "3",
+                 "--rescore-weights", "0.5", "--length-bonuses", "0", "--out", "ranked/tuned.json"]) == 0
+    assert json.loads((here / "ranked" / "tuned.json").read_text())["options"]["rescore_nbest"] == 3
+    capsys.readouterr()
+    for given, message in ((["--rescore-nbest", "5", *second], "--rescore-nbest 5: a beam of 4 has 1 to 4 hypotheses to rank"),
+                           (["--rescore-nbest", "0", *second], "--rescore-nbest 0: "),
+                           (["--rescore-nbest", "2"], "there is no --rescore-lm that would rank them")):
+        assert main([*decode, *given]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_what_is_no_language_model_is_named(here, folder, tmp_path, capsys):

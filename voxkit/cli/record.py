@@ -17,7 +17,8 @@ from voxkit.cli.fingerprint import sha256, stamp
 if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
 
-SEARCHED = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power")  # weights that are kept
+# what is kept of the options of a search
+SEARCHED = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "rescore_nbest", "length_bonus", "coverage", "length_power")
 MODELS = {"lm": "language model (--lm)", "rescore_lm": "language model (--rescore-lm)", "graph": "graph (--graph)"}
 _PLURAL = ("weights", "cuts", "phrases", "hypotheses", "references", "recordings")
 
@@ -164,7 +165,8 @@ def search_arguments(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
     if record["phrases"]:
         phrases = str(out / "phrases.tsv")
         configuration.write_text(phrases, "".join(f"{phrase}\t{boost!r}\n" for phrase, boost in record["phrases"].items()))
-    return {**{key: record.get(key) for key in SEARCHED}, **models, "phrases": phrases, "boost": None, "tuned": None,
+    weights = {key: record.get(key) for key in SEARCHED if key != "rescore_nbest" or record.get("rescore_lm")}
+    return {"rescore_nbest": None, **weights, **models, "phrases": phrases, "boost": None, "tuned": None,
             "methods": [record["method"]], "overrides": record["overrides"], "checkpoint": checkpoint_of(record), "again": None}
 
 

@@ -14,7 +14,7 @@ from voxkit.cli.fingerprint import sha256, stamp
 
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
-_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power")
+_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "rescore_nbest", "length_bonus", "coverage", "length_power")
 _LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "coverage", "length_power"),
               "joint": ("beam", "ctc_weight", "length_bonus", "coverage", "length_power"),
               "rescoring": ("beam", "ctc_weight", "length_bonus"), "beam": ("beam", "ctc_weight"), "k2_nbest": ("beam",),
@@ -31,6 +31,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rescore-lm", metavar="NAME", help="pretrained causal language model, a Hugging Face name or folder, by which the "
                                                             "beam's hypotheses are ranked anew")
     group.add_argument("--rescore-weight", type=float, help="of its log-probability")
+    group.add_argument("--rescore-nbest", type=int, metavar="N", help="how many of the beam's hypotheses it ranks; by default all")
     group.add_argument("--length-bonus", type=float, help="per token")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
     group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
@@ -178,7 +179,8 @@ class Search:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
         fused = [name for name in LANGUAGE_MODELS if getattr(options, name) is not None]
-        names = [*_LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused)]
+        names = [*_LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused),
+                 *(["rescore_nbest"] if options.rescore_lm is not None else [])]
         used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
@@ -228,6 +230,8 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
     rescore_lm = None
+    if args.rescore_nbest is not None and not args.rescore_lm:
+        raise ValueError(f"--rescore-nbest {args.rescore_nbest}: there is no --rescore-lm that would rank them; give one, or leave it away")
     if args.rescore_lm:
         from voxkit.infer.pretrained_lm import PretrainedLM
 

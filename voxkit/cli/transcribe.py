@@ -128,7 +128,8 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.runtime.onnx import OnnxRecognizer
 
-    fused = [f"--{name.replace('_', '-')}" for name in ("lm", "rescore_lm", "phrases", "graph", "tuned") if getattr(args, name) is not None]
+    names = ("lm", "rescore_lm", "rescore_nbest", "phrases", "graph", "tuned")
+    fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
     if fused:
         raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")
     if args.stream or args.chunk_ms is not None or args.left_ms is not None:

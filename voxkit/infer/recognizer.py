@@ -48,7 +48,8 @@ class SearchOptions:
         ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
-        rescore_lm, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight.
+        rescore_lm, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight;
+            rescore_nbest: how many of them, None: all.
         length_bonus: added per token.
         coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
@@ -65,6 +66,7 @@ class SearchOptions:
     context: Scorer | None = None
     rescore_lm: PretrainedLM | None = None
     rescore_weight: float = 0.3
+    rescore_nbest: int | None = None
     length_bonus: float = 0.0
     coverage: float = 0.0
     length_power: float | None = None
@@ -77,7 +79,7 @@ class SearchOptions:
     @property
     def nbest(self) -> int:
         """How many hypotheses of an utterance the search should give."""
-        return 1 if self.rescore_lm is None else self.beam
+        return 1 if self.rescore_lm is None else self.rescore_nbest or self.beam
 
     def scorer(self) -> Scorer | None:
         """Language model, phrases and bonus as one."""
@@ -146,11 +148,14 @@ class Recognizer:
         Raises:
             MissingPackage: a method of k2's, which cannot be imported.
             ValueError: an unknown method, one that needs the decoder or the CTC head this model was trained without, or a graph that is not
-                given or does not fit; times that the method cannot say.
+                given or does not fit; times that the method cannot say; more hypotheses for the second language model than there are.
         """
         self._check_method(options.method)
         self._check_k2(options)
         self._check_times(options)
+        if options.rescore_lm is not None and options.rescore_nbest is not None and not 1 <= options.rescore_nbest <= options.beam:
+            raise ValueError(f"--rescore-nbest {options.rescore_nbest}: a beam of {options.beam} has 1 to {options.beam} hypotheses to "
+                             "rank; widen it with --beam, or leave the option away for all of them")
 
     def _check_method(self, method: str) -> None:
         if self._parallel:

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 def rank(nbest: Sequence[Sequence[Any]], tokenizer: Tokenizer, options: SearchOptions) -> list[Any]:
     """Lists of hypotheses, best first → of each list one, its score with the second language model's in it.
 
-    The model scores text, so that it may have a tokenizer of its own; its log-probability is added with its weight to what the search
-    ranked by, and divided by length as that was.
+    Of each list the first `options.nbest` are looked at. The model scores text, so that it may have a tokenizer of its own; its
+    log-probability is added with its weight to what the search ranked by, and divided by length as that was.
     """
     if options.rescore_lm is None:
         return [row[0] for row in nbest]
+    nbest = [row[:options.nbest] for row in nbest]
     texts = [[tokenizer.decode([t for t in h.tokens if t > EOS]) for h in row] for row in nbest]
     found = iter(options.rescore_lm.score([text for row in texts for text in row]))
     power, out = length_power(options), []
