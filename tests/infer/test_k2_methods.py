@@ -66,7 +66,8 @@ def test_every_method_decodes_and_the_record_repeats_it(run, monkeypatch, capsys
     assert decode("--methods", *METHODS, "--graph", "hlg", "--words", "--formats", "ctm", "--out", "out") == 0
     for method in METHODS:
         record = json.loads((run / "out" / f"test_{method}.json").read_text())
-        assert record["graph"]["path"].endswith("hlg") and record["result"]["method"] == method
+        assert record["result"]["method"] == method
+        assert record["graph"] is None if method == "k2_ctc" else record["graph"]["path"].endswith("hlg")
         lines = [json.loads(line) for line in (run / "out" / f"test_{method}.jsonl").read_text().splitlines()]
         assert len(lines) == 4
         if method != "k2_ctc":
