@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--max-duration", type=float, default=10.0, help="seconds of audio in a batch of each process")
+    parser.add_argument("--max-duration", type=float, default=20.0, help="seconds of audio in a batch of each process")
     args = parser.parse_args()
     if (args.out / "model.safetensors").is_file():
         print(f"{args.out} is there")
