@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # VoxFormer on LibriSpeech: frozen self-supervised encoder, learned mix of its layers, Zipformer, CTC and attention; three training stages.
 #
-#   ./run.sh --parts mini --size mini_ --encoder /path/to/whisper-base --ngpu 2     two CPU cores, an evening (RESULTS.md)
+#   ./run.sh --parts mini --size mini_ --encoder /path/to/whisper-base     two CPU cores, an evening (RESULTS.md)
 #   ./run.sh --parts full --ngpu 8                                         the plan: WavLM Base+, 960 h
 set -euo pipefail
 cd "$(dirname "$0")"
