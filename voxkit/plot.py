@@ -18,7 +18,7 @@ from voxkit.train.checkpoint import read_weights
 from voxkit.train.logging import read_metrics
 from voxkit.train.run_dir import latest_run
 
-PARTS = ("ctc", "attention", "quantity", "cross_entropy")  # of the loss, drawn thin where a run has them
+PARTS = ("ctc", "attention", "quantity", "boundary", "cross_entropy")  # of the loss, drawn thin where a run has them
 
 
 def find_run(path: str | os.PathLike) -> Path:

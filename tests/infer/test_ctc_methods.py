@@ -47,7 +47,7 @@ class Autoregressive(Stub):
 class Parallel(Stub):
     decoder = ctc = SimpleNamespace()
 
-    def predict(self, states, lengths):
+    def predict(self, states, lengths, guided=False):
         """Six tokens an utterance, from the frames of CTC."""
         log_probs = self.ctc_scores[:, :6].log_softmax(-1)
         return SimpleNamespace(log_probs=log_probs, lengths=torch.tensor([6, 6]), times=torch.arange(6).expand(2, 6) * 4.0,

@@ -122,7 +122,7 @@ def test_of_phrases_greedy_alone_goes_without(here, capsys):
                                                         "the others; use beam, ctc_greedy, prefix_beam, rescoring"),
     (["--phrases", "names.txt"], "method greedy takes no phrases (--phrases)"),
     (["--methods", "greedy", "ctc_greedy", "--lm", "lm.arpa"], "method ctc_greedy takes no language model (--lm)"),
-    (["--methods", "beam", "joint"], "method 'joint' is none of greedy, beam"),
+    (["--methods", "beam", "joint"], "method 'joint' is none of greedy, guided, beam"),
 ])
 def test_where_nothing_is_left_it_is_an_error(here, capsys, options, message):
     assert decode(*options, "--out", "nothing") == 2

@@ -12,6 +12,7 @@ from voxkit.infer.parallel import PARALLEL_METHODS
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
+from voxkit.search.greedy import ctc_greedy
 from voxkit.text.tokenizer import train_characters
 from voxkit.train.checkpoint import write_checkpoint
 
@@ -102,6 +103,22 @@ def test_beam_without_help_says_what_greedy_says(tokenizer):
     assert [h.tokens for h in greedy] == [h.tokens for h in beam]
 
 
+def test_guided_the_decoder_gets_a_vector_for_each_token_of_ctc(tokenizer):
+    model, batch = build(tokenizer, loss={"boundary": 1.0}).eval(), make_batch(tokenizer)
+    states, lengths = model.encode(batch)
+    said = ctc_greedy(model.ctc_log_probs(states), lengths)
+    guess = model.predict(states, lengths, guided=True)
+    assert guess.lengths.tolist() == [len(h.tokens) for h in said] and min(guess.lengths) > 2
+    for b, h in enumerate(said):
+        alone = model.predict(states[b:b + 1, :lengths[b]], lengths[b:b + 1], guided=True)
+        torch.testing.assert_close(alone.log_probs[0], guess.log_probs[b, :len(h.tokens)], atol=1e-4, rtol=1e-4)
+        begins = [0.0, *guess.times[b].tolist()]
+        assert all(begin - 1 <= frame <= end for begin, frame, end in zip(begins, h.frames, begins[1:]))
+    with torch.no_grad():
+        model.ctc.bias[0] += 100.0
+    assert model.predict(states, lengths, guided=True).log_probs.shape[1] == 0
+
+
 @pytest.mark.parametrize("boundary", [0.0, 1.0])
 def test_score_is_what_the_decoder_says_of_a_text(boundary, tokenizer):
     """One hypothesis among others of other lengths scores as it does alone, with the vectors that it would have had in training."""
@@ -126,8 +143,9 @@ def test_without_ctc_head(tokenizer):
     assert "ctc" not in model.loss(batch)
     recognizer = Recognizer(model, tokenizer)
     assert recognizer.recognize(batch, SearchOptions("beam"))
-    with pytest.raises(ValueError, match="no CTC head"):
-        recognizer.recognize(batch, SearchOptions("prefix_beam"))
+    for method in ("guided", "prefix_beam"):
+        with pytest.raises(ValueError, match=f"method {method}: this model has no CTC head"):
+            recognizer.recognize(batch, SearchOptions(method))
 
 
 def test_boundaries_count_from_their_step_on_and_are_seen_before(tokenizer):
@@ -190,7 +208,7 @@ def test_mistakes_are_named(tokenizer):
     recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
     with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
         recognizer.recognize(make_batch(tokenizer, bins=9))
-    with pytest.raises(ValueError, match="'joint' is none of greedy, beam"):
+    with pytest.raises(ValueError, match="'joint' is none of greedy, guided, beam"):
         recognizer.recognize(make_batch(tokenizer), SearchOptions("joint"))
 
 

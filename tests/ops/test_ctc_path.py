@@ -4,7 +4,7 @@ from itertools import product
 
 import torch
 
-from voxkit.ops.ctc_path import best_path, path_labels, repetitions, token_frames
+from voxkit.ops.ctc_path import best_path, greedy_path, path_labels, repetitions, token_frames
 
 
 def collapse(labels):
@@ -24,6 +24,20 @@ def test_no_path_is_better():
         own = spoken[b, :n].tolist()
         assert collapse(own) == tokens[b, :u].tolist()
         assert abs(float(scores[b]) - best) < 1e-9 and abs(sum(float(x[b, t, k]) for t, k in enumerate(own)) - best) < 1e-9
+
+
+def test_the_greedy_path_is_the_best_one_of_what_it_says():
+    torch.manual_seed(1)
+    x, lengths = (3 * torch.randn(5, 12, 4)).log_softmax(-1), torch.tensor([12, 9, 5, 1, 0])
+    path, counts = greedy_path(x, lengths)
+    tokens = torch.zeros(5, max(1, int(counts.max())), dtype=torch.long)
+    for b, n in enumerate(lengths.tolist()):
+        said = collapse(x[b, :n].argmax(-1).tolist())
+        tokens[b, :len(said)] = torch.tensor(said, dtype=torch.long)
+        assert int(counts[b]) == len(said)
+    best, _ = best_path(x, lengths, tokens, counts)
+    for b, n in enumerate(lengths.tolist()):
+        assert path[b, :n].tolist() == best[b, :n].tolist()
 
 
 def test_frames_of_the_tokens():

@@ -27,8 +27,8 @@ def add_parser(subparsers: Any) -> None:
     add_again_argument(parser, "a decoding", WHERE)
     parser.add_argument("--sets", nargs="+", default=[], help="prepared sets (names, or paths of cuts)")
     parser.add_argument("--methods", nargs="+", default=None,
-                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one beam, "
-                             "ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
+                        help="greedy, prefix_beam, rescoring; of an autoregressive decoder also attention, joint; of a parallel one "
+                             "guided, beam, ctc_greedy; with k2: k2_ctc, k2_hlg, k2_nbest, k2_nbest_rescoring, k2_rescoring")
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
@@ -115,7 +115,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
             label, calibrated = search.label(method), temperatures[method] is not None
-            row = {"set": whole, "method": label, "beam": "" if method in ("greedy", "ctc_greedy") else options.beam}
+            row = {"set": whole, "method": label, "beam": "" if method in ("greedy", "guided", "ctc_greedy") else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:

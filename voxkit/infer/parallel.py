@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from voxkit.infer.recognizer import Recognizer, SearchOptions
 
 # method → whether the decoder says the tokens and CIF their times; else the CTC head does, alone or (rescoring) judged by the decoder
-PARALLEL_METHODS = {"greedy": True, "beam": True, "ctc_greedy": False, "prefix_beam": False, "rescoring": False}
+PARALLEL_METHODS = {"greedy": True, "guided": True, "beam": True, "ctc_greedy": False, "prefix_beam": False, "rescoring": False}
+NEED_CTC = ("guided", "ctc_greedy", "prefix_beam", "rescoring")
+_AT_ONCE = (("lm", "context", "rescore_lm"), "it says all tokens at once, none knows of the others")
 PARALLEL_REFUSALS: fusion.Refusals = {
-    "greedy": (("lm", "context", "rescore_lm"), "it says all tokens at once, none knows of the others"),
+    "greedy": _AT_ONCE,
+    "guided": _AT_ONCE,
     "ctc_greedy": (("lm", "rescore_lm"), fusion.ALONE),
 }
 
@@ -48,8 +51,8 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
         if options.words:
             recognizer.add_words(out, through, log_probs, lengths, options)
         return out
-    guess = model.predict(states, lengths)
-    if method == "greedy":
+    guess = model.predict(states, lengths, guided=method == "guided")
+    if method in ("greedy", "guided"):
         found = parallel_greedy(guess.log_probs, guess.lengths)
     else:
         log_probs = model.ctc_log_probs(states) if model.ctc is not None and options.ctc_weight > 0 else None

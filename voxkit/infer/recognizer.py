@@ -26,7 +26,7 @@ from voxkit.hypothesis import Hypothesis
 from voxkit.infer import ctc, fusion
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
-from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
+from voxkit.infer.parallel import NEED_CTC, PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
 from voxkit.infer.pretrained_lm import PretrainedLM
 from voxkit.infer.rescoring import length_power, rank
 from voxkit.optional import require
@@ -139,7 +139,7 @@ class Recognizer:
     def methods(self) -> list[str]:
         """The searches that this model can do."""
         if self._parallel:
-            return [m for m, by_cif in PARALLEL_METHODS.items() if by_cif or self.model.ctc is not None]
+            return [m for m in PARALLEL_METHODS if m not in NEED_CTC or self.model.ctc is not None]
         return [m for m in METHODS if m not in NEEDS_DECODER or self.model.decoder is not None]
 
     def check(self, options: SearchOptions) -> None:

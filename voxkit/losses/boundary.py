@@ -23,7 +23,7 @@ from torch import Tensor
 
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.cif_boundaries import Boundaries, token_masses
-from voxkit.ops.ctc_path import best_path, repetitions, token_frames
+from voxkit.ops.ctc_path import best_path, greedy_path, repetitions, token_frames
 
 
 @torch.no_grad()
@@ -44,9 +44,20 @@ def ctc_boundaries(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_len
     if log_probs.shape[1] == 0:
         return Boundaries(log_probs.new_full((size, max(most - 1, 0)), torch.inf, dtype=torch.float32), known)
     path, _ = best_path(log_probs.float(), lengths, tokens, token_lengths)
+    return Boundaries(_half_way(path, lengths, token_lengths, most), known)
+
+
+def greedy_boundaries(log_probs: Tensor, lengths: Tensor) -> tuple[Boundaries, Tensor]:
+    """The same for the tokens that the head itself says, best label by best label, and how many these are [B]."""
+    path, counts = greedy_path(log_probs, lengths)
+    most = int(counts.max()) if len(counts) else 0
+    return Boundaries(_half_way(path, lengths, counts, most), torch.ones_like(counts, dtype=torch.bool)), counts
+
+
+def _half_way(path: Tensor, lengths: Tensor, counts: Tensor, most: int) -> Tensor:
     first, end = token_frames(path, lengths, most)
-    times = ((end[:, :-1] + first[:, 1:]) / 2).masked_fill(~valid[:, 1:], torch.inf)
-    return Boundaries(times.cummax(1).values, known)  # what is not known rises too
+    times = ((end[:, :-1] + first[:, 1:]) / 2).masked_fill(~lengths_to_mask(counts, most)[:, 1:], torch.inf)
+    return times.cummax(1).values if times.numel() else times  # of an utterance without a path they rise too
 
 
 def boundary_loss(weights: Tensor, boundaries: Boundaries, token_lengths: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from voxkit.decoders.parallel import GlancingConfig, ParallelDecoder, glance
 from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.build import build_encoder
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
-from voxkit.losses.boundary import boundary_loss, ctc_boundaries
+from voxkit.losses.boundary import boundary_loss, ctc_boundaries, greedy_boundaries
 from voxkit.losses.hybrid import ctc_loss, label_smoothed_cross_entropy, token_accuracy
 from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
@@ -179,9 +179,14 @@ class Paraformer(Recogniser):
             out["mwer"] = mwer.detach()
         return out
 
-    def predict(self, states: Tensor, lengths: Tensor) -> Prediction:
-        """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds."""
-        found = self.predictor(states, lengths)
+    def predict(self, states: Tensor, lengths: Tensor, guided: bool = False) -> Prediction:
+        """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds.
+
+        Args:
+            guided: let the CTC head say how many tokens there are and where they end, as it does in training (loss.boundary).
+        """
+        boundaries, counts = greedy_boundaries(self.ctc_log_probs(states), lengths) if guided else (None, None)
+        found = self.predictor(states, lengths, counts, boundaries)
         if found.vectors.shape[1] == 0:
             return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times, found.weights)
         logits = self.decoder(found.vectors, found.lengths, states, lengths)

@@ -65,6 +65,18 @@ def best_path(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths:
     return path, score
 
 
+@torch.no_grad()
+def greedy_path(log_probs: Tensor, lengths: Tensor, blank: int = 0) -> tuple[Tensor, Tensor]:
+    """The best label of every frame: log_probs [B, T, V], lengths [B] → path [B, T] as of `best_path`, for the tokens that it says itself,
+    and how many these are [B]."""
+    said = log_probs.argmax(-1).masked_fill(~lengths_to_mask(lengths, log_probs.shape[1]), blank)
+    spoken = said != blank
+    begins = spoken.clone()
+    begins[:, 1:] &= said[:, 1:] != said[:, :-1]
+    before = begins.long().cumsum(1)
+    return 2 * before - spoken.long(), begins.sum(1)
+
+
 def token_frames(path: Tensor, lengths: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """A path [B, T] → first frame of each of `count` tokens [B, U], and the frame after its last; both 0 where it is not on the path."""
     spoken = (path % 2 == 1) & lengths_to_mask(lengths, path.shape[1])

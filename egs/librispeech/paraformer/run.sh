@@ -36,6 +36,7 @@ if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
 overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $train_sets | tr ' ' ,)]"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
+if [ -z "$init" ]; then overrides+=("model.loss.boundary_start=1000"); fi  # a CTC head from scratch learns first where tokens are
 name="${config}_$tokens"
 
 if stage 0 "Get the corpus"; then
