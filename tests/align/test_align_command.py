@@ -49,6 +49,8 @@ def test_command(tmp_path, capsys):
     assert "HEAL" in (tmp_path / "a.TextGrid").read_text()
     with pytest.raises(ValueError, match="none of 1"):
         call("--audio", tmp_path / "a.wav", "--text", "ME " * 40)
+    with pytest.raises(ValueError, match="none of 1"):
+        call("--audio", tmp_path / "a.wav", "--text", "ME " * 400)  # more than the name of a file may have
     with pytest.raises(ValueError, match="either"):
         call("--text", "x")
 

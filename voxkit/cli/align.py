@@ -171,7 +171,7 @@ def _items(args: argparse.Namespace) -> Iterator[tuple[str, str, Source]]:
         return
     if not args.text:
         raise ValueError("--audio needs --text: the text itself, or a file of id<TAB>text")
-    if not Path(args.text).is_file():
+    if not _is_file(args.text):
         if len(args.audio) > 1:
             raise ValueError(f"--text {args.text!r} is no file, and one text cannot be that of {len(args.audio)} audio files")
         yield Path(args.audio[0]).stem, args.text, Source(args.audio[0])
@@ -181,6 +181,13 @@ def _items(args: argparse.Namespace) -> Iterator[tuple[str, str, Source]]:
         if Path(path).stem not in texts:
             raise ValueError(f"{args.text}: no text for {Path(path).stem} ({path})")
         yield Path(path).stem, texts[Path(path).stem], Source(path)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # a text is longer than the name of a file may be
+        return False
 
 
 def _cuts(path: str) -> Iterator[tuple[str, str, Source]]:

@@ -223,7 +223,7 @@ def _check_ids(references: Mapping[str, str], hypotheses: Mapping[str, str], mis
     without = [id for id in references if id not in hypotheses]
     if without and (missing == "error" or len(without) == len(references)):
         raise ValueError(f"{len(without)} of {len(references)} references have no hypothesis: {', '.join(without[:3])}"
-                         f"{' ...' if len(without) > 3 else ''}; are both of the same test set? (missing='empty' counts them as deleted)")
+                         f"{' ...' if len(without) > 3 else ''}; are both of the same test set? (--missing empty counts them as deleted)")
     extra = [id for id in hypotheses if id not in references]
     if extra:
         raise ValueError(f"{len(extra)} hypotheses have no reference: {', '.join(extra[:3])}"
