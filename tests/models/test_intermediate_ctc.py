@@ -97,5 +97,5 @@ def test_what_does_not_fit_is_named(loss, places, message):
 
 
 def test_a_place_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="model.intermediate_ctc.after: 4 is beyond the encoder's last stack, 3"):
+    with pytest.raises(ValueError, match="model.intermediate_ctc.after: 4 is beyond the encoder's last stack or layer, 3"):
         build({"intermediate": 0.3}, intermediate_ctc={"after": [4]})
