@@ -57,11 +57,11 @@ def test_too_much_text_is_named(scene):
         forced_align(x, LENGTHS, tokens * 0, TOKEN_LENGTHS)
 
 
-PIECES = ["<b>", "▁HE", "AL", "▁ME", "▁", "N", "OW"]
+PIECES = ["<pad>", "▁HE", "AL", "<unk>", "▁", "N", "OW", "▁ME"]
 
 
 def peaks(*places):
-    x = torch.full((1, 20, 7), -9.0)
+    x = torch.full((1, 20, 8), -9.0)
     x[..., 0] = 0
     for t, token in places:
         x[0, t, token] = 9
@@ -69,7 +69,7 @@ def peaks(*places):
 
 
 def test_words_from_peaks():
-    spans = spans_from_peaks(peaks((1, 1), (3, 2), (6, 3), (10, 4), (11, 5), (12, 6)))
+    spans = spans_from_peaks(peaks((1, 1), (3, 2), (6, 7), (10, 4), (11, 5), (12, 6)))
     words = words_from_tokens(spans, PIECES, 0.04, duration=0.8)
     assert [w.word for w in words] == ["HEAL", "ME", "NOW"]
     assert [(w.start, w.end) for w in words] == [pytest.approx(p) for p in ((0.04, 0.16), (0.24, 0.28), (0.40, 0.52))]
@@ -77,7 +77,7 @@ def test_words_from_peaks():
 
 
 def test_shifted_words_stay_in_order_and_inside():
-    spans = spans_from_peaks(peaks((0, 1), (1, 2), (2, 3), (19, 1)))
+    spans = spans_from_peaks(peaks((0, 1), (1, 2), (2, 7), (19, 1)))
     words = words_from_tokens(spans, PIECES, 0.04, timing=WordTiming(-0.1, 0.2), duration=0.8, offset=5.0)
     times = [t for w in words for t in (w.start, w.end)]
     assert times == sorted(times) and times[0] == 5.0 and times[-1] == pytest.approx(5.8)
@@ -86,13 +86,13 @@ def test_shifted_words_stay_in_order_and_inside():
 def test_words_placed_against_their_order_stay_in_order():
     """A fitted timing may put a word before the beginning of the one before it."""
     placed = SimpleNamespace(places=lambda groups, step, duration: [(0.50, 0.55), (0.30, 0.40), (0.35, 0.70)])
-    words = words_from_tokens(spans_from_peaks(peaks((1, 1), (6, 3), (11, 5))), [*PIECES[:5], "▁N", "OW"], 0.04, timing=placed)
+    words = words_from_tokens(spans_from_peaks(peaks((1, 1), (6, 7), (11, 5))), [*PIECES[:5], "▁N", "OW", "▁ME"], 0.04, timing=placed)
     times = [t for w in words for t in (w.start, w.end)]
     assert len(words) == 3 and times == sorted(times)
 
 
 def test_timing_is_fitted():
-    spans = spans_from_peaks(peaks((1, 1), (3, 2), (6, 3), (10, 4), (11, 5), (12, 6)))
+    spans = spans_from_peaks(peaks((1, 1), (3, 2), (6, 7), (10, 4), (11, 5), (12, 6)))
     found = words_from_tokens(spans, PIECES, 0.04)
     true = [Word(w.word, w.start - 0.03, w.end + 0.05, 1.0) for w in found]
     timing = fit_word_timing([found, []], [true, true])
