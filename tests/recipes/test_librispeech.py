@@ -1,0 +1,33 @@
+"""What stage 6 of the LibriSpeech recipe runs, with a `voxkit` that only says what it was asked for."""
+
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def stage_6(repository, tmp_path):
+    voxkit = tmp_path / "voxkit"
+    voxkit.write_text('#!/usr/bin/env bash\n[ "$1" = lm ] || [ "$1" = decode ] && echo "voxkit $*"\nexit 0\n')
+    voxkit.chmod(0o755)
+
+    def run(*options):
+        done = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "6", "--stop-stage", "6", *options],
+                              capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert done.returncode == 0, done.stderr
+        return [line for line in done.stdout.splitlines() if line.startswith("voxkit ")]
+
+    return run
+
+
+def test_a_language_model_from_the_training_text_decodes_too(stage_6):
+    plain, train, fused = stage_6("--train-sets", "a b", "--methods", "greedy joint", "--data", "d", "--exp", "e", "--vocab-size", "50")
+    assert plain == "voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods greedy joint"
+    assert train == "voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/bpe50 --order 4 --out d/lm4.arpa"
+    assert fused.startswith("voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods joint --lm d/lm4.arpa --lm-weight")
+
+
+def test_without_one(stage_6):
+    assert len(stage_6("--lm-order", "0")) == 1
+    assert len(stage_6("--methods", "greedy")) == 1  # takes none
