@@ -47,6 +47,7 @@ def test_a_tuning_is_repeated_from_what_it_wrote(here, capsys):
 
     other = changed(folder / "tuned.json", methods={**record["methods"], "joint": {**record["methods"]["joint"], "WER": 0.5}})
     assert main(["tune", "--again", other, "--device", "cpu"]) == 1
+    assert (folder / "again" / "other.json").is_file()  # beside the first, not over it
     assert "joint WER 0.5 →" in capsys.readouterr().out
     for option, value in (("--beam", "7"), ("--boosts", "1"), ("--set", "test"), ("--methods", "joint")):
         assert f"not from {option}: " in says(capsys, *again, option, value)

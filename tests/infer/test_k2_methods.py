@@ -73,8 +73,13 @@ def test_every_method_decodes_and_the_record_repeats_it(run, monkeypatch, capsys
         if method != "k2_ctc":
             assert all(set(line["text"].split()) <= {"heal", "me", "ward"} for line in lines)
     capsys.readouterr()
-    assert main(["decode", "--again", "out/test_k2_rescoring.json"]) == 0
-    assert "the same as recorded" in capsys.readouterr().out
+    for method in ("k2_rescoring", "k2_ctc"):
+        assert main(["decode", "--again", f"out/test_{method}.json", "--device", "cpu"]) == 0
+        assert "the same as recorded" in capsys.readouterr().out
+    record = json.loads((run / "out" / "test_k2_hlg.json").read_text())
+    (run / "out" / "changed.json").write_text(json.dumps({**record, "graph": {**record["graph"], "sha256": "0"}}))
+    assert main(["decode", "--again", "out/changed.json", "--device", "cpu"]) == 2
+    assert "the graph (--graph) at" in capsys.readouterr().err
     with (run / "out" / "results.csv").open() as rows:
         assert [row["method"] for row in csv.DictReader(rows)] == METHODS
 

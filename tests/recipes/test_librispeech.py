@@ -1,6 +1,7 @@
 """What stage 6 of the LibriSpeech recipe runs, with a `voxkit` that only says what it was asked for."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -26,6 +27,26 @@ def test_a_language_model_from_the_training_text_decodes_too(stage_6):
     assert plain == "voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods greedy joint"
     assert train == "voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/bpe50 --order 4 --out d/lm4.arpa"
     assert fused.startswith("voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods joint --lm d/lm4.arpa --lm-weight")
+
+
+@pytest.mark.parametrize("limit, references", [("0", "d/cuts_t.jsonl.gz"), ("5", "o/plain/t-first5_reference.tsv")])
+def test_reports_have_audio_speakers_confidences_and_curves(repository, tmp_path, limit, references):
+    """Which the cuts, the JSON lines and the runs know, and `id<TAB>text` does not."""
+    name = "t" if limit == "0" else "t-first5"
+    (tmp_path / "voxkit").write_text('#!/usr/bin/env bash\n[ "$1" = score ] && echo "voxkit $*"\nexit 0\n')
+    (tmp_path / "voxkit").chmod(0o755)
+    shutil.copytree(repository / "tools", tmp_path / "tools")
+    local = tmp_path / "egs/librispeech/voxformer/local"
+    shutil.copytree(repository / "egs/librispeech/voxformer/local", local)
+    (local.parent / "o/lm").mkdir(parents=True)
+    (local.parent / f"o/lm/{name}_joint_lm0.3.jsonl").touch()
+    done = subprocess.run([str(local / "tables.sh"), "--stage", "3", "--stop-stage", "3", "--test-set", "t", "--data", "d", "--out", "o",
+                           "--limit", limit, "--curves", "exp/stage1 exp/stage2"],
+                          capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if line.startswith("voxkit score")]
+    assert said == (f"voxkit score --ref {references} --hyp o/lm/{name}_joint_lm0.3.jsonl --against o/plain/{name}_greedy.jsonl "
+                    f"--report o/lm/{name}_joint_lm0.3.html --curves exp/stage1 exp/stage2")
 
 
 def test_without_one(stage_6):

@@ -111,7 +111,7 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
 
     found = {"set": cuts_of(known, given.data_dir), "checkpoint": record.checkpoint_of(known), **record.models_of(known),
              "phrases": record.unchanged("phrases", known["phrase_file"], known["folder"]) if known["phrase_file"] else None}
-    out = Path(given.out) if given.out else record.again_folder(known, None) / "tuned.json"
+    out = Path(given.out) if given.out else record.again_folder(known, None) / Path(given.again).name
     if out.resolve() == Path(given.again).resolve():
         raise ValueError(f"--out {out}: the record itself would be overwritten; give another file")
     return argparse.Namespace(**{**vars(given), **known["options"], **found, "out": str(out), "again": None})

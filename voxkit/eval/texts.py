@@ -57,7 +57,7 @@ def read_texts(path: str | Path) -> Texts:
             out.words[id] = record["words"]
         out.custom[id] = record.get("custom") or {}
     if not out.texts:
-        raise ValueError(f"{path}: the file is empty; there is nothing to score")
+        raise ValueError(f"{path}: the file is empty: there are no texts in it")
     return out
 
 

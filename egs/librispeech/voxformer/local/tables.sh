@@ -27,6 +27,7 @@ timed=150                      # utterances with Whisper's word times, of dev an
 bias_methods="prefix_beam joint"  # of those above, decoded with phrases
 boosts="1 2 3"                 # of phrases, tried on dev
 whisper=                       # Whisper folder whose word times are the clock; empty: no word times
+curves=                        # training runs whose curves the reports show
 noise=                         # folder of noises; empty: only those that are made
 decode_options=                # further options of voxkit decode and tune, e.g. model.front_end.pretrained.name=...
 device=auto
@@ -37,6 +38,8 @@ mkdir -p "$out"
 lm=$out/$order-gram.arpa
 measured=$test_set  # as decode names its files
 if [ "$limit" != 0 ]; then measured=$test_set-first$limit; fi
+references=$data/cuts_$test_set.jsonl.gz  # which know speakers and audio
+if [ "$limit" != 0 ]; then references=$out/plain/${measured}_reference.tsv; fi
 common="--data-dir $data --beam $beam --device $device"
 weighted=                      # of the methods: those with a weight of CTC
 fused=                         # those that take a language model
@@ -74,11 +77,11 @@ if stage 3 "Every search, without and with the language model, confidences calib
     run voxkit decode "$run_dir" --sets "$test_set" --methods $rescore_methods --lm "$lm" --rescore-lm "$rescore_lm" \
       --tuned "$out/tuned-rescored.json" --limit "$limit" $common --out "$out/rescored" $decode_options | tee "$out/rescored.txt"
   fi
-  for scored in "$out"/lm/"${measured}"_*.tsv "$out"/rescored/"${measured}"_*.tsv; do
-    case $scored in *_reference.tsv | *\**) continue ;; esac
+  for scored in "$out"/lm/"${measured}"_*.jsonl "$out"/rescored/"${measured}"_*.jsonl; do
+    case $scored in *\**) continue ;; esac
     echo "$(basename "$scored") against greedy:"
-    run voxkit score --ref "$out/plain/${measured}_reference.tsv" --hyp "$scored" --against "$out/plain/${measured}_greedy.tsv" \
-      --report "${scored%.tsv}.html"
+    run voxkit score --ref "$references" --hyp "$scored" --against "$out/plain/${measured}_greedy.jsonl" \
+      --report "${scored%.jsonl}.html" ${curves:+--curves $curves}
   done | tee "$out/significance.txt"
 fi
 
