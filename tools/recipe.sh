@@ -17,8 +17,7 @@
 #     run voxkit prepare ...
 #   fi
 #   if stage 3 "Train"; then
-#     run $launch train ...                  # voxkit, in as many processes as --ngpu says
-#     run $launch_script local/more.py ...   # likewise a script that trains
+#     run $launch train ...
 #   fi
 #
 # A knob is a `name=value` at the start of a line above the line that sources this file. Works with bash 3.2 (macOS).
@@ -31,7 +30,6 @@ RECIPE_TITLE=
 RECIPE_BEGAN=0
 RECIPE_RAN=0
 launch=voxkit
-launch_script=python
 
 log() {  # log MESSAGE...: a line with the time
   printf '%s  %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$*"
@@ -144,7 +142,7 @@ _recipe_find_voxkit() {  # on PATH, or in the .venv that `make` has made
   fi
 }
 
-_recipe_choose_launch() {  # --ngpu → how training is started, in $launch and $launch_script (used unquoted)
+_recipe_choose_launch() {  # --ngpu → how training is started, in $launch (used unquoted)
   local processes=${ngpu:-auto} torchrun
   case $processes in
     auto)
@@ -165,7 +163,6 @@ _recipe_choose_launch() {  # --ngpu → how training is started, in $launch and 
     torchrun="torchrun --standalone --nproc-per-node=$processes"
   fi
   launch="$torchrun -m voxkit.cli.main"
-  launch_script=$torchrun
 }
 
 _recipe_sees_gpu() {

@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train import distributed
+from voxkit.train import checkpoint, distributed
 from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
 from voxkit.train.logging import read_metrics
 
@@ -136,6 +136,29 @@ def metrics(world, folder):
     (folder / f"{world.rank}.json").write_text(json.dumps(distributed.reduce(world, [float(world.rank), 1.0])))
 
 
+def late(world, folder):
+    """The main process takes its time to write the last checkpoint, which is the best: the other one averages the same."""
+    trainer = train(world, folder, name="late", epochs=2)
+    trainer.config.average.best = 1
+    errors = iter([0.9, 0.1, 0.5])
+    trainer.validate = lambda model: {"error": next(errors)}
+    if world.rank == 0:
+        write = checkpoint.write_checkpoint
+
+        def slowly(*args, **kwargs):
+            time.sleep(1)
+            return write(*args, **kwargs)
+
+        checkpoint.write_checkpoint = slowly
+    try:
+        result = trainer.fit()
+    finally:
+        if world.rank == 0:
+            checkpoint.write_checkpoint = write
+    assert (result.reason, result.averaged) == ("finished", None)  # 0.5 is worse than 0.1 alone
+    torch.save(weights(trainer.model), folder / f"{world.rank}.pt")
+
+
 def patience(world, folder):
     """One process comes long after the group's own timeout, the other waits for it all the same."""
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1), dist.group.WORLD)
@@ -150,7 +173,7 @@ def patience(world, folder):
         dist.distributed_c10d._set_pg_timeout(timedelta(minutes=30), dist.group.WORLD)
 
 
-TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics, patience)}
+TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics, late, patience)}
 
 
 def test_two_processes_equal_one_with_the_joint_batch(done):
@@ -202,6 +225,12 @@ def test_a_bad_utterance_in_one_process(done):
 def test_metrics_and_stops_are_shared(done):
     folder = done("metrics")
     assert all(json.loads((folder / f"{rank}.json").read_text()) == [1.0, 2.0] for rank in (0, 1))
+
+
+def test_a_checkpoint_that_is_written_late_is_in_every_process_average(done):
+    folder = done("late")
+    first, second = (torch.load(folder / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_process_may_take_longer_than_the_groups_timeout(done):

@@ -108,7 +108,6 @@ class FbankFrontEnd(nn.Module):
         features, lengths = self.augment(features, lengths, views), lengths.repeat(views)
         return self.subsampling(features, lengths)
 
-
     def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
         """State before the first sample: the fbank's two tensors, feature frames that wait [B, T, F], the subsampling's."""
         waiting = torch.zeros(batch_size, 0, self.fbank.num_bins, device=device)

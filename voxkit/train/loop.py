@@ -254,7 +254,8 @@ class Trainer:
         """checkpoints/averaged, with its own metrics, unless the best alone is better; the model is left with the weights of the two that
         are."""
         metric, mode = self.config.metric, self.config.mode
-        found = ckpt.best_checkpoints(ckpt.list_checkpoints(self.root), metric, mode, self.config.average.best)
+        best = ckpt.best_checkpoints(ckpt.list_checkpoints(self.root), metric, mode, self.config.average.best) if self.world.main else []
+        found = distributed.broadcast(self.world, best)  # the main process writes the last one: the others may not see it yet
         if not found:
             self.log.event(self.state.step, self.state.epoch, f"train.average.best: no checkpoint has the metric {metric!r}")
             return None

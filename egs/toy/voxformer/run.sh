@@ -42,7 +42,7 @@ fi
 if stage 2 "Tokens, and a small pretrained encoder"; then
   cuts_of "$data" $all_sets
   run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
-  run $launch_script local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
+  run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then

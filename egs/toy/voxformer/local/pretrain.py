@@ -2,7 +2,7 @@
 of every frame which third of which word it belongs to (the toy corpus knows where its words lie), saved as an ordinary Hugging Face
 folder. The stages that follow freeze it, as they would WavLM.
 
-    python local/pretrain.py --data-dir data --out data/encoder        # or through torchrun, in several processes
+    python local/pretrain.py --data-dir data --out data/encoder
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from voxkit.config import structure
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_train_loader
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
-from voxkit.train import distributed
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
 from voxkit.training import read_sets
@@ -73,8 +72,20 @@ def frame_labels(cuts: Any, frame_rate: float = 50.0) -> dict[str, Tensor]:
     return out
 
 
-def pretrain(args: argparse.Namespace, world: distributed.World) -> WhisperEncoder:
-    """The trained encoder, the same in every process."""
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default="data")
+    parser.add_argument("--sets", nargs="+", default=["train"])
+    parser.add_argument("--out", type=Path, default=Path("data/encoder"))
+    parser.add_argument("--dim", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--max-duration", type=float, default=20.0)
+    args = parser.parse_args()
+    if (args.out / "model.safetensors").is_file():
+        print(f"{args.out} is there")
+        return
     torch.manual_seed(1)
     cuts = read_sets(args.data_dir, args.sets)
     config = WhisperConfig(d_model=args.dim, encoder_layers=args.layers, encoder_attention_heads=4, encoder_ffn_dim=4 * args.dim,
@@ -85,32 +96,8 @@ def pretrain(args: argparse.Namespace, world: distributed.World) -> WhisperEncod
         "epochs": args.epochs, "optimiser": {"lr": args.lr}, "schedule": {"warmup_steps": 40, "min_lr_ratio": 0.02}, "precision": "fp32",
         "checkpoint_every": 0, "keep_last": 1, "log_every": 20})
     with tempfile.TemporaryDirectory() as scratch:
-        loader = build_train_loader(cuts, None, data, seed=1, rank=world.rank, world_size=world.size)
-        Trainer(FrameClassifier(encoder, frame_labels(cuts)), loader, train, distributed.broadcast(world, scratch), tensorboard=False).fit()
-    return encoder
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-dir", default="data")
-    parser.add_argument("--sets", nargs="+", default=["train"])
-    parser.add_argument("--out", type=Path, default=Path("data/encoder"))
-    parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--max-duration", type=float, default=20.0, help="seconds of audio in a batch of each process")
-    args = parser.parse_args()
-    if (args.out / "model.safetensors").is_file():
-        print(f"{args.out} is there")
-        return
-    world = distributed.setup("cpu")
-    try:
-        encoder = pretrain(args, world)
-    finally:
-        distributed.cleanup()
-    if not world.main:
-        return
+        Trainer(FrameClassifier(encoder, frame_labels(cuts)), build_train_loader(cuts, None, data, seed=1), train, scratch,
+                tensorboard=False).fit()
     part = args.out.with_name(args.out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     encoder.save_pretrained(part)
