@@ -54,6 +54,30 @@ def test_bigram_by_hand():
     assert 10 ** model.log10("b", ["a"]) == pytest.approx((2 - 1.0) / 3 + (1.0 + 0.5) / 3 * b)
 
 
+def test_continuations_count_behind_what_they_continue():
+    """By hand, the same discounts: neither the beginning nor an end is counted."""
+    model = train([["a", "b"], ["a", "c"]], 2, continuations=[(["<s>", "a"], ["b"], 2), (["<s>", "a"], ["d"], 1)])
+    assert 10 ** model.log10("b", ["a"]) == pytest.approx((3 - 1.5) / 5 + (1.5 + 0.5 + 0.5) / 5 * 10 ** model.log10("b", []))
+    assert ("d", "</s>") not in model.ngrams[1] and ("<s>", "b") not in model.ngrams[1]
+    for context in ([], ["<s>"], ["a"], ["d"]):
+        assert sum(10 ** model.log10(w, context) for w in ("a", "b", "c", "d", "</s>", "<unk>")) == pytest.approx(1, abs=1e-6)
+    assert 10 ** model.log10("a", ["<s>"]) == pytest.approx((2 - 1.0) / 2 + 1.0 / 2 * 10 ** model.log10("a", []))  # as before
+    parted = train([["a", "b"]], 3, continuations=[(["x", "a"], ["b", "c"], 1)])
+    assert ("x", "a", "b") in parted.ngrams[2] and ("a", "b", "c") in parted.ngrams[2] and ("</s>", "x") not in parted.ngrams[1]
+
+
+def test_pruned_counts_go_to_shorter_ngrams():
+    whole, pruned = train(text(), 3, vocabulary=WORDS), train(text(), 3, vocabulary=WORDS, prune=(0, 0, 3))
+    assert len(pruned.ngrams[2]) < 0.8 * len(whole.ngrams[2]) and pruned.ngrams[2].keys() <= whole.ngrams[2].keys()
+    assert pruned.ngrams[0].keys() == whole.ngrams[0].keys()
+    words = [w for w in pruned.vocabulary if w != "<s>"]
+    for context in [["<s>"], ["heal"], ["heal", "me"], ["<s>", "heal"], ["ward", "ward"]]:
+        assert sum(10 ** pruned.log10(w, context) for w in words) == pytest.approx(1, abs=1e-6)
+    for wrong in ((), (1,), (0, 2, 1)):
+        with pytest.raises(ValueError, match="prune"):
+            train(text(), 3, prune=wrong)
+
+
 def test_better_than_chance_and_order_helps():
     held_out = text(100, 1)
     perplexities = [train(text(2000), n).perplexity(held_out) for n in (1, 2, 3)]

@@ -1,5 +1,6 @@
-"""`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; train-neural: an LSTM or Transformer
-over pieces; perplexity: what an n-gram says of a text; rare-words: a list to try biasing with."""
+"""`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; sample: what a pretrained causal
+model expects at every place of a text, for `train --sampled`; train-neural: an LSTM or Transformer over pieces; perplexity: what an n-gram
+says of a text; rare-words: a list to try biasing with."""
 
 from __future__ import annotations
 
@@ -19,8 +20,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     common.add_argument("--normalise", default="none", help="text rule: none, lower, librispeech")
     t = actions.add_parser("train", parents=[common], help="modified Kneser-Ney → ARPA")
     t.add_argument("--order", type=int, default=4)
+    t.add_argument("--sampled", nargs="+", default=[], metavar="FILE", help="what `voxkit lm sample` drew, counted besides")
+    t.add_argument("--prune", nargs="+", type=int, default=[0], metavar="N",
+                   help="for orders 1, 2, ..., the last for those above too: leave out n-grams that count so much or less; 0 0 1 drops "
+                        "trigrams and longer ones that count one")
     t.add_argument("--out", required=True, help="lm.arpa or lm.arpa.gz")
     t.set_defaults(run=run)
+    s = actions.add_parser("sample", parents=[common], help="the words that a pretrained causal language model expects at every place of "
+                                                            "--text → --sampled of train: an n-gram that knows more words than the text")
+    s.add_argument("--model", required=True, help="causal language model of Hugging Face, by name or folder")
+    s.add_argument("--draws", type=int, default=16, help="words drawn at each place")
+    s.add_argument("--seed", type=int, default=0)
+    s.add_argument("--device", default="cpu")
+    s.add_argument("--out", required=True, help="sampled.jsonl")
+    s.set_defaults(run=run)
     n = actions.add_parser("train-neural", parents=[common], help="LSTM or Transformer over pieces → a run directory, for --lm of decode")
     n.add_argument("--dev", nargs="+", required=True, help="text, or cuts, that perplexity is measured on")
     n.add_argument("--out", required=True, help="run directory; one that is there is continued")
@@ -63,17 +76,52 @@ def run(args: argparse.Namespace) -> int:
         return _graph(args)
     if args.action == "train-neural":
         return _train_neural(args)
+    if args.action == "sample":
+        return _sample(args)
     split, vocabulary = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
     if args.action == "train":
         start = time.monotonic()
-        model = train(sentences, args.order, vocabulary=vocabulary)
+        more = (c for path in args.sampled for c in _sampled(path, split))
+        model = train(sentences, args.order, vocabulary=vocabulary, continuations=more, prune=args.prune)
         model.write(args.out)
         sizes = ", ".join(f"{n}: {len(grams)}" for n, grams in enumerate(model.ngrams, 1))
         print(f"{args.out}: {len(sentences)} sentences, n-grams {sizes}, {time.monotonic() - start:.1f} s; "
               f"perplexity on its own text {model.perplexity(sentences[:2000]):.1f}")
     else:
         print(f"perplexity {NgramModel.read(args.lm).perplexity(sentences):.2f} on {len(sentences)} sentences")
+    return 0
+
+
+def _sampled(path: str, split: Callable[[str], list[str]]) -> Iterable[tuple[list[str], list[str], int]]:
+    import functools
+
+    from voxkit.infer.text_sampling import read_places
+
+    return read_places(path, functools.lru_cache(maxsize=1 << 18)(split))
+
+
+def _sample(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from voxkit.infer.pretrained_lm import PretrainedLM
+    from voxkit.infer.text_sampling import expected_words
+
+    if args.draws < 1:
+        raise ValueError(f"--draws {args.draws}: at least 1")
+    texts = _lines(args.text, args.ids, args.normalise)
+    lm = PretrainedLM.load(args.model, args.device)
+    out, places, words, start = Path(args.out), 0, 0, time.monotonic()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        for found in expected_words(lm, texts, args.draws, seed=args.seed):
+            file.writelines(place.line() for place in found)
+            places += len(found)
+            words += sum(place.words.total() for place in found)
+            print(f"{places} places, {words} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
+    partial.replace(out)
+    print(f"{out}: {words} words at {places} places of {len(texts)} texts, {time.monotonic() - start:.0f} s")
     return 0
 
 

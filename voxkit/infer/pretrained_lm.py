@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from voxkit.hub import is_folder, reading
@@ -100,12 +101,12 @@ class PretrainedLM:
             states = self._tree_states(tree)
         else:
             row, position = torch.tensor(tree.first, device=self.device).T
-            states = self._states(ids)[row, position]
+            states = self.states(ids)[row, position]
         of, token = torch.tensor(tree.asked, device=self.device).T
         logits, sums = states.new_zeros(len(of), dtype=torch.float32), []
         size = max(1, _LOGITS // self.config.vocab_size)
         for low in range(0, len(states), size):
-            block = self._head(states[low:low + size])
+            block = self.logits(states[low:low + size])
             few = block.split(_ROWS if block.device.type == "cpu" else size)
             sums += [rows.float().logsumexp(-1) for rows in few]
             here = (of >= low) & (of < low + size)
@@ -125,7 +126,7 @@ class PretrainedLM:
         return self.model.base_model(input_ids=tokens[None], attention_mask=mask[None, None], position_ids=depths[None],
                                      use_cache=False).last_hidden_state[0]
 
-    def _states(self, ids: list[list[int]]) -> Tensor:
+    def states(self, ids: list[list[int]]) -> Tensor:
         """What the head reads of whole texts: [N, U, D]."""
         lengths = torch.tensor([len(row) for row in ids])
         tokens = torch.full((len(ids), int(lengths.max())), self.start)
@@ -134,9 +135,14 @@ class PretrainedLM:
         valid = lengths_to_mask(lengths).to(self.device).long()
         return self.model.base_model(input_ids=tokens.to(self.device), attention_mask=valid, use_cache=False).last_hidden_state
 
-    def _head(self, states: Tensor) -> Tensor:
-        """States [N, D] → logits [N, V], as the model's own forward makes them of its last layer."""
-        logits = self.model.get_output_embeddings()(states)
+    def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """States [N, D] → logits [N, V], as the model's own forward makes them of its last layer, or of some tokens alone."""
+        head = self.model.get_output_embeddings()
+        if tokens is None:
+            logits = head(states)
+        else:
+            bias = getattr(head, "bias", None)
+            logits = F.linear(states, head.weight[tokens], None if bias is None else bias[tokens])
         cap = getattr(self.config, "final_logit_softcapping", None)
         return cap * (logits / cap).tanh() if cap else logits
 
@@ -144,11 +150,11 @@ class PretrainedLM:
     def _check_head(self) -> None:
         """
         Raises:
-            ValueError: the model makes logits in a way that `_head` does not know.
+            ValueError: the model makes logits in a way that `logits` does not know.
         """
         ids = [self.start, *range(min(8, self.config.vocab_size))]
         expected = self.model(input_ids=torch.tensor([ids], device=self.device), use_cache=False).logits[0].float()
-        found = self._head(self._states([ids])[0]).float()
+        found = self.logits(self.states([ids])[0]).float()
         if not torch.allclose(found, expected, atol=1e-2 + 1e-2 * float(expected.abs().max())):
             raise ValueError(f"{self.folder}: {type(self.model).__name__} scales its logits in a way of its own; choose a model of another "
                              "kind")
@@ -160,9 +166,9 @@ class PretrainedLM:
         ids = [[self.start, a, b, c, a], [self.start, b, a, b, c], [self.start, a, c, c, b]]
         tree = _Tree(ids)
         row, position = torch.tensor(tree.first, device=self.device).T
-        expected = self._head(self._states(ids)[row, position]).float()
+        expected = self.logits(self.states(ids)[row, position]).float()
         try:
-            found = self._head(self._tree_states(tree)).float()
+            found = self.logits(self._tree_states(tree)).float()
         except (TypeError, ValueError, RuntimeError, IndexError) as error:  # what models say of arguments or shapes that they do not know
             found, why = torch.full_like(expected, torch.nan), f": {error}"
         else:
