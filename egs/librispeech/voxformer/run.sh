@@ -22,7 +22,8 @@ machine=                       # overlay for the machine: local_8gb or a100
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
 lm_order=4                     # of the n-gram from the training text that stage 6 decodes with besides; 0: none
-lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it; `voxkit tune` and local/tables.sh find better ones on dev
+lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it; "--lm-weight 0.7 --length-bonus 3" with sample_lm; `voxkit tune` finds better
+sample_lm=                     # Hugging Face name or folder of a causal language model whose words the n-gram gets to know; empty: none
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
@@ -74,7 +75,11 @@ fused=                         # of the methods: those that take a language mode
 for method in $methods; do [ "$method" = greedy ] || fused="$fused $method"; done
 if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
   cuts_of "$data" $train_sets
-  run voxkit lm train --text "${cuts[@]}" --tokenizer "$data/bpe$vocab_size" --order "$lm_order" --out "$data/lm$lm_order.arpa"
+  if [ -n "$sample_lm" ]; then
+    run voxkit lm sample --text "${cuts[@]}" --model "$sample_lm" --out "$data/sampled.jsonl"
+  fi
+  run voxkit lm train --text "${cuts[@]}" ${sample_lm:+--sampled "$data/sampled.jsonl" --prune 0 0 0 1} \
+    --tokenizer "$data/bpe$vocab_size" --order "$lm_order" --out "$data/lm$lm_order.arpa"
   run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
 fi
 

@@ -18,6 +18,8 @@ test_set=test-clean-2          # everything is measured here
 methods="greedy prefix_beam attention joint rescoring"
 beam=10                        # hypotheses kept
 order=4                        # of the n-gram
+sample_lm=                     # Hugging Face folder or name of a causal language model whose words a second, larger n-gram knows; empty: none
+sample_order=5                 # of that
 tune=0.25                      # share of dev that weights, boosts and temperatures are fitted on
 rescore_lm=                    # Hugging Face folder or name of a causal language model that ranks hypotheses anew; empty: none
 rescore_methods=prefix_beam    # of those above, with the n-gram and then with it
@@ -36,6 +38,9 @@ device=auto
 parse_options "$@"
 mkdir -p "$out"
 lm=$out/$order-gram.arpa
+large=$out/$sample_order-gram-sampled.arpa
+best=$lm                       # the n-gram beside which hypotheses are ranked anew
+[ -z "$sample_lm" ] || best=$large
 measured=$test_set  # as decode names its files
 if [ "$limit" != 0 ]; then measured=$test_set-first$limit; fi
 references=$data/cuts_$test_set.jsonl.gz  # which know speakers and audio
@@ -50,6 +55,11 @@ done
 
 if stage 1 "Language model: $order-gram over the tokens, from the training text"; then
   run voxkit lm train --text "$data/cuts_$train_set.jsonl.gz" $lm_text --tokenizer "$tokens" --order "$order" --out "$lm"
+  if [ -n "$sample_lm" ]; then
+    run voxkit lm sample --text "$data/cuts_$train_set.jsonl.gz" $lm_text --model "$sample_lm" --out "$out/sampled.jsonl"
+    run voxkit lm train --text "$data/cuts_$train_set.jsonl.gz" $lm_text --sampled "$out/sampled.jsonl" --tokenizer "$tokens" \
+      --order "$sample_order" --prune 0 0 0 1 --out "$large"
+  fi
 fi
 
 if stage 2 "Weights, chosen on $dev_set for each method, without and with the language model"; then
@@ -58,9 +68,12 @@ if stage 2 "Weights, chosen on $dev_set for each method, without and with the la
   fi
   if [ -n "$fused" ]; then
     run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $fused --lm "$lm" $common --out "$out/tuned-lm.json" $decode_options
+    if [ -n "$sample_lm" ]; then
+      run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $fused --lm "$large" $common --out "$out/tuned-large.json" $decode_options
+    fi
   fi
   if [ -n "$rescore_lm" ]; then
-    run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $rescore_methods --lm "$lm" --rescore-lm "$rescore_lm" $common \
+    run voxkit tune "$run_dir" --set "$dev_set:$tune" --methods $rescore_methods --lm "$best" --rescore-lm "$rescore_lm" $common \
       --out "$out/tuned-rescored.json" $decode_options
   fi
 fi
@@ -72,12 +85,16 @@ if stage 3 "Every search, without and with the language model, confidences calib
   if [ -n "$fused" ]; then
     run voxkit decode "$run_dir" --sets "$test_set" --methods $fused --lm "$lm" --tuned "$out/tuned-lm.json" $calibrate \
       --limit "$limit" $common --out "$out/lm" $decode_options | tee "$out/lm.txt"
+    if [ -n "$sample_lm" ]; then
+      run voxkit decode "$run_dir" --sets "$test_set" --methods $fused --lm "$large" --tuned "$out/tuned-large.json" $calibrate \
+        --limit "$limit" $common --out "$out/large" $decode_options | tee "$out/large.txt"
+    fi
   fi
   if [ -n "$rescore_lm" ]; then
-    run voxkit decode "$run_dir" --sets "$test_set" --methods $rescore_methods --lm "$lm" --rescore-lm "$rescore_lm" \
+    run voxkit decode "$run_dir" --sets "$test_set" --methods $rescore_methods --lm "$best" --rescore-lm "$rescore_lm" \
       --tuned "$out/tuned-rescored.json" --limit "$limit" $common --out "$out/rescored" $decode_options | tee "$out/rescored.txt"
   fi
-  for scored in "$out"/lm/"${measured}"_*.jsonl "$out"/rescored/"${measured}"_*.jsonl; do
+  for scored in "$out"/lm/"${measured}"_*.jsonl "$out"/large/"${measured}"_*.jsonl "$out"/rescored/"${measured}"_*.jsonl; do
     case $scored in *\**) continue ;; esac
     echo "$(basename "$scored") against greedy:"
     run voxkit score --ref "$references" --hyp "$scored" --against "$out/plain/${measured}_greedy.jsonl" \
