@@ -35,6 +35,13 @@ def test_overrides_may_stand_behind_options(monkeypatch, argv, overrides):
     assert seen["overrides"] == overrides and seen["checkpoint"] == "exp/main"
 
 
+def test_so_may_those_of_info(tmp_path, capsys):
+    (tmp_path / "conf.yaml").write_text("system: paraformer\nmodel: {front_end: {kind: stacked}, encoder: {dim: 8, heads: 2, layers: 1}}\n")
+    given = ["info", str(tmp_path / "conf.yaml"), "model.decoder.layers=1", "--vocab-size", "30", "model.loss.ctc=0"]
+    assert cli.main(given[:-1]) == 0 and "ctc" in capsys.readouterr().out
+    assert cli.main(given) == 0 and "ctc" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("argv", [["decode", "exp/main", "--limit", "3", "more"], ["decode", "exp/main", "--limits=3"],
                                   ["decode", "exp/main", "--nothing", "a=1"], ["doctor", "a=1"]])
 def test_what_is_no_option_is_refused(argv, capsys):

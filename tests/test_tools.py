@@ -17,6 +17,7 @@ stop_stage=7             # last stage to run
 ngpu=auto                # GPUs
 train_sets="one two"     # sets
 extra=                   # more
+name=toy                 # of the run
 
 . ../../../tools/recipe.sh
 parse_options "$@"
@@ -25,7 +26,7 @@ BODY = """
 inner=1
 if stage 0 "Get"; then run echo "train_sets=$train_sets"; fi
 if stage 1 "Prepare"; then run echo "launch=$launch"; echo "cuda=${CUDA_VISIBLE_DEVICES-unset}"; fi
-if stage 2 "Finish"; then run echo "extra=$extra"; fi
+if stage 2 "Finish"; then run echo "extra=$extra"; echo "name=$name"; fi
 """
 
 
@@ -77,6 +78,9 @@ class TestRecipe:
     @pytest.mark.parametrize("options", [("--train-sets", "a b c"), ("--train-sets=a b c",), ("--train_sets", "a b c")])
     def test_options_set_knobs(self, recipe, options):
         assert "train_sets=a b c" in recipe(BODY, *options).stdout
+
+    def test_a_knob_may_be_called_name(self, recipe):
+        assert "name=mine\n" in recipe(BODY, "--name", "mine").stdout and "name=toy\n" in recipe(BODY).stdout
 
     def test_values_with_quotes_dollars_and_nothing_survive(self, recipe):
         assert "extra=it's $HOME `x` \"q\"" in recipe(BODY, "--extra", "it's $HOME `x` \"q\"").stdout

@@ -57,6 +57,15 @@ def test_two_processes_and_a_dev_set_of_one_batch(project, repository, monkeypat
     assert len(measured) == 1 and measured[0]["wer"] > 0 and measured[0]["loss"] > 0
 
 
+def test_a_run_continued_with_other_options_says_which(project, capsys):
+    train = [*TRAIN, "train.epochs=1"]
+    assert main(train) == 0 and main([*train, "--max-hours", "2"]) == 0
+    assert "other options" not in capsys.readouterr().err
+    assert main([*train, "model.loss.ctc=0.5"]) == 0
+    said = (latest_run("exp", "tiny") / "train.log").read_text()
+    assert "was begun with other options: model.loss.ctc=0.5 (was 0.3)" in said and len(list(project.glob("exp/*_tiny"))) == 1
+
+
 def test_a_missing_set_names_those_there_are(project, capsys):
     assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.train=[trian]"]) == 2
     assert "prepared in data: dev, train" in capsys.readouterr().err

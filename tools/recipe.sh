@@ -60,8 +60,8 @@ usage() {  # the comment on top of run.sh, then every knob as run.sh has it
 }
 
 parse_options() {  # parse_options "$@": `--some-name value` or `--some-name=value` sets the knob some_name
-  local known name value
-  known=" $(knobs | tr '\n' ' ')"
+  local _known _name _value  # a knob may be called name
+  _known=" $(knobs | tr '\n' ' ')"
   while [ $# -gt 0 ]; do
     case $1 in
       --help | -h)
@@ -69,25 +69,25 @@ parse_options() {  # parse_options "$@": `--some-name value` or `--some-name=val
         exit 0
         ;;
       --*=*)
-        name=${1%%=*}
-        value=${1#*=}
+        _name=${1%%=*}
+        _value=${1#*=}
         shift
         ;;
       --*)
-        name=$1
-        [ $# -ge 2 ] || die "$name needs a value: $name VALUE"
-        value=$2
-        case $value in --*) die "$name needs a value, found the next option $value (if that is the value: $name=$value)" ;; esac
+        _name=$1
+        [ $# -ge 2 ] || die "$_name needs a value: $_name VALUE"
+        _value=$2
+        case $_value in --*) die "$_name needs a value, found the next option $_value (if that is the value: $_name=$_value)" ;; esac
         shift 2
         ;;
       *)
         die "what is '$1'? Options are written --name value; $0 --help lists them"
         ;;
     esac
-    name=$(printf '%s' "${name#--}" | tr - _)
-    case $known in
-      *" $name "*) printf -v "$name" '%s' "$value" ;;
-      *) die "no option --$(printf '%s' "$name" | tr _ -); there are:$(printf '%s' "$known" | tr _ - | sed 's/ \([^ ]\)/ --\1/g')" ;;
+    _name=$(printf '%s' "${_name#--}" | tr - _)
+    case $_known in
+      *" $_name "*) printf -v "$_name" '%s' "$_value" ;;
+      *) die "no option --$(printf '%s' "$_name" | tr _ -); there are:$(printf '%s' "$_known" | tr _ - | sed 's/ \([^ ]\)/ --\1/g')" ;;
     esac
   done
   _recipe_check_number stage

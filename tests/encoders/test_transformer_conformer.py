@@ -58,3 +58,14 @@ def test_mistakes_are_named():
     with pytest.raises(ConfigError, match="heads: 3 does not divide dim 16"):
         build_encoder({"kind": "conformer", "dim": 16, "heads": 3, "kernel": 4}, 10)
     assert build_encoder({"kind": "zipformer", "preset": "toy"}, 10).output_dim == 128
+
+
+@pytest.mark.parametrize("kind, given, foreign", [("transformer", {"dim": 16, "heads": 2, "kernel": 5}, ["kernel"]),
+                                                  ("zipformer", {"preset": "toy", "dim": 16, "ffn": 8}, ["dim", "ffn"]),
+                                                  ("conformer", {"dim": 16, "heads": 2, "preset": "toy"}, ["preset"])])
+def test_what_a_base_set_for_another_kind_is_named_with_the_way_out(kind, given, foreign):
+    with pytest.raises(ConfigError) as error:
+        build_encoder({"kind": kind, **given}, 10)
+    assert f"kind {kind} has no {', '.join(foreign)}" in str(error.value)
+    assert str(error.value).endswith(" ".join(f"model.encoder.{name}=null" for name in foreign))
+    assert build_encoder({"kind": kind, **given, **dict.fromkeys(foreign)}, 10)

@@ -15,6 +15,7 @@ from voxkit.recipe import structure_recipe
 from voxkit.search.greedy import ctc_greedy
 from voxkit.text.tokenizer import train_characters
 from voxkit.train.checkpoint import write_checkpoint
+from voxkit.train.optimisers import parameter_groups
 
 STACKED = {"kind": "stacked", "fbank_bins": 8, "stack": 4, "stride": 3, "subsampling_dim": 12, "spec_augment": {"prob": 0.0}}
 CONFORMER = {"kind": "conformer", "dim": 16, "heads": 2, "ffn": 24, "layers": 1, "kernel": 5}
@@ -263,9 +264,25 @@ def test_every_configuration_of_the_recipes_builds(repository):
     from voxkit.recipe import load_recipe
 
     files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
-    assert len(files) >= 5
+    assert len(files) >= 6
     for file in files:
+        if file.name == "continued.yaml":  # laid over another: below
+            continue
         pretrained = "mini_pretrained" in file.name
         checked = load_recipe(file, ["model.front_end.pretrained.name=openai/whisper-base"] if pretrained else [])
         with shape_only():
             assert checked.build_model(500).seconds_per_frame > 0
+
+
+def test_what_comes_from_a_trained_model_learns_at_a_fifth_of_the_rate(repository):
+    from voxkit.encoders.pretrained.loading import shape_only
+
+    conf = repository / "egs/librispeech/paraformer/conf"
+    config = configuration.overlay([conf / "mini_pretrained.yaml", conf / "continued.yaml"], ["init=exp/stage2"])
+    checked = structure_recipe(config)
+    with shape_only():
+        model = checked.build_model(300)
+    train = checked.config.train
+    groups = parameter_groups(model, train.optimiser, train.groups)
+    rates = {(name.split(".")[0], round(group["lr"] / train.optimiser.lr, 6)) for group in groups for name in group["names"]}
+    assert rates == {*((part, 0.2) for part in checked.config.init_parts), ("predictor", 1.0), ("decoder", 1.0)}

@@ -18,7 +18,7 @@ from voxkit.train.budget import Budget
 from voxkit.train.config import AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
 from voxkit.train.logging import append_row, read_metrics
 from voxkit.train.optimisers import build_optimiser, parameter_groups
-from voxkit.train.run_dir import git_hash, latest_run, new_run_dir
+from voxkit.train.run_dir import changed_options, git_hash, latest_run, new_run_dir
 
 # -- the run directory -----------------------------------------------------------------------------------------------------
 
@@ -39,6 +39,15 @@ def test_runs_of_one_second_are_told_apart_in_order(tmp_path):
     for name in ("20260101_000000_x", "20260101_000000-1_x", "20260101_000000-10_x", "20260101_000000-9_x", "20251231_235959_x"):
         (tmp_path / name).mkdir()
     assert latest_run(tmp_path, "x").name == "20260101_000000-10_x"
+
+
+def test_options_that_changed_since_a_run_began(tmp_path):
+    begun = {"name": "x", "train": {"epochs": 3, "max_hours": 1.0}, "data": {"train": ["a"]}, "older": 1}
+    now = {"name": "x", "train": {"epochs": 4, "max_hours": 9.0}, "data": {"train": ["a", "b"]}, "newer": 2}
+    run = new_run_dir(tmp_path, "x", begun)
+    assert changed_options(run, begun) == []
+    assert changed_options(run, now) == ["train.epochs=4 (was 3)", "data.train=['a', 'b'] (was ['a'])"]
+    assert changed_options(new_run_dir(tmp_path, "y"), now) == []
 
 
 # -- the budget ------------------------------------------------------------------------------------------------------------

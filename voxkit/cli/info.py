@@ -13,6 +13,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("config", nargs="+", metavar="YAML|key=value", help="configuration(s), laid over one another, and overrides")
     parser.add_argument("--vocab-size", type=int, default=2000, help="where the configuration leaves it to the tokenizer")
     parser.add_argument("--names", action="store_true", help="every parameter by name")
+    parser.set_defaults(overrides=[])  # those that stand behind an option; the others come with the configurations
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
     files = [c for c in args.config if "=" not in c]
     if not files:
         raise ValueError("give a configuration file: voxkit info egs/librispeech/voxformer/conf/stage1.yaml")
-    recipe = structure_recipe(configuration.overlay(files, [c for c in args.config if "=" in c]), " + ".join(files))
+    overrides = [*(c for c in args.config if "=" in c), *args.overrides]
+    recipe = structure_recipe(configuration.overlay(files, overrides), " + ".join(files))
     with shape_only():
         model = recipe.build_model(recipe.model.vocab_size or args.vocab_size)
     table = Table("part", "parameters", "trained", title=f"{recipe.config.system}: {', '.join(files)}")

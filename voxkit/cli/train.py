@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import random
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.train import distributed
     from voxkit.train.logging import RunLog
     from voxkit.train.mirror import Mirror
-    from voxkit.train.run_dir import describe_run, latest_run, new_run_dir
+    from voxkit.train.run_dir import changed_options, describe_run, latest_run, new_run_dir
     from voxkit.training import Training
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),
@@ -63,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         run_dir = distributed.broadcast(world, run_dir)
         with contextlib.closing(RunLog(run_dir, world.main)):  # left-out utterances, the cache, the search for a batch size
             training = Training(recipe, run_dir, world)
+            if world.main and (changed := changed_options(run_dir, recipe.as_mapping())):
+                logging.getLogger("voxkit.train").warning(
+                    "%s was begun with other options: %s. Steps from here on take the new ones; --name or --fresh begins a run of its own",
+                    run_dir, ", ".join(changed))
         if world.main:
             describe_run(run_dir, recipe.as_mapping())
         result = training.fit()

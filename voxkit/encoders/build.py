@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
-from voxkit.config import structure
+from voxkit.config import ConfigError, structure
 from voxkit.encoders.conformer import ConformerConfig, ConformerEncoder
 from voxkit.encoders.transformer import TransformerConfig, TransformerEncoder
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 
 ENCODERS = {"transformer": (TransformerEncoder, TransformerConfig), "conformer": (ConformerEncoder, ConformerConfig)}
+CONFIGS = {**{kind: config for kind, (_, config) in ENCODERS.items()}, "zipformer": ZipformerConfig}
 
 
 def build_encoder(options: dict[str, Any], input_dim: int, where: str = "model.encoder") -> nn.Module:
@@ -23,17 +25,27 @@ def build_encoder(options: dict[str, Any], input_dim: int, where: str = "model.e
         input_dim: width of what comes in.
 
     Raises:
-        ConfigError, ValueError: an unknown kind or option; the message lists the known ones.
+        ConfigError: an unknown kind or option; the message lists the known ones, or says how to take out what is another kind's.
     """
     rest = {key: value for key, value in options.items() if key != "kind" and value is not None}
     kind = options.get("kind", "conformer")
+    if kind not in CONFIGS:
+        raise ConfigError(f"{where}.kind: {kind!r} is none of {', '.join(CONFIGS)}")
+    if foreign := _foreign(kind, rest):
+        raise ConfigError(f"{where}: kind {kind} has no {', '.join(foreign)}, which another kind has; a base may have set them: take them "
+                          f"out with {' '.join(f'{where}.{name}=null' for name in foreign)}")
     if kind == "zipformer":
         preset = from_preset(rest.pop("preset", "plan"), input_dim=input_dim)
         return Zipformer(structure(ZipformerConfig, {**vars(preset), **rest}, where))
-    if kind not in ENCODERS:
-        raise ValueError(f"{where}.kind: {kind!r} is none of {', '.join([*ENCODERS, 'zipformer'])}")
     encoder, config = ENCODERS[kind]
     return encoder(structure(config, rest, where), input_dim)
+
+
+def _foreign(kind: str, options: dict[str, Any]) -> list[str]:
+    """Those of the options that another kind has and this one does not."""
+    names = {of: {field.name for field in fields(config)} for of, config in CONFIGS.items()}
+    names["zipformer"].add("preset")
+    return [name for name in options if name not in names[kind] and any(name in of for of in names.values())]
 
 
 def downsampling(encoder: nn.Module) -> int:

@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from voxkit import config as configuration
 
+_AS_YOU_GO = ("train.max_hours", "train.price_per_hour")  # what continuing a run is for
 _STAMP = re.compile(r"(\d{8}_\d{6})(?:-(\d+))?_(.+)")
 
 
@@ -40,6 +44,25 @@ def describe_run(path: Path, config: Any = None) -> None:
         configuration.save(config, path / "config.yaml")
     configuration.write_text(path / "git.txt", git_hash() + "\n")
     configuration.write_text(path / "packages.txt", "\n".join(installed_packages()) + "\n")
+
+
+def changed_options(path: Path, config: Any) -> list[str]:
+    """`option=now (was before)` for every option that a configuration and the config.yaml of a run both have and differ in; a run without
+    one has none."""
+    if not (path / "config.yaml").is_file():
+        return []
+    nodes = (configuration.load(path / "config.yaml"), OmegaConf.create(config))
+    before, now = (dict(_leaves(OmegaConf.to_container(node, resolve=True))) for node in nodes)
+    return [f"{name}={now[name]} (was {before[name]})" for name in before
+            if name in now and now[name] != before[name] and name not in _AS_YOU_GO]
+
+
+def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, node
 
 
 def latest_run(root: str | os.PathLike, name: str) -> Path | None:

@@ -3,6 +3,7 @@
 #
 #   ./run.sh --parts mini --config mini_pretrained --encoder /path/to/whisper-base     two CPU cores
 #   ./run.sh --parts mini --config mini_fbank --tokens char                            from scratch, characters
+#   ./run.sh --data ../voxformer/data --encoder /path/to/whisper-base --init ../voxformer/exp/stage2    from a trained VoxFormer
 #   ./run.sh --parts full --config base --ngpu 8 --vocab-size 2000 \
 #     --train-sets "train-clean-100 train-clean-360 train-other-500" --dev-sets dev-clean --test-sets "test-clean test-other"
 set -euo pipefail
@@ -20,7 +21,7 @@ test_sets="test-clean-2"       # decoded and scored in stage 6
 tokens=bpe                     # bpe or char
 vocab_size=300                 # of the BPE
 config=mini_pretrained         # conf/<config>.yaml: base, pretrained, mini_fbank, mini_pretrained
-init=                          # VoxFormer run of the same size to take front end, Zipformer and CTC heads from; empty: from scratch
+init=                          # VoxFormer run whose front end, Zipformer and CTC heads go on from there, at a fifth of the rate; empty: from scratch
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
@@ -57,8 +58,8 @@ if stage 2 "Tokens: $tokens"; then
 fi
 
 if stage 3 "Train"; then
-  run $launch train --config "conf/$config.yaml" --name "$name" --exp "$exp" "${overrides[@]}" ${init:+"init=$init" "init_parts=[front_end,encoder,intermediate,ctc]"} \
-    $train_options
+  run $launch train --config "conf/$config.yaml" ${init:+conf/continued.yaml} --name "$name" --exp "$exp" "${overrides[@]}" \
+    ${init:+"init=$init"} $train_options
 fi
 
 if stage 6 "Decode and score"; then

@@ -15,6 +15,7 @@ dev_sets="dev"                 # for the WER during training
 test_sets="test"               # decoded and scored in stage 6
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
+name=main                      # of the run: for other options another one, or the run that is there is continued
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
 exp=exp                        # where runs go
@@ -36,15 +37,15 @@ if stage 2 "Tokens: characters"; then
 fi
 
 if stage 3 "Train"; then
-  run $launch train --config conf/main.yaml --exp "$exp" data.data_dir="$data" tokenizer="$data/chars" \
+  run $launch train --config conf/main.yaml --name "$name" --exp "$exp" data.data_dir="$data" tokenizer="$data/chars" \
     data.train="[$(echo $train_sets | tr ' ' ,)]" data.dev="[$(echo $dev_sets | tr ' ' ,)]" $train_options
 fi
 
 if stage 6 "Decode and score; word times against the true ones"; then
-  run voxkit decode "$exp/main" --data-dir "$data" --sets $test_sets --methods $methods --words
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods --words
 fi
 
-if stage 6 "One utterance"; then
+if [ "$recipe" = toyseq ] && stage 6 "One utterance"; then
   utterance=$(find "$data/features/test" -type f | sort | sed -n 1p)
-  run voxkit transcribe "$exp/main" "$utterance" --json
+  run voxkit transcribe "$exp/$name" "$utterance" --json
 fi
