@@ -71,6 +71,12 @@ def test_a_missing_set_names_those_there_are(project, capsys):
     assert "prepared in data: dev, train" in capsys.readouterr().err
 
 
+def test_a_search_that_the_model_lacks_is_said_before_training(project, capsys):
+    assert main([*TRAIN, "decode.validation_method=guided"]) == 2
+    assert "decode.validation_method: method 'guided' is none of greedy, prefix_beam" in capsys.readouterr().err
+    assert not (latest_run("exp", "tiny") / "metrics.json").exists()
+
+
 def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
     monkeypatch.setattr("voxkit.training.find_max_duration", partial(find_max_duration, high=40.0))
     assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.max_duration=auto", "train.epochs=1",

@@ -21,9 +21,9 @@ class DecodeConfig:
     """Defaults of `voxkit decode` and of the WER on dev during training.
 
     Attributes:
-        method: of `voxkit decode`, greedy, prefix_beam, attention, joint or rescoring.
+        method: of `voxkit decode`, one that the system has (docs/decoding.md).
         beam: hypotheses kept.
-        ctc_weight: of the CTC score in joint decoding and rescoring.
+        ctc_weight: of the CTC score in joint decoding, rescoring and a Paraformer's beam.
         lm_weight, length_bonus: of a language model and of each token, where there is one; rescore_weight: of the second one;
             rescore_nbest: hypotheses that it ranks, null: all of the beam.
         coverage, length_power: of the attention decoder's beam; length_power null: 0.5 alone, 0 jointly with CTC.

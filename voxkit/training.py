@@ -96,6 +96,12 @@ class Training:
             self.model.nbest, self.model.word_starts = nbest_tokens, self.tokenizer.word_starts
         train_cuts = read_sets(config.data.data_dir, config.data.train)
         dev_cuts = read_sets(config.data.data_dir, config.data.dev, config.decode.validation_limit) if config.data.dev else None
+        self.search = SearchOptions(method=config.decode.validation_method, beam=config.decode.beam)
+        if dev_cuts is not None:  # now, and not when the first epoch is over
+            try:
+                Recognizer(self.model, self.tokenizer).check(self.search)
+            except ValueError as error:
+                raise ValueError(f"decode.validation_method: {error}") from error
         train_states = dev_states = None
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, config.data.speed_perturb))
@@ -124,13 +130,12 @@ class Training:
     def validate(self, model: nn.Module) -> dict[str, Any]:
         """Loss per token and WER on dev, of this process's share of it."""
         recognizer = Recognizer(model, self.tokenizer, self.world.device)
-        options = SearchOptions(method=self.recipe.config.decode.validation_method, beam=self.recipe.config.decode.beam)
         references, hypotheses, loss, weight = {}, {}, 0.0, 0.0
         for batch in self.dev:
             batch = batch.to(self.world.device)
             own_loss, own_weight = self._dev_loss(model, batch)
             loss, weight = loss + own_loss, weight + own_weight
-            for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, options)):
+            for id, reference, hypothesis in zip(batch.ids, batch.texts, recognizer.recognize(batch, self.search)):
                 references[id], hypotheses[id] = reference, hypothesis.text
         if not references and self.world.size > 1:  # dev has fewer batches than there are processes
             return {"loss": (0.0, 0.0), "wer": (0, 0)}

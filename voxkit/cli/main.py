@@ -30,7 +30,7 @@ COMMANDS = {
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
     "serve": ("serve", "serve a checkpoint over HTTP"),
     "cache": ("cache", "what a cache of encoder states holds; --prune frees what nothing reads any more"),
-    "plot": ("plot", "curves of a training run as PNG"),
+    "plot": ("plot", "curves of training runs, attention and alignment of an utterance, as PNG"),
     "info": ("info", "the parts and parameters of a configuration"),
     "doctor": ("doctor", "what is installed, what is missing, and the command that mends it"),
     "new-recipe": ("new_recipe", "a recipe for your own data from one that is there"),

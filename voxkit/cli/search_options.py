@@ -25,7 +25,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     """Register them."""
     group = parser.add_argument_group("search")
     group.add_argument("--beam", type=int, help="hypotheses kept")
-    group.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding and rescoring")
+    group.add_argument("--ctc-weight", type=float, help="of the CTC score in joint decoding, rescoring and a Paraformer's beam")
     group.add_argument("--lm", help="language model over the tokens: ARPA, KenLM binary, or the directory of a neural one")
     group.add_argument("--lm-weight", type=float)
     group.add_argument("--rescore-lm", metavar="NAME", help="pretrained causal language model, a Hugging Face name or folder, by which the "

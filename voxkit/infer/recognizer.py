@@ -45,7 +45,7 @@ class SearchOptions:
     Attributes:
         method: one of METHODS; of a model with a parallel decoder one of PARALLEL_METHODS (voxkit.infer.parallel).
         beam: hypotheses kept.
-        ctc_weight: of the CTC score in joint decoding and rescoring; the rest is the decoder's.
+        ctc_weight: of the CTC score in joint decoding, rescoring and a parallel decoder's beam; the rest is the decoder's.
         lm, lm_weight: scorer over the same tokens (`Recognizer.language_model`), and its weight.
         context: scorer of phrases (`Recognizer.phrases`).
         rescore_lm, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight;
