@@ -26,7 +26,8 @@ class DecodeConfig:
         ctc_weight: of the CTC score in joint decoding, rescoring and a Paraformer's beam.
         lm_weight, length_bonus: of a language model and of each token, where there is one; rescore_weight: of the second one;
             rescore_nbest: hypotheses that it ranks, null: all of the beam.
-        coverage, length_power: of the attention decoder's beam; length_power null: 0.5 alone, 0 jointly with CTC.
+        length_limit, coverage, length_power: of the attention decoder's beam; length_limit: at most so many times the tokens that CTC
+            expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """
@@ -38,6 +39,7 @@ class DecodeConfig:
     rescore_weight: float = 0.3
     rescore_nbest: Optional[int] = None
     length_bonus: float = 0.0
+    length_limit: float = 1.2
     coverage: float = 0.0
     length_power: Optional[float] = None
     validation_method: str = "greedy"

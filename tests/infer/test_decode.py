@@ -141,7 +141,7 @@ def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypa
 
 
 def test_a_temperature_counts_for_the_settings_it_was_fitted_with(here, capsys):
-    settings = {"beam": 3, "ctc_weight": 0.3, "length_bonus": 0.0, "coverage": 0.0, "length_power": None}
+    settings = {"beam": 3, "ctc_weight": 0.3, "length_bonus": 0.0, "length_limit": 1.2, "coverage": 0.0, "length_power": None}
     out = here / "settled"
     out.mkdir()
     known = {"joint": {"temperature": 2.0, "settings": settings}, "greedy": {"temperature": 3.0, "settings": {}}}

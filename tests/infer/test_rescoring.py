@@ -223,7 +223,7 @@ def test_how_many_it_ranks(here, folder, capsys, monkeypatch):
     capsys.readouterr()
     for given, message in ((["--rescore-nbest", "5", *second], "--rescore-nbest 5: a beam of 4 has 1 to 4 hypotheses to rank"),
                            (["--rescore-nbest", "0", *second], "--rescore-nbest 0: "),
-                           (["--rescore-nbest", "2"], "there is no --rescore-lm that would rank them")):
+                           (["--rescore-nbest", "2"], "there is no --rescore-lm for which it would count")):
         assert main([*decode, *given]) == 2
         assert message in capsys.readouterr().err
 

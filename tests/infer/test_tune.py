@@ -1,17 +1,21 @@
 """`voxkit tune`: the grid is searched by coordinates, what is chosen is what decoding then takes."""
 
 import json
+import math
 
 import pytest
+import torch
 
 pytest.importorskip("lhotse")
 
 import lhotse  # noqa: E402
 
 from voxkit.cli.main import main  # noqa: E402
+from voxkit.eval.wer import score  # noqa: E402
 from voxkit.hypothesis import Hypothesis  # noqa: E402
+from voxkit.infer.decoding import EncodedBatch  # noqa: E402
 from voxkit.infer.nonspeech import Hallucinations  # noqa: E402
-from voxkit.infer.tuning import coordinate_search  # noqa: E402
+from voxkit.infer.tuning import coordinate_search, word_error_rate  # noqa: E402
 
 
 def test_coordinates_find_the_minimum_and_measure_nothing_twice():
@@ -35,6 +39,23 @@ def test_what_depends_on_one_another_is_tried_together():
     alone, joined = (coordinate_search(measure, grid, together) for together in ((), ("x", "y")))
     assert dict(min(alone, key=alone.get)) == {"x": 0, "z": 1, "y": 0}
     assert dict(min(joined, key=joined.get)) == {"x": 2, "z": 1, "y": 2}
+
+
+def test_a_setting_that_cannot_be_the_best_is_given_up():
+    """The rest of the set is not searched for it; what is whole is as it was."""
+    batches = [EncodedBatch([f"u{i}"], ["heal me"], i, 0.0, 0.0) for i in range(4)]
+    searched = []
+
+    class Babbling:
+        def search(self, batch, options):
+            searched.append(batch)
+            return [Hypothesis("heal me now" if options == "little" else "heal heal heal heal me now")]
+
+    assert word_error_rate(Babbling(), batches, "little") == (4 / 8, True) and searched == [0, 1, 2, 3]
+    searched.clear()
+    assert word_error_rate(Babbling(), batches, "much", below=4 / 8) == (4 / 8, False) and searched == [0]
+    searched.clear()
+    assert word_error_rate(Babbling(), batches, "little", below=4.5 / 8) == (4 / 8, True) and len(searched) == 4
 
 
 def tune(*more):
@@ -90,6 +111,23 @@ def test_only_what_changes_a_search_is_tried(here, capsys):
     assert content["utterances"] == 3
     assert set(content["methods"]["greedy"]) == {"boost", "WER", "tried"} and content["methods"]["greedy"]["tried"] == 2
     assert content["methods"]["prefix_beam"].items() >= {"lm_weight": 0.4, "length_bonus": 0.0, "tried": 2}.items()
+
+
+def test_a_bonus_for_attention_is_tuned_within_what_ctc_hears(here, monkeypatch):
+    """Each setting says three tokens more than CTC expects at the most, and the limit is one of the things that are chosen."""
+    monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda log_probs, lengths: torch.ones(len(lengths)))
+    found = []
+    monkeypatch.setattr("voxkit.infer.tuning.score", lambda references, texts, normalise: found.append(texts) or score(references, texts))
+    common = ["--methods", "attention", "--lm", "lm.arpa", "--lm-weights", "0.3", "--length-bonuses", "0", "20", "--out", "bounded.json"]
+    assert tune(*common, "--length-limits", "1.5", "1.0") == 0
+    assert set(json.loads((here / "bounded.json").read_text())["methods"]["attention"]) == {"lm_weight", "length_bonus", "length_limit",
+                                                                                            "WER", "tried"}
+    said = [text for texts in found for text in texts.values() if text != "heal me"]
+    assert said and max(map(len, said)) <= 5
+    found.clear()
+    assert tune(*common, "--length-limit", "inf") == 0
+    assert max(len(text) for texts in found for text in texts.values()) > 10
+    assert json.loads((here / "bounded.json").read_text())["methods"]["attention"]["length_limit"] == math.inf
 
 
 def test_of_methods_that_were_not_tuned_it_is_said(here, capsys):

@@ -1,4 +1,5 @@
-"""What stage 6 of the LibriSpeech recipe runs, with a `voxkit` that only says what it was asked for."""
+"""What stage 6 of the LibriSpeech recipe runs, and of the others that train a language model, with a `voxkit` that only says what it was
+asked for."""
 
 import os
 import shutil
@@ -13,8 +14,8 @@ def stage_6(repository, tmp_path):
     voxkit.write_text('#!/usr/bin/env bash\n[ "$1" = lm ] || [ "$1" = decode ] && echo "voxkit $*"\nexit 0\n')
     voxkit.chmod(0o755)
 
-    def run(*options):
-        done = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "6", "--stop-stage", "6", *options],
+    def run(*options, recipe="librispeech/voxformer"):
+        done = subprocess.run([str(repository / f"egs/{recipe}/run.sh"), "--stage", "6", "--stop-stage", "6", *options],
                               capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
         assert done.returncode == 0, done.stderr
         return [line for line in done.stdout.splitlines() if line.startswith("voxkit ")]
@@ -52,3 +53,23 @@ def test_reports_have_audio_speakers_confidences_and_curves(repository, tmp_path
 def test_without_one(stage_6):
     assert len(stage_6("--lm-order", "0")) == 1
     assert len(stage_6("--methods", "greedy")) == 1  # takes none
+
+
+@pytest.mark.parametrize("tokens", ["char", "bpe50"])
+def test_of_a_paraformer_those_methods_that_take_one(stage_6, tokens):
+    plain, train, fused = stage_6("--train-sets", "a b", "--data", "d", "--exp", "e", "--tokens", tokens[:4].rstrip("5"), "--vocab-size", "50",
+                                  "--methods", "greedy guided beam ctc_greedy rescoring", recipe="librispeech/paraformer")
+    assert plain.endswith("--methods greedy guided beam ctc_greedy rescoring --words")
+    assert train == f"voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/{tokens} --order 4 --out d/lm4-{tokens}.arpa"
+    assert f"--methods beam rescoring --words --lm d/lm4-{tokens}.arpa --lm-weight" in fused
+    assert len(stage_6("--lm-order", "0", recipe="librispeech/paraformer")) == 1
+
+
+def test_of_the_toy_where_it_is_asked_for(stage_6, tmp_path):
+    (tmp_path / "audio/test").mkdir(parents=True)
+    (tmp_path / "audio/test/one.flac").touch()
+    common = ("--data", str(tmp_path))
+    assert len(stage_6(*common, recipe="toy/voxformer")) == 1
+    _, train, fused = stage_6(*common, "--lm-order", "3", recipe="toy/voxformer")
+    assert train.endswith(f"--tokenizer {tmp_path}/bpe --order 3 --out {tmp_path}/lm3.arpa") and "cuts_train_domain.jsonl.gz" in train
+    assert f"--methods joint --lm {tmp_path}/lm3.arpa --lm-weight" in fused

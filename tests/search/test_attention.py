@@ -132,6 +132,36 @@ def test_what_a_scorer_adds_keeps_the_search_open(scorer):
     assert found.tokens == bonus.tokens == [3] * 8 and found.score == pytest.approx(bonus.score)
 
 
+class Looping(Reluctant):
+    """Says 3 4 and would end; once it has gone on it says 5 again and again, at next to no cost."""
+
+    def step(self, tokens, state):
+        likely = {1: (3, 0.9), 3: (4, 0.9), 4: (2, 0.9), 5: (5, 0.95)}
+        rows = [likely[token] for token in tokens.tolist()]
+        rest = torch.tensor([[(1 - p) / (VOCAB - 1)] * VOCAB for _, p in rows])
+        return rest.scatter(1, torch.tensor([[token] for token, _ in rows]), torch.tensor([[p] for _, p in rows])).log(), state
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5])
+def test_a_bonus_does_not_pay_for_more_than_is_heard(power):
+    """Without a limit a bonus above a token's cost carries the beam to the last frame."""
+    memory, lengths = torch.zeros(1, 30, 3), torch.tensor([30])
+    how = {"beam": 3, "token_bonus": 2.0, "length_power": power}
+    assert len(attention_beam(Looping(), memory, lengths, **how)[0][0].tokens) == 30
+    found = attention_beam(Looping(), memory, lengths, expected=torch.tensor([2.5]), **how)[0][0]
+    assert found.tokens == [3, 4] and found.parts["fused"] == pytest.approx(4.0)
+    more = attention_beam(Looping(), memory, lengths, expected=torch.tensor([1.25]), **how)[0][0]
+    assert more.tokens == [3, 4] and more.parts["fused"] == pytest.approx(2.5)  # a quarter of a token's bonus for the second
+
+
+def test_phrases_cannot_carry_the_beam_on_and_on():
+    memory, lengths, boosted = torch.zeros(1, 30, 3), torch.tensor([30]), ContextGraph([[5]], VOCAB, 4.0)
+    assert len(attention_beam(Looping(), memory, lengths, 3, scorer=boosted)[0][0].tokens) == 30
+    found = attention_beam(Looping(), memory, lengths, 3, scorer=boosted, expected=torch.tensor([2.0]), length_limit=1.5)[0][0]
+    assert len(found.tokens) == 6  # 1.5 times as many, and three more
+    assert len(attention_beam(Looping(), memory, lengths, 3, scorer=boosted, expected=torch.tensor([100.0]))[0][0].tokens) == 30
+
+
 def test_a_ctc_weight_of_zero_is_attention_alone(scene):
     """Also where a hypothesis does not fit into the frames, so that CTC gives it minus infinity."""
     toy, memory, x, lengths = scene
@@ -197,3 +227,5 @@ def test_bad_input(scene):
         attention_beam(toy, memory, lengths, ctc_log_probs=x[:, :3])
     with pytest.raises(ValueError, match="ctc_weight is 2"):
         attention_beam(toy, memory, lengths, ctc_weight=2.0)
+    with pytest.raises(ValueError, match="expected has the shape"):
+        attention_beam(toy, memory, lengths, expected=torch.ones(2))

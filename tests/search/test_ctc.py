@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from voxkit.search.ctc_length import expected_tokens
 from voxkit.search.greedy import Greedy, ctc_greedy
 from voxkit.search.prefix_beam import PrefixBeam, ctc_prefix_beam
 from voxkit.search.reference import ctc_exhaustive, ctc_prefix_beam_reference
@@ -110,6 +111,19 @@ def test_agrees_with_the_reference(beam, seed, make, engine):
         truth = ctc_prefix_beam_reference(x[b].tolist(), beam)
         assert [tuple(h.tokens) for h in found[b]] == [t for t, _ in truth]
         assert [h.score for h in found[b]] == pytest.approx([s for _, s in truth], abs=1e-3)
+
+
+def test_the_expected_number_of_tokens_is_the_mean_over_all_labellings():
+    torch.manual_seed(0)
+    x, lengths = (3 * torch.randn(3, 5, 4)).log_softmax(-1), torch.tensor([5, 3, 0])
+    x[1, 3:] = math.nan
+    found = expected_tokens(x, lengths)
+    assert float(found[2]) == 0.0
+    for b, n in enumerate(lengths[:2].tolist()):
+        every = ctc_exhaustive(x[b, :n].tolist())
+        assert float(found[b]) == pytest.approx(sum(len(tokens) * math.exp(p) for tokens, p in every.items()), abs=1e-5)
+    sure = torch.full((1, 6, 4), -50.0).scatter(2, torch.tensor([[[1], [1], [0], [1], [2], [0]]]), 0.0)
+    assert float(expected_tokens(sure, torch.tensor([6]))) == pytest.approx(3.0)
 
 
 def test_scorers_are_fused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -13,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from voxkit import config as configuration
 from voxkit.cli.fingerprint import sha256, stamp
+from voxkit.cli.idle_options import WEIGHTS, counts
 
 if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
 
-# what is kept of the options of a search
-SEARCHED = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "rescore_nbest", "length_bonus", "coverage", "length_power")
 MODELS = {"lm": "language model (--lm)", "rescore_lm": "language model (--rescore-lm)", "graph": "graph (--graph)"}
 _PLURAL = ("weights", "cuts", "phrases", "hypotheses", "references", "recordings")
 
@@ -136,7 +136,7 @@ def search_part(search: Search, options: Any, path: Path) -> dict[str, Any]:
     graph, phrases with their boosts."""
     used = {"lm": options.lm is not None, "rescore_lm": options.rescore_lm is not None,
             "graph": options.method.startswith("k2") and options.method != "k2_ctc"}
-    return {"method": options.method, **{key: getattr(options, key) for key in SEARCHED}, "settings": search.settings(options.method),
+    return {"method": options.method, **{key: getattr(options, key) for key in WEIGHTS}, "settings": search.settings(options.method),
             **models_part(search, path, [name for name, there in used.items() if there]), "phrases": search.phrases_of(options.method)}
 
 
@@ -165,8 +165,9 @@ def search_arguments(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
     if record["phrases"]:
         phrases = str(out / "phrases.tsv")
         configuration.write_text(phrases, "".join(f"{phrase}\t{boost!r}\n" for phrase, boost in record["phrases"].items()))
-    weights = {key: record.get(key) for key in SEARCHED if key != "rescore_nbest" or record.get("rescore_lm")}
-    return {"rescore_nbest": None, **weights, **models, "phrases": phrases, "boost": None, "tuned": None,
+    then = {"length_limit": math.inf, **record}  # records from before had no limit
+    weights = {key: then.get(key) if counts(record, key) else None for key in WEIGHTS}
+    return {**weights, **models, "phrases": phrases, "boost": None, "tuned": None,
             "methods": [record["method"]], "overrides": record["overrides"], "checkpoint": checkpoint_of(record), "again": None}
 
 

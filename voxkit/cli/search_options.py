@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping
 
 from voxkit.cli.fingerprint import sha256, stamp
+from voxkit.cli.idle_options import LOOKED_AT, WEIGHTS, check_looked_at, check_needs
 
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
-_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "rescore_nbest", "length_bonus", "coverage", "length_power")
-_LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "coverage", "length_power"),
-              "joint": ("beam", "ctc_weight", "length_bonus", "coverage", "length_power"),
-              "rescoring": ("beam", "ctc_weight", "length_bonus"), "beam": ("beam", "ctc_weight"), "k2_nbest": ("beam",),
-              "k2_nbest_rescoring": ("beam",)}
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +30,9 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rescore-weight", type=float, help="of its log-probability")
     group.add_argument("--rescore-nbest", type=int, metavar="N", help="how many of the beam's hypotheses it ranks; by default all")
     group.add_argument("--length-bonus", type=float, help="per token")
+    group.add_argument("--length-limit", type=float, metavar="R",
+                       help="attention, joint: at most R times as many tokens as CTC expects (by default 1.2), and a bonus for as many as "
+                            "it expects; inf: no limit, and a bonus for all")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
     group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
     group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
@@ -114,6 +114,7 @@ class Search:
         by_method: method → options of its own (`--tuned`).
         phrases_by_method: likewise, phrases with the boost that was tuned.
         files: lm, rescore_lm, graph → path, of those that were given.
+        typed: weights of the command line.
         chunk: what the label says of chunks: "stream320left1280", as `Chunk.name`; empty: nothing.
     """
 
@@ -123,6 +124,7 @@ class Search:
     by_method: dict[str, dict[str, Any]] = field(default_factory=dict)
     phrases_by_method: dict[str, dict[str, float]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    typed: dict[str, Any] = field(default_factory=dict)
     chunk: str = ""
 
     def check(self, methods: list[str]) -> None:
@@ -130,12 +132,14 @@ class Search:
         without tuned weights, because the file has none for them.
 
         Raises:
-            ValueError: a method that the model lacks, one without the graph that it needs, or something was given that none of them takes.
+            ValueError: a method that the model lacks, one without the graph that it needs, or something was given that none of them takes
+                or looks at.
         """
         from voxkit.infer.fusion import FUSED
 
         for method in methods:
             self.recognizer.check(self._whole(method))
+        check_looked_at(self.typed, methods)
         refused = {method: self.recognizer.refused(self._whole(method)) for method in methods}
         for name in FUSED:
             if all(name in names for names in refused.values()):
@@ -179,7 +183,7 @@ class Search:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
         fused = [name for name in LANGUAGE_MODELS if getattr(options, name) is not None]
-        names = [*_LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused),
+        names = [*LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused),
                  *(["rescore_nbest"] if options.rescore_lm is not None else [])]
         used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
@@ -192,7 +196,8 @@ class Search:
         """What a calibration has for this search; or None, and why where something was fitted, but with other settings."""
         label = self.label(method)
         known = content.get("methods", {}).get(label)
-        then = {"times": "alignment", **known["settings"]} if known and known.get("settings") else None
+        before = {"times": "alignment", **({"length_limit": math.inf} if "length_limit" in LOOKED_AT.get(method, ()) else {})}  # options
+        then = {**before, **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
         by_content = (*LANGUAGE_MODELS, "graph", "phrases")
         differing = [f"another {name}" if name in by_content else f"{name} {then.get(name)} and not {now.get(name)}"
@@ -212,12 +217,13 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
 
     Raises:
         ValueError: a phrase list that is empty or cannot be read, a language model over other tokens, a file of tuned weights that is none
-            or does not fit.
+            or does not fit, a weight of something that was not given.
     """
     from voxkit.infer.recognizer import SearchOptions
 
+    given = {name: getattr(args, name) for name in WEIGHTS}
+    check_needs({**given, **{name: getattr(args, name) for name in ("boost", "phrases", *LANGUAGE_MODELS)}})
     phrases = read_phrases(args.phrases, _BOOST if args.boost is None else args.boost) if args.phrases else {}
-    given = {name: getattr(args, name) for name in _WEIGHTS}
     settled = {name: getattr(decode, name) if value is None else value for name, value in given.items()}
     lm = recognizer.language_model(args.lm) if args.lm else None
     context = recognizer.phrases(phrases) if phrases else None
@@ -230,8 +236,6 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
     rescore_lm = None
-    if args.rescore_nbest is not None and not args.rescore_lm:
-        raise ValueError(f"--rescore-nbest {args.rescore_nbest}: there is no --rescore-lm that would rank them; give one, or leave it away")
     if args.rescore_lm:
         from voxkit.infer.pretrained_lm import PretrainedLM
 
@@ -240,7 +244,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
     files |= {"rescore_lm": str(rescore_lm.folder)} if rescore_lm else {}
     changes |= {"times": args.times or ("peaks" if getattr(args, "stream", False) else "alignment")} if hasattr(args, "times") else {}
     options = SearchOptions(**settled, lm=lm, context=context, rescore_lm=rescore_lm, graph=graph, **changes)
-    search = Search(options, phrases, recognizer, files=files)
+    search = Search(options, phrases, recognizer, files=files, typed={name: value for name, value in given.items() if value is not None})
     if getattr(args, "tuned", None) is None:
         return search
     path = args.tuned or str((folder or Path()) / "tuned.json")
@@ -264,7 +268,7 @@ def read_tuned(path: str, models: Mapping[str, str | None], phrases: str | None)
         raise ValueError(f"--tuned {path}: no such file; `voxkit tune RUN --set SET --methods ...` writes it")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        methods = {method: {name: found[name] for name in (*_WEIGHTS, "boost") if name in found}
+        methods = {method: {name: found[name] for name in (*WEIGHTS, "boost") if name in found}
                    for method, found in content["methods"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"--tuned {path}: not a file that `voxkit tune` wrote ({error!r})") from error

@@ -126,9 +126,10 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
 
 
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
+    from voxkit.cli.idle_options import WEIGHTS
     from voxkit.runtime.onnx import OnnxRecognizer
 
-    names = ("lm", "rescore_lm", "rescore_nbest", "phrases", "graph", "tuned")
+    names = (*WEIGHTS, "lm", "rescore_lm", "phrases", "boost", "graph", "tuned")
     fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
     if fused:
         raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")

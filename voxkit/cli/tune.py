@@ -4,6 +4,7 @@ the encoder once. `voxkit decode --tuned FILE` then takes for every method what 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ HELP = "choose language model, CTC and phrase weights on a development set"
 
 # option of the command, with the values to try → option of the search, which fixes it where it is given
 COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "rescore_weights": "rescore_weight",
-               "length_bonuses": "length_bonus", "boosts": "boost"}
+               "length_bonuses": "length_bonus", "length_limits": "length_limit", "boosts": "boost"}
+GRID = {"ctc_weights": [0.3, 0.5, 0.7, 0.9], "lm_weights": [0.3, 0.1, 0.5, 0.8], "rescore_weights": [0.3, 0.1, 0.5, 0.8],
+        "length_bonuses": [0.0, 0.5, 1.0, 2.0, 3.0], "length_limits": [1.2, 1.0], "boosts": [1.5, 1.0, 2.0, 3.0]}
 COUPLED = ("lm_weight", "length_bonus")  # the more a language model counts, the shorter texts get
 BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
 WHERE = "what tune writes, by default decode/tuned.json in a run"
@@ -32,20 +35,26 @@ def add_parser(subparsers: Any) -> None:
     add_again_argument(parser, "a tuning", WHERE)
     parser.add_argument("--set", help="prepared set, or path of cuts; name:0.25 is a quarter of one")
     parser.add_argument("--methods", nargs="+", help="searches to tune; greedy ones have a boost of phrases at most")
-    parser.add_argument("--ctc-weights", nargs="+", type=float, default=[0.3, 0.5, 0.7, 0.9], metavar="W",
-                        help="tried in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes it instead")
-    parser.add_argument("--lm-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W", help="tried where --lm is given")
-    parser.add_argument("--rescore-weights", nargs="+", type=float, default=[0.3, 0.1, 0.5, 0.8], metavar="W",
-                        help="tried where --rescore-lm is given")
-    parser.add_argument("--length-bonuses", nargs="+", type=float, default=[0.0, 0.5, 1.0, 2.0, 3.0], metavar="B",
-                        help="per token, tried where --lm or --rescore-lm is given, but for a Paraformer's beam, where it changes nothing")
-    parser.add_argument("--boosts", nargs="+", type=float, default=[1.5, 1.0, 2.0, 3.0], metavar="B", help="tried where --phrases is given")
+    _add_values(parser, "--ctc-weights", "W", "in joint, rescoring and a Paraformer's beam; --ctc-weight, and likewise the others, fixes "
+                                              "it instead")
+    _add_values(parser, "--lm-weights", "W", "where --lm is given")
+    _add_values(parser, "--rescore-weights", "W", "where --rescore-lm is given")
+    _add_values(parser, "--length-bonuses", "B", "per token, where --lm or --rescore-lm is given, but for a Paraformer's beam, where it "
+                                                 "changes nothing")
+    _add_values(parser, "--length-limits", "R", "in attention")
+    _add_values(parser, "--boosts", "B", "where --phrases is given")
     add_search_arguments(parser)
     add_set_arguments(parser, "decode/tuned.json in the run")
 
 
+def _add_values(parser: argparse.ArgumentParser, option: str, metavar: str, where: str) -> None:
+    values = " ".join(f"{value:g}" for value in GRID[option[2:].replace("-", "_")])
+    parser.add_argument(option, nargs="+", type=float, metavar=metavar, help=f"tried {where} (by default {values})")
+
+
 def run(args: argparse.Namespace) -> int:
     from voxkit.cli import record
+    from voxkit.cli.idle_options import check_looked_at, check_needs
 
     if args.again:
         record.refuse_besides(args, add_parser, "tune", ("device", "data_dir", "out"))
@@ -53,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         return record.compare(known, known["methods"], tune(_arguments(known, args)), "the same weights")
     if not args.checkpoint or not args.set or not args.methods:
         raise ValueError("give a checkpoint, --set and --methods, or --again with the record of a tuning")
+    check_needs(vars(args))
+    check_looked_at({name: getattr(args, name) for name in GRID}, args.methods)
     tune(args)
     return 0
 
@@ -70,6 +81,7 @@ def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
     config = loaded.recipe.config
+    args = argparse.Namespace(**{**vars(args), **{name: getattr(args, name) or values for name, values in GRID.items()}})
     search = build_search(args, Recognizer(loaded.model, loaded.tokenizer, device), config.decode)
     search.check(args.methods)
     grids = {method: choices_of(args, search, method) for method in args.methods}
@@ -108,13 +120,16 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     """The options that repeat a tuning; device, data and out may be given anew."""
     from voxkit.cli import record
     from voxkit.cli.decode_record import cuts_of
+    from voxkit.cli.idle_options import NEEDS
 
     found = {"set": cuts_of(known, given.data_dir), "checkpoint": record.checkpoint_of(known), **record.models_of(known),
              "phrases": record.unchanged("phrases", known["phrase_file"], known["folder"]) if known["phrase_file"] else None}
     out = Path(given.out) if given.out else record.again_folder(known, None) / Path(given.again).name
     if out.resolve() == Path(given.again).resolve():
         raise ValueError(f"--out {out}: the record itself would be overwritten; give another file")
-    return argparse.Namespace(**{**vars(given), **known["options"], **found, "out": str(out), "again": None})
+    # a record from before there was a limit of length says nothing of it
+    used = {name: value for name, value in known["options"].items() if name not in NEEDS or any(found[model] for model in NEEDS[name])}
+    return argparse.Namespace(**{**vars(given), "length_limit": math.inf, **used, **found, "out": str(out), "again": None})
 
 
 def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch], method: str,
@@ -123,13 +138,17 @@ def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch],
     from voxkit.cli.search_options import read_phrases
     from voxkit.infer.tuning import coordinate_search, word_error_rate
 
+    lowest = math.inf
+
     def measure(setting: Mapping[str, float]) -> float:
+        nonlocal lowest
         changes: dict[str, Any] = dict(setting)
         if "boost" in changes:
             changes["context"] = search.recognizer.phrases(read_phrases(args.phrases, changes.pop("boost")))
-        wer = word_error_rate(search.recognizer, encoded, search.of(method, **changes), args.normalise)
+        wer, whole = word_error_rate(search.recognizer, encoded, search.of(method, **changes), args.normalise, below=lowest)
+        lowest = min(lowest, wer)
         chosen = [f"{name} {value:g}" for name, value in setting.items()]
-        print(", ".join([f"method {method}", *chosen, f"WER {100 * wer:.2f}"]), flush=True)
+        print(", ".join([f"method {method}", *chosen, f"WER {'' if whole else 'at least '}{100 * wer:.2f}"]), flush=True)
         return wer
 
     tried = coordinate_search(measure, grid, together=COUPLED)
@@ -147,7 +166,7 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
     by_text = options.lm is not None or options.rescore_lm is not None
     matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
                "rescore_weights": options.rescore_lm is not None, "length_bonuses": by_text and method != "beam",
-               "boosts": options.context is not None}
+               "length_limits": method == "attention", "boosts": options.context is not None}
     found = {}
     for key, option in COORDINATES.items():
         if matters[key]:

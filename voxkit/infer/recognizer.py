@@ -33,6 +33,7 @@ from voxkit.optional import require
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam
 from voxkit.search.context_graph import ContextGraph
+from voxkit.search.ctc_length import expected_tokens
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.scorer import Scorer, combine
 from voxkit.text.tokenizer import EOS, UNK, Tokenizer
@@ -50,7 +51,8 @@ class SearchOptions:
         context: scorer of phrases (`Recognizer.phrases`).
         rescore_lm, rescore_weight: language model over text, by which the beam's hypotheses are ranked anew, and its weight;
             rescore_nbest: how many of them, None: all.
-        length_bonus: added per token.
+        length_bonus: added per token; in attention and joint for so many tokens as CTC expects (`expected_tokens`).
+        length_limit: in attention and joint, how many times as many a hypothesis has at the most; infinite: no limit, of the bonus neither.
         coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
         words: also give word times and confidences.
         times: of words that CTC says: by forced "alignment" of what was found, or the "peaks" that the search itself saw (PEAKED alone).
@@ -68,6 +70,7 @@ class SearchOptions:
     rescore_weight: float = 0.3
     rescore_nbest: int | None = None
     length_bonus: float = 0.0
+    length_limit: float = 1.2
     coverage: float = 0.0
     length_power: float | None = None
     words: bool = False
@@ -81,9 +84,9 @@ class SearchOptions:
         """How many hypotheses of an utterance the search should give."""
         return 1 if self.rescore_lm is None else self.rescore_nbest or self.beam
 
-    def scorer(self) -> Scorer | None:
+    def scorer(self, with_bonus: bool = True) -> Scorer | None:
         """Language model, phrases and bonus as one."""
-        return combine(self.lm, self.lm_weight, context=self.context, bonus=self.length_bonus)
+        return combine(self.lm, self.lm_weight, context=self.context, bonus=self.length_bonus if with_bonus else 0.0)
 
 
 @dataclass
@@ -148,11 +151,15 @@ class Recognizer:
         Raises:
             MissingPackage: a method of k2's, which cannot be imported.
             ValueError: an unknown method, one that needs the decoder or the CTC head this model was trained without, or a graph that is not
-                given or does not fit; times that the method cannot say; more hypotheses for the second language model than there are.
+                given or does not fit; times that the method cannot say; more hypotheses for the second language model than there are; a
+                limit of length that allows for none.
         """
         self._check_method(options.method)
         self._check_k2(options)
         self._check_times(options)
+        if not options.length_limit > 0:
+            raise ValueError(f"--length-limit {options.length_limit:g}: it is how many times the tokens that CTC expects a hypothesis may "
+                             "have, above 0, or inf")
         if options.rescore_lm is not None and options.rescore_nbest is not None and not 1 <= options.rescore_nbest <= options.beam:
             raise ValueError(f"--rescore-nbest {options.rescore_nbest}: a beam of {options.beam} has 1 to {options.beam} hypotheses to "
                              "rank; widen it with --beam, or leave the option away for all of them")
@@ -331,14 +338,19 @@ def _prefix_beam(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor,
 
 
 def _attention(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
-    return attention_beam(model.decoder, states, lengths, options.beam, nbest=options.nbest, scorer=options.scorer(),
-                          length_power=length_power(options), coverage=options.coverage, candidates=ctc.candidates(options))
+    return attention_beam(model.decoder, states, lengths, options.beam, **_beam_options(lengths, log_probs, options))
 
 
 def _joint(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:
-    return attention_beam(model.decoder, states, lengths, options.beam, nbest=options.nbest, ctc_log_probs=log_probs,
-                          ctc_weight=options.ctc_weight, scorer=options.scorer(), length_power=length_power(options),
-                          coverage=options.coverage, candidates=ctc.candidates(options))
+    return attention_beam(model.decoder, states, lengths, options.beam, ctc_log_probs=log_probs, ctc_weight=options.ctc_weight,
+                          **_beam_options(lengths, log_probs, options))
+
+
+def _beam_options(lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> dict[str, Any]:
+    expected = expected_tokens(log_probs, lengths) if options.length_limit < math.inf else None
+    return {"nbest": options.nbest, "scorer": options.scorer(with_bonus=False), "token_bonus": options.length_bonus, "expected": expected,
+            "length_limit": options.length_limit, "length_power": length_power(options), "coverage": options.coverage,
+            "candidates": ctc.candidates(options)}
 
 
 def _rescoring(model: Any, states: Tensor, lengths: Tensor, log_probs: Tensor, options: SearchOptions) -> list[list[Any]]:

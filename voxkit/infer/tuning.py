@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from voxkit.eval.wer import score
@@ -12,11 +13,21 @@ from voxkit.infer.recognizer import Recognizer, SearchOptions
 Setting = tuple[tuple[str, float], ...]
 
 
-def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], options: SearchOptions, normalise: str = "none") -> float:
-    """WER of one setting, in [0, ...)."""
-    references = {id: text for batch in batches for id, text in zip(batch.ids, batch.texts)}
-    found = {id: h.text for batch in batches for id, h in zip(batch.ids, recognizer.search(batch.encoded, options))}
-    return score(references, found, normalise=normalise).rate
+def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], options: SearchOptions, normalise: str = "none",
+                    below: float = math.inf) -> tuple[float, bool]:
+    """WER of one setting, in [0, ...), and whether all batches were searched for it.
+
+    Errors only become more: as soon as those so far make a rate of `below` or above the rest is left out, and the rate is what it comes to
+    at least. A setting that cannot be the best costs little so, and the worse it is the less.
+    """
+    texts = [dict(zip(batch.ids, batch.texts)) for batch in batches]
+    words, errors = sum(score(text, text, normalise=normalise).words for text in texts), 0
+    for i, (batch, references) in enumerate(zip(batches, texts), 1):
+        found = {id: h.text for id, h in zip(batch.ids, recognizer.search(batch.encoded, options))}
+        errors += score(references, found, normalise=normalise).errors
+        if errors >= below * words and i < len(batches):
+            return errors / words, False
+    return errors / words if words else (math.inf if errors else 0.0), True
 
 
 def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: Mapping[str, Sequence[float]],

@@ -16,6 +16,7 @@ from voxkit.search.hypotheses import AttentionHypothesis, CtcHypothesis
 from voxkit.search.scorer import Scorer
 
 _INF = float("inf")
+_SPARE = 3  # tokens that a hypothesis may have besides: of a short text the expectation is far off at times
 
 
 class DecoderState(Protocol):
@@ -39,10 +40,12 @@ class Decoder(Protocol):
 def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int = 8, *, bos: int = 1, eos: int = 2, blank: int = 0,
                    nbest: int = 1, ctc_log_probs: Tensor | None = None, ctc_weight: float = 0.3, scorer: Scorer | None = None,
                    token_bonus: float = 0.0, length_power: float = 0.0, coverage: float = 0.0, candidates: int | None = None,
-                   max_tokens_per_frame: float = 1.0, patience: float = 10.0) -> list[list[AttentionHypothesis]]:
+                   expected: Tensor | None = None, length_limit: float = 1.2, max_tokens_per_frame: float = 1.0,
+                   patience: float = 10.0) -> list[list[AttentionHypothesis]]:
     """Search a batch.
 
-    The score is (1 - ctc_weight) · attention + ctc_weight · CTC + scorer + token_bonus · tokens, over (tokens + 1)^length_power.
+    The score is (1 - ctc_weight) · attention + ctc_weight · CTC + scorer + token_bonus · min(tokens, expected), over
+    (tokens + 1)^length_power.
 
     Args:
         memory: [B, T, D] encoder states, lengths [B].
@@ -53,21 +56,29 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
         length_power: 0 none, 1 mean per token.
         coverage: weight of sum over frames of log(min(attention received, 1)) (Wu et al. 2016); the decoder state must show `attention`.
         candidates: tokens that scorer and CTC look at, per hypothesis; default 2 · beam.
-        max_tokens_per_frame: a hypothesis ends at this many tokens per encoder frame.
+        expected: [B] tokens that something else hears, such as CTC (`expected_tokens`); None: unknown. A decoder in a loop pays next to
+            nothing for a token, and a bonus without end pays it for going on, so that the bonus counts for these alone (bounded reward:
+            Yang, Huang and Ma 2018), and
+        length_limit: a hypothesis ends at this many times as many, and a few more.
+        max_tokens_per_frame: likewise, at this many tokens per encoder frame.
         patience: an utterance ends when the best unfinished hypothesis is this much worse than the best finished one (nats), or
             can no longer beat it.
 
     Returns:
         n-best per utterance, best first.
     """
-    _check(memory, lengths, beam, ctc_log_probs, ctc_weight)
+    _check(memory, lengths, beam, ctc_log_probs, ctc_weight, expected)
     size, width, device = len(memory), beam, memory.device
     empty = lengths == 0
     lengths = lengths.clamp(min=1)
     limit = (lengths * max_tokens_per_frame).long().clamp(min=1)
     ctc_log_probs = ctc_log_probs if ctc_weight else None
     ctc_weight = ctc_weight if ctc_log_probs is not None else 0.0
-    gain = token_bonus + (scorer.most if scorer is not None else 0.0)
+    most = max(scorer.most, 0.0) if scorer is not None else 0.0
+    rewarded = torch.full(lengths.shape, _INF, device=device)
+    if expected is not None:
+        rewarded = expected.to(device).float()
+        limit = torch.minimum(limit, (length_limit * rewarded + _SPARE).ceil().long())
     rows = torch.arange(size, device=device).repeat_interleave(width)
     offset = torch.arange(size, device=device)[:, None] * width
     state = decoder.init_state(memory, lengths)
@@ -103,7 +114,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
         if ctc is not None:
             new_ctc = ctc.score(ctc_state, flat).float().view_as(best)
             total = total + ctc_weight * new_ctc
-        new_fused = fused[..., None] + token_bonus
+        new_fused = fused[..., None] + token_bonus * (rewarded - length).clamp(0, 1)[:, None, None]
         if scorer is not None:
             new_fused = new_fused + scorer.score(fused_state, flat).view_as(best)
         total = (total + new_fused).masked_fill((alive == -_INF)[..., None], -_INF)
@@ -127,6 +138,8 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
         pool.add(ended / (length + 1) ** length_power, tokens, token_scores, parts)
         # the beam moves on
         alive, index = total.flatten(1).topk(width, 1)
+        left = limit - length - 1
+        gain = most * (left + 1).clamp(min=1) + max(token_bonus, 0.0) * torch.minimum(rewarded - length - 1, left).clamp(min=0)
         open_items = open_items & pool.may_improve(alive, length + 1, limit, length_power, gain, patience)
         if not bool(open_items.any()):
             break
@@ -169,12 +182,12 @@ class _Pool:
                     row.append((tokens[b, w].tolist(), token_scores[b, w].tolist(), {k: float(v[b, w]) for k, v in parts.items()}))
             self.kept[b] = row
 
-    def may_improve(self, alive: Tensor, length: int, limit: Tensor, power: float, gain: float, patience: float) -> Tensor:
-        """[B]: whether the unfinished hypotheses with scores alive [B, W], where a token or the end adds `gain` at the most, can still
-        matter."""
+    def may_improve(self, alive: Tensor, length: int, limit: Tensor, power: float, gain: Tensor, patience: float) -> Tensor:
+        """[B]: whether the unfinished hypotheses with scores alive [B, W], to which more tokens and the end add `gain` [B] at the most, can
+        still matter."""
         best = alive[:, 0]
         # nothing but the bonus and the scorer adds to a score, and the longest hypothesis has the largest divisor
-        bound = best + max(gain, 0.0) * (limit - length + 1).clamp(min=1)
+        bound = best + gain
         bound = torch.where(bound < 0, bound / (limit + 1.0) ** power, bound)
         beatable = bound > self.scores[:, self.nbest - 1]
         hopeful = best / (length + 1) ** power > self.scores[:, 0] - patience / (length + 1) ** power
@@ -238,13 +251,17 @@ def _attention_of(state: Any) -> Tensor:
     return weights
 
 
-def _check(memory: Tensor, lengths: Tensor, beam: int, ctc_log_probs: Tensor | None, ctc_weight: float) -> None:
+def _check(memory: Tensor, lengths: Tensor, beam: int, ctc_log_probs: Tensor | None, ctc_weight: float,
+           expected: Tensor | None = None) -> None:
     if memory.dim() != 3 or lengths.shape != memory.shape[:1]:
         raise ValueError(f"memory {tuple(memory.shape)} and lengths {tuple(lengths.shape)}: [B, T, D] and [B] are needed")
     if beam < 1:
         raise ValueError(f"beam is {beam}: it must be at least 1")
     if not 0 <= ctc_weight <= 1:
         raise ValueError(f"ctc_weight is {ctc_weight}: a share between 0 and 1")
+    if expected is not None and expected.shape != lengths.shape:
+        raise ValueError(f"expected has the shape {tuple(expected.shape)}: what is needed is a number of tokens for each of "
+                         f"{len(lengths)} utterances")
     if ctc_log_probs is not None and ctc_log_probs.shape[:2] != memory.shape[:2]:
         raise ValueError(f"ctc_log_probs has {tuple(ctc_log_probs.shape[:2])} utterances and frames, memory {tuple(memory.shape[:2])}: "
                          "joint decoding needs both from the same encoder states")

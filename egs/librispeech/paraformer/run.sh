@@ -24,6 +24,8 @@ config=mini_pretrained         # conf/<config>.yaml: base, pretrained, mini_fban
 init=                          # VoxFormer run whose front end, Zipformer and CTC heads go on from there, at a fifth of the rate; empty: from scratch
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
+lm_order=4                     # of the n-gram from the training text that stage 6 decodes with besides; 0: none
+lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it; `voxkit tune` finds better ones on dev
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
@@ -64,4 +66,15 @@ fi
 
 if stage 6 "Decode and score"; then
   run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods --words
+fi
+
+fused=                         # of the methods: those that take a language model
+for method in $methods; do
+  case $method in greedy | guided | ctc_greedy) ;; *) fused="$fused $method" ;; esac
+done
+if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
+  cuts_of "$data" $train_sets
+  lm="$data/lm$lm_order-$(basename "$tokenizer").arpa"
+  run voxkit lm train --text "${cuts[@]}" --tokenizer "$tokenizer" --order "$lm_order" --out "$lm"
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $fused --words --lm "$lm" $lm_options
 fi

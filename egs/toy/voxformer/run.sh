@@ -16,6 +16,8 @@ test_sets="test test_domain"   # decoded and scored in stage 6
 domain_sets="train_domain train:0.35"  # sets for stage 3, the second in part
 vocab_size=300                 # of the SentencePiece BPE
 methods="greedy joint"         # searches in stage 6
+lm_order=0                     # of an n-gram from the training text that stage 6 decodes with besides, e.g. 3; 0: none
+lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
 encoder_epochs=2               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
@@ -60,6 +62,14 @@ fi
 
 if stage 6 "Decode and score"; then
   run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods
+fi
+
+fused=                         # of the methods: those that take a language model
+for method in $methods; do [ "$method" = greedy ] || fused="$fused $method"; done
+if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
+  cuts_of "$data" $all_sets
+  run voxkit lm train --text "${cuts[@]}" --tokenizer "$data/bpe" --order "$lm_order" --out "$data/lm$lm_order.arpa"
+  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
 fi
 
 if stage 6 "One recording"; then
