@@ -55,9 +55,16 @@ def test_without_one(stage_6):
     assert len(stage_6("--methods", "greedy")) == 1  # takes none
 
 
-@pytest.mark.parametrize("tokens", ["char", "bpe50"])
-def test_of_a_paraformer_those_methods_that_take_one(stage_6, tokens):
-    plain, train, fused = stage_6("--train-sets", "a b", "--data", "d", "--exp", "e", "--tokens", tokens[:4].rstrip("5"), "--vocab-size", "50",
+def test_one_that_knows_the_words_of_a_large_model(stage_6):
+    _, sample, train, fused = stage_6("--train-sets", "a", "--data", "d", "--methods", "joint", "--sample-lm", "gemma", "--lm-order", "5")
+    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled.jsonl"
+    assert "--sampled d/sampled.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
+    assert "--lm d/lm5.arpa" in fused
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("char", "char"), ("bpe", "bpe50")])
+def test_of_a_paraformer_those_methods_that_take_one(stage_6, kind, tokens):
+    plain, train, fused = stage_6("--train-sets", "a b", "--data", "d", "--exp", "e", "--tokens", kind, "--vocab-size", "50",
                                   "--methods", "greedy guided beam ctc_greedy rescoring", recipe="librispeech/paraformer")
     assert plain.endswith("--methods greedy guided beam ctc_greedy rescoring --words")
     assert train == f"voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/{tokens} --order 4 --out d/lm4-{tokens}.arpa"
