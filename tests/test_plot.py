@@ -49,6 +49,17 @@ def test_stages_follow_each_other(tmp_path, lines):
     assert [x for _, x, _ in lr if len(x) > 2] == [[1, 2, 4]]
 
 
+def test_every_part_of_a_loss_is_drawn_and_named_once(tmp_path, lines):
+    given = (("a", ("cross_entropy", "quantity", "ctc")), ("b", ("cross_entropy", "quantity", "ctc", "intermediate", "boundary", "mwer")))
+    for name, parts in given:
+        (tmp_path / name).mkdir()
+        records = [{"kind": "train", "step": step, "loss": 2.0, **dict.fromkeys(parts, 1.0)} for step in (1, 2)]
+        (tmp_path / name / "metrics.json").write_text("\n".join(map(json.dumps, records)))
+    plot_curves([tmp_path / "a", tmp_path / "b"], tmp_path / "c.png")
+    named = [label for label, _, ys in lines[0] if not label.startswith("_") and ys == [1.0, 1.0]]
+    assert sorted(named) == sorted(given[1][1]) and sum(ys == [1.0, 1.0] for _, _, ys in lines[0]) == 9
+
+
 def test_overlay_begins_at_zero(tmp_path, lines):
     runs = [make_run(tmp_path, "a", [1, 2]), make_run(tmp_path, "b", [1, 2], validate=False)]
     plot_curves(runs, tmp_path / "c.png", overlay=True)

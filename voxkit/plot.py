@@ -18,7 +18,11 @@ from voxkit.train.checkpoint import read_weights
 from voxkit.train.logging import read_metrics
 from voxkit.train.run_dir import latest_run
 
-PARTS = ("ctc", "attention", "quantity", "boundary", "cross_entropy")  # of the loss, drawn thin where a run has them
+# parts of the loss and their lines, drawn thin where a run has them
+PARTS: dict[str, Any] = {
+    "ctc": ":", "attention": "-.", "cross_entropy": "-.", "quantity": (0, (1, 3)), "boundary": (0, (5, 5)),
+    "intermediate": (0, (3, 1, 1, 1)), "consistency": (0, (5, 1)), "transducer": (0, (1, 1)), "mwer": (0, (3, 5, 1, 5)),
+}
 
 
 def find_run(path: str | os.PathLike) -> Path:
@@ -55,7 +59,7 @@ def plot_curves(runs: Sequence[str | os.PathLike], out: str | os.PathLike, *, ov
         if not overlay and index:
             for axis in axes:
                 axis.axvline(offset, color="0.7", linewidth=0.8, zorder=0)
-        _draw(axes, records, offset, colour, label, parts=not overlay, first=index == 0)
+        _draw(axes, records, offset, colour, label, parts=not overlay)
         if not overlay:
             offset += max((r.get("step", 0) for r in records), default=0)
     for axis, name in zip(axes, ("loss", "WER on dev (%)", "learning rate")):
@@ -166,7 +170,7 @@ def plot_alignment(features: np.ndarray, curve: np.ndarray, fires: Sequence[floa
     return _save(figure, out)
 
 
-def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool, first: bool) -> None:
+def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool) -> None:
     def line(axis: Any, kind: str, key: str, scale: float = 1.0, **style: Any) -> None:
         points = [(r["step"] + offset, scale * r[key]) for r in records if r.get("kind") == kind and isinstance(r.get(key), (int, float))]
         if points:
@@ -174,8 +178,9 @@ def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, la
 
     line(axes[0], "train", "loss", color=colour, label=label)
     line(axes[0], "validation", "loss", color=colour, linestyle="--", marker="o", markersize=3, label=f"{label}, dev")
-    for part, style in zip(PARTS, (":", "-.", (0, (1, 3)), (0, (5, 5)))) if parts else ():
-        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=part if first else None)
+    for part, style in PARTS.items() if parts else ():
+        named = part in axes[0].get_legend_handles_labels()[1]  # by a run before this one
+        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=None if named else part)
     line(axes[1], "validation", "wer", 100.0, color=colour, marker="o", markersize=3, label=label)
     line(axes[2], "train", "lr", color=colour)
 

@@ -135,7 +135,7 @@ REFUSED = {
     "huge number": ({"features": [*GOOD, [1e30] * BINS]}, 422, "features[20][0]: 1e+30 is not finite"),
     "huge integer": ({"features": [*GOOD, [10**400] * BINS]}, 422, "an integer too large"),
     "too short": ({"features": GOOD[:5]}, 422, "0.050 s are too short"),
-    "too long": ({"features": GOOD * 11}, 413, "220 frames are 2.2 s; at most 2 s"),
+    "too long": ({"features": GOOD * 11}, 413, "220 frames are 2.20 s; at most 2 s"),
     "nothing": ({}, 422, "send either features or audio"),
     "both": ({"features": GOOD, "audio": [0.0]}, 422, "send either features or audio"),
     "unknown field": ({"feature": GOOD}, 422, "feature: no such field"),
@@ -143,7 +143,7 @@ REFUSED = {
     "loud": ({"audio": [0.0] * 4000 + [300.0]}, 422, "audio[4000]: 300.0 is not between -1 and 1"),
     "nested audio": ({"audio": [[0.0]] * 4000}, 422, "audio[0]: list"),
     "no audio": ({"audio": []}, 422, "audio: empty"),
-    "long audio": ({"audio": [0] * 32001}, 413, "audio: 2.0 s; at most 2 s"),
+    "long audio": ({"audio": [0] * 32001}, 413, "audio: 32001 samples are 2.00 s; at most 2 s"),
     "rate": ({"audio": [0.0] * 4000, "rate": 0}, 422, "rate: '0' is no number of samples per second"),
 }
 

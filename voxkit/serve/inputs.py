@@ -61,7 +61,7 @@ def features_from(value: Any, bins: int, limits: Limits) -> Input:
         raise RequestError(422, "features: empty; send frames, each a list of numbers, 100 frames per second")
     frames = len(value)
     if frames > limits.max_seconds * Fbank.frames_per_second:
-        raise RequestError(413, f"features: {frames} frames are {frames / Fbank.frames_per_second:.1f} s; at most {limits.max_seconds:g} s "
+        raise RequestError(413, f"features: {frames} frames are {frames / Fbank.frames_per_second:.2f} s; at most {limits.max_seconds:g} s "
                                 "are taken, send shorter pieces")
     for i, row in enumerate(value):
         if not isinstance(row, list):
@@ -99,7 +99,8 @@ def samples_from(value: Any, rate: Any, limits: Limits) -> Input:
     if not isinstance(value, list) or not value:
         raise RequestError(422, "audio: empty; send a list of samples between -1 and 1")
     if len(value) > limits.max_seconds * rate:
-        raise RequestError(413, f"audio: {len(value) / rate:.1f} s; at most {limits.max_seconds:g} s are taken, send shorter pieces")
+        raise RequestError(413, f"audio: {len(value)} samples are {len(value) / rate:.2f} s; at most {limits.max_seconds:g} s are taken, "
+                                "send shorter pieces")
     for i, x in enumerate(value):
         if type(x) not in (int, float):
             raise RequestError(422, f"audio[{i}]: {type(x).__name__}, and must be a number; one channel, not nested")
