@@ -25,7 +25,7 @@ init=                          # VoxFormer run whose front end, Zipformer and CT
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy beam prefix_beam rescoring"  # searches in stage 6
 lm_order=4                     # of the n-gram from the training text that stage 6 decodes with besides; 0: none
-lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it; `voxkit tune` finds better ones on dev
+lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it (beam alone takes no bonus); `voxkit tune` finds better ones on dev
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
