@@ -1,4 +1,4 @@
-"""What stage 3 of LibriSpeech's Paraformer recipe runs, with a `voxkit` that only says what it was asked for."""
+"""What stages 3 and 6 of LibriSpeech's Paraformer recipe run, with a `voxkit` that only says what it was asked for."""
 
 import os
 import subprocess
@@ -7,28 +7,33 @@ import pytest
 
 
 @pytest.fixture
-def training(repository, tmp_path):
+def said(repository, tmp_path):
     voxkit = tmp_path / "voxkit"
     voxkit.write_text('#!/usr/bin/env bash\necho "voxkit $*"\n')
     voxkit.chmod(0o755)
 
-    def run(*options):
-        done = subprocess.run([str(repository / "egs/librispeech/paraformer/run.sh"), "--stage", "3", "--stop-stage", "3", "--ngpu", "0",
-                               *options], capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    def run(stage, *options):
+        recipe = repository / "egs/librispeech/paraformer/run.sh"
+        done = subprocess.run([str(recipe), "--stage", stage, "--stop-stage", stage, "--ngpu", "0", *options], text=True,
+                              capture_output=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
         assert done.returncode == 0, done.stderr
-        (said,) = [line for line in done.stdout.splitlines() if line.startswith("voxkit train")]
-        return said
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("voxkit ")]
+        return line
 
     return run
 
 
-def test_from_scratch_the_ctc_head_learns_first(training):
-    said = training("--config", "mini_fbank", "--tokens", "char")
-    assert said.startswith("voxkit train --config conf/mini_fbank.yaml --name mini_fbank_char")
-    assert "tokenizer=data/char " in said and "model.loss.boundary_start=1000" in said and "init" not in said
+def test_from_scratch_the_ctc_head_learns_first(said):
+    line = said("3", "--config", "mini_fbank", "--tokens", "char")
+    assert line.startswith("voxkit train --config conf/mini_fbank.yaml --name mini_fbank_char")
+    assert "tokenizer=data/char " in line and "model.loss.boundary_start=1000" in line and "init" not in line
 
 
-def test_what_a_voxformer_knows_already_is_laid_over(training):
-    said = training("--init", "../voxformer/exp/stage2", "--train-options", "init_parts=[front_end,encoder,ctc]")
-    assert said.startswith("voxkit train --config conf/mini_pretrained.yaml conf/continued.yaml --name mini_pretrained_bpe")
-    assert said.endswith("init=../voxformer/exp/stage2 init_parts=[front_end,encoder,ctc]") and "boundary_start" not in said
+def test_what_a_voxformer_knows_already_is_laid_over(said):
+    line = said("3", "--init", "../voxformer/exp/stage2", "--train-options", "init_parts=[front_end,encoder,ctc]")
+    assert line.startswith("voxkit train --config conf/mini_pretrained.yaml conf/continued.yaml --name mini_pretrained_bpe")
+    assert line.endswith("init=../voxformer/exp/stage2 init_parts=[front_end,encoder,ctc]") and "boundary_start" not in line
+
+
+def test_what_was_trained_with_boundaries_is_searched_with_them_too(said):
+    assert "--methods greedy guided beam" in said("6", "--lm-order", "0")
