@@ -1,6 +1,6 @@
 """`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; sample: what a pretrained causal
-model expects at every place of a text, for `train --sampled`; train-neural: an LSTM or Transformer over pieces; perplexity: what an n-gram
-says of a text; rare-words: a list to try biasing with."""
+model expects at every place of a text, for `train --sampled`; generate: lines that it might go on with; train-neural: an LSTM or
+Transformer over pieces; perplexity: what an n-gram says of a text; rare-words: a list to try biasing with."""
 
 from __future__ import annotations
 
@@ -34,6 +34,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     s.add_argument("--device", default="cpu")
     s.add_argument("--out", required=True, help="sampled.jsonl")
     s.set_defaults(run=run)
+    e = actions.add_parser("generate", parents=[common], help="lines that might stand among --text, by a pretrained causal language model: "
+                                                              "text for `voxkit prepare spliced`")
+    e.add_argument("--model", required=True, help="causal language model of Hugging Face, by name or folder")
+    e.add_argument("--lines", type=int, default=1000)
+    e.add_argument("--temperature", type=float, default=0.8, help="below 1: likely words more often than the model would have it")
+    e.add_argument("--known-words", action="store_true", help="only words that --text has")
+    e.add_argument("--seed", type=int, default=0)
+    e.add_argument("--device", default="cpu")
+    e.add_argument("--out", required=True, help="text file")
+    e.set_defaults(run=run)
     n = actions.add_parser("train-neural", parents=[common], help="LSTM or Transformer over pieces → a run directory, for --lm of decode")
     n.add_argument("--dev", nargs="+", required=True, help="text, or cuts, that perplexity is measured on")
     n.add_argument("--out", required=True, help="run directory; one that is there is continued")
@@ -78,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         return _train_neural(args)
     if args.action == "sample":
         return _sample(args)
+    if args.action == "generate":
+        return _generate(args)
     split, vocabulary = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
     if args.action == "train":
@@ -122,6 +134,32 @@ def _sample(args: argparse.Namespace) -> int:
             print(f"{places} places, {words} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
     partial.replace(out)
     print(f"{out}: {words} words at {places} places of {len(texts)} texts, {time.monotonic() - start:.0f} s")
+    return 0
+
+
+def _generate(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from voxkit.infer.pretrained_lm import PretrainedLM
+    from voxkit.infer.text_sampling import generated_lines
+
+    if args.lines < 1:
+        raise ValueError(f"--lines {args.lines}: at least 1")
+    if args.temperature <= 0:
+        raise ValueError(f"--temperature {args.temperature}: above 0")
+    texts = _lines(args.text, args.ids, args.normalise)
+    words = {word for text in texts for word in text.split()} if args.known_words else None
+    out, count, start = Path(args.out), 0, time.monotonic()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        for line in generated_lines(PretrainedLM.load(args.model, args.device), texts, args.lines, words=words,
+                                    temperature=args.temperature, seed=args.seed):
+            file.write(line + "\n")
+            count += len(line.split())
+            print(f"{count} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
+    partial.replace(out)
+    print(f"{out}: {count} words in {args.lines} lines, {time.monotonic() - start:.0f} s")
     return 0
 
 

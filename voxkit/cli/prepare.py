@@ -12,6 +12,7 @@ CORPORA = {
     "librispeech": ("LibriSpeech and mini LibriSpeech: downloaded, or a tree that is there", "librispeech"),
     "toy": ("players' commands, synthesised on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
+    "spliced": ("speech for new text, put together from utterances whose words have times", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
 }
 

@@ -1,0 +1,291 @@
+"""Speech for text that nobody has said: runs of words are taken from utterances whose words have times, and put together anew (data
+splicing, Zhao et al. 2021, arXiv 2105.00858). A model learns from it what its few hours of speech never said: the phrases of a game, or a
+language model's.
+
+    voxkit align exp/RUN --cuts data/cuts_train.jsonl.gz --out-cuts data/aligned/cuts_train.jsonl.gz
+    voxkit prepare spliced --cuts data/aligned/cuts_train.jsonl.gz --lines lines.txt --out data
+
+makes the split `spliced`, to be trained on beside the other: data.train=[train,spliced]. A line is said in as few runs as there are, each
+by the speaker of the one before where that speaker has it. A word that no utterance has ends an utterance; the next begins behind it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxkit.data.executors import open_executor
+from voxkit.data.manifests import file_stamps, load_cuts
+from voxkit.data.validate import RATE, Checks, Preparation, mono_cut
+from voxkit.text.normalise import normalisation
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+_VERSION = 1  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_MARGIN = 0.1  # seconds of pause kept before and behind a run, at most
+_FADE = 0.005  # seconds that runs overlap
+_BLOCK = 50  # utterances per job
+
+
+@dataclass
+class SplicedConfig:
+    """What is said with what.
+
+    Attributes:
+        cuts: manifest whose supervisions have the times of their words (lhotse alignment "word"), as `voxkit align --out-cuts` writes.
+        lines: text file, a line an utterance.
+        split: name of what is made.
+        hours: of speech, at most; 0 = every line once.
+        longest: words of a run, at most; short runs make more that is new, long ones sound better.
+        fewest: words of an utterance, at least.
+        seed: of the choice among runs of the same words.
+    """
+
+    cuts: str = ""
+    lines: str = ""
+    split: str = "spliced"
+    hours: float = 0.0
+    longest: int = 4
+    fewest: int = 3
+    seed: int = 0
+
+    def problems(self) -> list[str]:
+        found = [f"{name}: {getattr(self, name)}, and must be at least 1" for name in ("longest", "fewest") if getattr(self, name) < 1]
+        found += [f"{name}: {getattr(self, name)!r} is no file" for name in ("cuts", "lines") if not Path(getattr(self, name)).is_file()]
+        if not self.split or set(self.split) & set(os.sep + "*?"):
+            found.append(f"split: {self.split!r} cannot be the name of a split")
+        return found + ([f"hours: {self.hours} is negative"] if self.hours < 0 else [])
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive words of an utterance: where they are in its audio file, in seconds, and the gain that makes utterances equally loud.
+
+    Attributes:
+        words: (word, start, duration), from the beginning of the run.
+    """
+
+    source: str
+    start: float
+    duration: float
+    gain: float
+    words: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """An utterance to be made."""
+
+    id: str
+    runs: tuple[Run, ...]
+    path: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for run in self.runs for word, *_ in run.words)
+
+    @property
+    def seconds(self) -> float:
+        return sum(run.duration - _FADE for run in self.runs) + _FADE
+
+
+class Inventory:
+    """The words of some utterances, and where every run of them is heard.
+
+    Args:
+        cuts: with audio in a file, and word times.
+        longest: words of a run.
+        gains: by the cut's id.
+
+    Raises:
+        ValueError: no cut has word times.
+    """
+
+    def __init__(self, cuts: Sequence[Cut], longest: int, gains: dict[str, float] | None = None) -> None:
+        self.longest, self.gains = longest, gains or {}
+        self.cuts: list[Cut] = []
+        self.times: list[list[tuple[str, float, float]]] = []
+        self.places: dict[tuple[str, ...], list[tuple[int, int]]] = defaultdict(list)
+        for cut in cuts:
+            items = (cut.supervisions[0].alignment or {}).get("word", [])
+            if not items:
+                continue
+            times = [(item.symbol, max(0.0, item.start), min(cut.duration, item.end)) for item in items]
+            words = [word for word, *_ in times]
+            for first in range(len(words)):
+                for last in range(first + 1, min(first + longest, len(words)) + 1):
+                    self.places[tuple(words[first:last])].append((len(self.cuts), first))
+            self.cuts.append(cut)
+            self.times.append(times)
+        if not self.cuts:
+            raise ValueError("no utterance has the times of its words; make them with `voxkit align RUN --cuts CUTS --out-cuts ALIGNED`")
+
+    def known(self, words: Sequence[str]) -> Iterator[list[str]]:
+        """The longest stretches of a text that have no unknown word."""
+        stretch: list[str] = []
+        for word in words:
+            if (word,) in self.places:
+                stretch.append(word)
+            else:
+                yield stretch
+                stretch = []
+        yield stretch
+
+    def cover(self, words: Sequence[str], rng: random.Random) -> list[Run]:
+        """Known words → as few runs as there are, of few speakers."""
+        count = len(words)
+        fewest, length = [0.0] * (count + 1), [1] * count
+        for first in reversed(range(count)):
+            lengths = [n for n in range(1, min(self.longest, count - first) + 1) if tuple(words[first:first + n]) in self.places]
+            fewest[first], length[first] = min((1 + fewest[first + n] + 1e-3 * rng.random(), n) for n in lengths)
+        found, first, speaker = [], 0, None
+        while first < count:
+            places = self.places[tuple(words[first:first + length[first]])]
+            same = [place for place in places if self.cuts[place[0]].supervisions[0].speaker == speaker]
+            cut, at = rng.choice(same or places)
+            speaker = self.cuts[cut].supervisions[0].speaker
+            found.append(self._run(cut, at, length[first]))
+            first += length[first]
+        return found
+
+    def _run(self, index: int, first: int, count: int) -> Run:
+        cut, times = self.cuts[index], self.times[index]
+        before = times[first - 1][2] if first else 0.0
+        behind = times[first + count][1] if first + count < len(times) else cut.duration
+        start = max(times[first][1] - _MARGIN, (before + times[first][1]) / 2)
+        end = min(times[first + count - 1][2] + _MARGIN, (times[first + count - 1][2] + behind) / 2)
+        words = tuple((word, round(low - start, 4), round(high - low, 4)) for word, low, high in times[first:first + count])
+        return Run(cut.recording.sources[0].source, cut.start + start, max(end - start, 2 * _FADE), self.gains.get(cut.id, 1.0), words)
+
+
+def prepare_spliced(out: str | os.PathLike, config: SplicedConfig, *, checks: Checks | None = None, jobs: int | None = None,
+                    dask: str | None = None) -> Preparation:
+    """Make the split under `out`, unless it is there: audio/<split>/<id>.flac and cuts with the times of words.
+
+    Raises:
+        ValueError: options out of range, no word times, no line of which enough words are known.
+    """
+    checks = checks or Checks()
+    if problems := config.problems():
+        raise ValueError("; ".join(problems))
+    out = Path(out).absolute()
+    preparation = Preparation(out, "spliced", checks, {"version": _VERSION, **asdict(config)},
+                              {config.split: file_stamps(Path(path) for path in (config.cuts, config.lines))})
+    if preparation.done(config.split):
+        return preparation
+    report = preparation.begin(config.split)
+    folder = out / "audio" / config.split
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    cuts = list(load_cuts(config.cuts))
+    rule = normalisation(checks.text)
+    lines = [rule(line) for line in Path(config.lines).read_text(encoding="utf-8").splitlines()]
+    with open_executor(jobs, dask) as executor:
+        levels = dict(level for block in executor.map(_levels, _blocks(cuts)) for level in block)
+        loud = math.exp(float(np.mean(np.log(list(levels.values()))))) if levels else 1.0
+        inventory = Inventory(cuts, config.longest, {id: loud / level for id, level in levels.items()})
+        planned = list(plan(inventory, lines, config, folder))
+        if not planned:
+            raise ValueError(f"{config.lines}: no line has {config.fewest} words one after the other that {config.cuts} has")
+        unknown = sum((word,) not in inventory.places for line in lines for word in line.split())
+        report.note("words of the lines that no utterance has", unknown)
+        made = {id: seconds for block in executor.map(_make, _blocks(planned)) for id, seconds in block}
+    with open_executor(jobs, dask, threads=True) as executor:
+        preparation.executor = executor
+        preparation.finish(config.split, (_cut(item, made[item.id]) for item in planned))
+    return preparation
+
+
+def plan(inventory: Inventory, lines: Sequence[str], config: SplicedConfig, folder: Path) -> Iterator[Spliced]:
+    """What is made of the lines, until there is enough."""
+    total, number = 0.0, 0
+    for index, line in enumerate(lines):
+        rng = random.Random(f"{config.seed}/{index}/{line}")
+        for words in inventory.known(line.split()):
+            if len(words) < config.fewest:
+                continue
+            if 0 < config.hours * 3600 <= total:
+                return
+            id = f"{config.split}-{number:06d}"
+            item = Spliced(id, tuple(inventory.cover(words, rng)), str(folder / f"{id}.flac"))
+            number, total = number + 1, total + item.seconds
+            yield item
+
+
+def splice(pieces: Sequence[np.ndarray], fade: int) -> np.ndarray:
+    """Waveforms [S_i], the end of each blended with the beginning of the next over `fade` samples → [sum S_i - fade · (n - 1)]."""
+    out = np.zeros(sum(map(len, pieces)) - fade * (len(pieces) - 1), np.float32)
+    rise = np.sin(0.5 * np.pi * (np.arange(fade) + 0.5) / max(fade, 1)).astype(np.float32) ** 2
+    at = 0
+    for piece in pieces:
+        shaped = piece.astype(np.float32, copy=True)
+        shaped[:fade] *= rise
+        shaped[len(shaped) - fade:] *= rise[::-1]
+        out[at:at + len(shaped)] += shaped
+        at += len(shaped) - fade
+    return out
+
+
+def _blocks(items: Sequence[Any]) -> list[Sequence[Any]]:
+    return [items[first:first + _BLOCK] for first in range(0, len(items), _BLOCK)]
+
+
+def _levels(cuts: Sequence[Cut]) -> list[tuple[str, float]]:
+    """Root mean square of every utterance."""
+    from voxkit.audio.io import read_audio
+
+    found = []
+    for cut in cuts:
+        wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
+        found.append((cut.id, max(float(wave.square().mean().sqrt()), 1e-4)))
+    return found
+
+
+def _make(block: Sequence[Spliced]) -> list[tuple[str, int]]:
+    """Write utterances → id and samples of each."""
+    from voxkit.audio.io import read_audio, write_audio
+
+    made = []
+    for item in block:
+        pieces = [read_audio(run.source, start=run.start, duration=run.duration)[0].numpy() * np.float32(run.gain) for run in item.runs]
+        audio = splice(pieces, round(_FADE * RATE))
+        peak = float(np.abs(audio).max(initial=0.0))
+        write_audio(item.path, audio / peak if peak > 1 else audio)
+        made.append((item.id, len(audio)))
+    return made
+
+
+def _cut(item: Spliced, samples: int) -> Cut:
+    from lhotse import Recording, SupervisionSegment
+    from lhotse.audio import AudioSource
+    from lhotse.supervision import AlignmentItem
+
+    duration = samples / RATE
+    recording = Recording(id=item.id, sources=[AudioSource(type="file", channels=[0], source=item.path)], sampling_rate=RATE,
+                          num_samples=samples, duration=duration, channel_ids=[0])
+    words, at = [], 0.0
+    for run in item.runs:
+        words += [AlignmentItem(word, round(at + start, 4), length) for word, start, length in run.words]
+        at += run.duration - _FADE
+    return mono_cut(recording, SupervisionSegment(id=item.id, recording_id=item.id, start=0.0, duration=duration, channel=0, text=item.text,
+                                                  speaker="spliced", alignment={"word": words}))
+
+
+def add_arguments(parser) -> Callable:
+    """Options of `voxkit prepare spliced`; returns what runs them."""
+    for name, default in asdict(SplicedConfig()).items():
+        parser.add_argument("--" + name, type=type(default), default=default, required=name in ("cuts", "lines"),
+                            help={"cuts": "aligned cuts: those `voxkit align --out-cuts` wrote", "lines": "text, a line an utterance"}.get(
+                                name, f"default {default}"))
+    return lambda args, checks: prepare_spliced(args.out, SplicedConfig(**{name: getattr(args, name) for name in asdict(SplicedConfig())}),
+                                                checks=checks, jobs=args.jobs, dask=args.dask)
