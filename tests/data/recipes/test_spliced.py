@@ -11,7 +11,7 @@ from lhotse.supervision import AlignmentItem
 from voxkit.audio.io import RATE, read_audio, write_audio
 from voxkit.cli.main import main
 from voxkit.data.manifests import load_cuts, save_cuts
-from voxkit.data.recipes.spliced import Inventory, SplicedConfig, prepare_spliced, splice
+from voxkit.data.recipes.spliced import Inventory, Source, SplicedConfig, prepare_spliced, splice
 from voxkit.data.validate import mono_cut
 
 PITCH = {"heal": 300, "me": 500, "now": 800, "push": 1200, "left": 1700, "lane": 2300}
@@ -63,24 +63,47 @@ def test_what_is_heard_at_the_times_is_the_words(aligned, tmp_path):
             piece = wave[round((item.start + 0.02) * RATE):round((item.end - 0.02) * RATE)].numpy()
             spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece))))
             assert spectrum.argmax() * RATE / len(piece) == pytest.approx(PITCH[item.symbol], abs=8)
-            assert np.sqrt(np.mean(piece ** 2)) == pytest.approx(0.2 / np.sqrt(2), rel=0.1)  # between 0.1 and 0.4
+            assert np.sqrt(np.mean(piece ** 2)) == pytest.approx(0.0715, rel=0.05)  # of both speakers: 0.06 with the pauses
         for before, item in zip(items, items[1:]):
             assert item.start - before.end == pytest.approx(PAUSE, abs=0.006)
 
 
-def test_a_line_is_said_in_few_runs_of_few_speakers(aligned):
-    inventory = Inventory(list(load_cuts(aligned)), 3)
-    rng = random.Random(0)
+def test_a_line_is_said_in_few_runs_of_few_speakers():
+    sources = []
+    for id, (speaker, text, _) in SAID.items():
+        words = tuple((word, 0.3 * n + 0.05, 0.3 * n + 0.25) for n, word in enumerate(text.split()))
+        sources.append(Source(id, speaker, 0.0, 1.0, words, tuple(0.3 * n for n in range(len(words) + 1))))
+    inventory, rng = Inventory(sources, 3), random.Random(0)
+    heard = set()
     for _ in range(20):
         found = inventory.cover("heal me now push left lane".split(), rng)
-        assert [[w for w, *_ in run.words] for run in found] in (
-            [["heal", "me", "now"], ["push", "left", "lane"]], [["heal"], ["me", "now", "push"], ["left", "lane"]])[:1]
+        assert [[word for word, *_ in run.words] for run in found] == [["heal", "me", "now"], ["push", "left", "lane"]]
         found = inventory.cover("heal me heal me push".split(), rng)
-        assert len(found) == 3
-        speakers = [run.source.rsplit("/", 1)[1].split("-")[0] for run in found]
-        assert len(set(speakers)) == 1  # anna and bob have both, and whoever begins goes on
-    assert {run.source for _ in range(20) for run in inventory.cover(["heal", "me"], rng)} == {
-        cut.recording.sources[0].source for cut in load_cuts(aligned) if cut.id.endswith("-0")}
+        assert len(found) == 3 and len({run.source.split("-")[0] for run in found}) == 1  # who begins goes on: both have all of it
+        heard |= {run.source for run in found}
+    assert heard == set(SAID)
+
+
+def test_a_shift_moves_what_is_cut_but_for_the_first_beginning(aligned, tmp_path):
+    """An early clock: with as much of a shift the same is heard as with the right one."""
+    right, early = (SplicedConfig(str(aligned), str(lines(tmp_path, "push left me now")), split=split) for split in ("right", "early"))
+    late = list(load_cuts(aligned))
+    for cut in late:
+        items = cut.supervisions[0].alignment["word"]
+        cut.supervisions[0].alignment["word"] = [items[0], *(item.with_offset(-0.05) for item in items[1:])]
+    for cut in late:  # the first word's end moves too, its beginning does not
+        first, *rest = cut.supervisions[0].alignment["word"]
+        cut.supervisions[0].alignment["word"] = [first._replace(duration=first.duration - 0.05), *rest]
+    save_cuts(CutSet.from_cuts(late), tmp_path / "cuts_early.jsonl.gz")
+    prepare_spliced(tmp_path / "data", right, jobs=1)
+    early = SplicedConfig(**{**asdict(early), "cuts": str(tmp_path / "cuts_early.jsonl.gz"), "shift": 0.05})
+    prepare_spliced(tmp_path / "data", early, jobs=1)
+    a, b = (read_audio(tmp_path / "data" / "audio" / split / f"{split}-000000.flac")[0] for split in ("right", "early"))
+    assert abs(len(a) - len(b)) < 0.06 * RATE
+    times = [next(iter(load_cuts(tmp_path / "data" / f"cuts_{split}.jsonl.gz"))).supervisions[0].alignment["word"] for split in
+             ("right", "early")]
+    for x, y in zip(*times):
+        assert x.symbol == y.symbol and x.start == pytest.approx(y.start, abs=0.06) and x.duration == pytest.approx(y.duration, abs=0.002)
 
 
 def test_unknown_words_end_an_utterance_and_are_counted(aligned, tmp_path):

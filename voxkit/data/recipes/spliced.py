@@ -11,13 +11,13 @@ by the speaker of the one before where that speaker has it. A word that no utter
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _VERSION = 1  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _MARGIN = 0.1  # seconds of pause kept before and behind a run, at most
+_LEVEL = 0.06  # root mean square that utterances are brought to
 _FADE = 0.005  # seconds that runs overlap
 _BLOCK = 50  # utterances per job
 
@@ -48,6 +49,8 @@ class SplicedConfig:
         hours: of speech, at most; 0 = every line once.
         longest: words of a run, at most; short runs make more that is new, long ones sound better.
         fewest: words of an utterance, at least.
+        shift: seconds by which words end later than their times say. Whisper's word times, and those fitted to them, are early: with 0.06 a
+            recogniser misheard least of what was put together.
         seed: of the choice among runs of the same words.
     """
 
@@ -57,6 +60,7 @@ class SplicedConfig:
     hours: float = 0.0
     longest: int = 4
     fewest: int = 3
+    shift: float = 0.0
     seed: int = 0
 
     def problems(self) -> list[str]:
@@ -99,36 +103,40 @@ class Spliced:
         return sum(run.duration - _FADE for run in self.runs) + _FADE
 
 
-class Inventory:
-    """The words of some utterances, and where every run of them is heard.
+@dataclass(frozen=True)
+class Source:
+    """An utterance to take runs from.
 
-    Args:
-        cuts: with audio in a file, and word times.
-        longest: words of a run.
-        gains: by the cut's id.
-
-    Raises:
-        ValueError: no cut has word times.
+    Attributes:
+        path, start: of its audio, in seconds; gain: as Run's.
+        words: (word, start, end) from the beginning of the utterance, in seconds.
+        borders: one more than words, where a run may begin or end: the least between two words, the margins at the ends.
     """
 
-    def __init__(self, cuts: Sequence[Cut], longest: int, gains: dict[str, float] | None = None) -> None:
-        self.longest, self.gains = longest, gains or {}
-        self.cuts: list[Cut] = []
-        self.times: list[list[tuple[str, float, float]]] = []
+    path: str
+    speaker: str | None
+    start: float
+    gain: float
+    words: tuple[tuple[str, float, float], ...]
+    borders: tuple[float, ...]
+
+
+class Inventory:
+    """Where every run of words is heard.
+
+    Args:
+        sources: at least one.
+        longest: words of a run.
+    """
+
+    def __init__(self, sources: Sequence[Source], longest: int) -> None:
+        self.sources, self.longest = sources, longest
         self.places: dict[tuple[str, ...], list[tuple[int, int]]] = defaultdict(list)
-        for cut in cuts:
-            items = (cut.supervisions[0].alignment or {}).get("word", [])
-            if not items:
-                continue
-            times = [(item.symbol, max(0.0, item.start), min(cut.duration, item.end)) for item in items]
-            words = [word for word, *_ in times]
+        for index, source in enumerate(sources):
+            words = [word for word, *_ in source.words]
             for first in range(len(words)):
                 for last in range(first + 1, min(first + longest, len(words)) + 1):
-                    self.places[tuple(words[first:last])].append((len(self.cuts), first))
-            self.cuts.append(cut)
-            self.times.append(times)
-        if not self.cuts:
-            raise ValueError("no utterance has the times of its words; make them with `voxkit align RUN --cuts CUTS --out-cuts ALIGNED`")
+                    self.places[tuple(words[first:last])].append((index, first))
 
     def known(self, words: Sequence[str]) -> Iterator[list[str]]:
         """The longest stretches of a text that have no unknown word."""
@@ -151,21 +159,19 @@ class Inventory:
         found, first, speaker = [], 0, None
         while first < count:
             places = self.places[tuple(words[first:first + length[first]])]
-            same = [place for place in places if self.cuts[place[0]].supervisions[0].speaker == speaker]
-            cut, at = rng.choice(same or places)
-            speaker = self.cuts[cut].supervisions[0].speaker
-            found.append(self._run(cut, at, length[first]))
+            same = [place for place in places if self.sources[place[0]].speaker == speaker]
+            index, at = rng.choice(same or places)
+            speaker = self.sources[index].speaker
+            found.append(self._run(self.sources[index], at, length[first]))
             first += length[first]
         return found
 
-    def _run(self, index: int, first: int, count: int) -> Run:
-        cut, times = self.cuts[index], self.times[index]
-        before = times[first - 1][2] if first else 0.0
-        behind = times[first + count][1] if first + count < len(times) else cut.duration
-        start = max(times[first][1] - _MARGIN, (before + times[first][1]) / 2)
-        end = min(times[first + count - 1][2] + _MARGIN, (times[first + count - 1][2] + behind) / 2)
-        words = tuple((word, round(low - start, 4), round(high - low, 4)) for word, low, high in times[first:first + count])
-        return Run(cut.recording.sources[0].source, cut.start + start, max(end - start, 2 * _FADE), self.gains.get(cut.id, 1.0), words)
+    def _run(self, source: Source, first: int, count: int) -> Run:
+        words = source.words[first:first + count]
+        start = max(source.borders[first], words[0][1] - _MARGIN)
+        end = max(min(source.borders[first + count], words[-1][2] + _MARGIN), start + 2 * _FADE)
+        times = tuple((word, round(max(low - start, 0.0), 4), round(min(high, end) - max(low, start), 4)) for word, low, high in words)
+        return Run(source.path, source.start + start, end - start, source.gain, times)
 
 
 def prepare_spliced(out: str | os.PathLike, config: SplicedConfig, *, checks: Checks | None = None, jobs: int | None = None,
@@ -191,9 +197,14 @@ def prepare_spliced(out: str | os.PathLike, config: SplicedConfig, *, checks: Ch
     rule = normalisation(checks.text)
     lines = [rule(line) for line in Path(config.lines).read_text(encoding="utf-8").splitlines()]
     with open_executor(jobs, dask) as executor:
-        levels = dict(level for block in executor.map(_levels, _blocks(cuts)) for level in block)
-        loud = math.exp(float(np.mean(np.log(list(levels.values()))))) if levels else 1.0
-        inventory = Inventory(cuts, config.longest, {id: loud / level for id, level in levels.items()})
+        timed = [cut for cut in cuts if (cut.supervisions[0].alignment or {}).get("word")]
+        if not timed:
+            raise ValueError(f"{config.cuts}: no utterance has the times of its words; make them with `voxkit align RUN --cuts CUTS "
+                             "--out-cuts ALIGNED`")
+        if len(timed) < len(cuts):
+            report.note("utterances without word times", len(cuts) - len(timed))
+        sources = [source for block in executor.map(partial(_sources, shift=config.shift), _blocks(timed)) for source in block]
+        inventory = Inventory(sources, config.longest)
         planned = list(plan(inventory, lines, config, folder))
         if not planned:
             raise ValueError(f"{config.lines}: no line has {config.fewest} words one after the other that {config.cuts} has")
@@ -240,14 +251,20 @@ def _blocks(items: Sequence[Any]) -> list[Sequence[Any]]:
     return [items[first:first + _BLOCK] for first in range(0, len(items), _BLOCK)]
 
 
-def _levels(cuts: Sequence[Cut]) -> list[tuple[str, float]]:
-    """Root mean square of every utterance."""
+def _sources(cuts: Sequence[Cut], shift: float) -> list[Source]:
+    """Cuts with word times → what they are cut into."""
     from voxkit.audio.io import read_audio
 
     found = []
     for cut in cuts:
-        wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
-        found.append((cut.id, max(float(wave.square().mean().sqrt()), 1e-4)))
+        wave = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)[0].numpy()
+        items = cut.supervisions[0].alignment["word"]
+        starts = [max(0.0, item.start + (shift if n else 0.0)) for n, item in enumerate(items)]
+        ends = [min(cut.duration, item.end + shift) for item in items]
+        words = tuple(zip((item.symbol for item in items), starts, ends))
+        borders = (0.0, *((end + start) / 2 for end, start in zip(ends, starts[1:])), cut.duration)
+        level = max(float(np.sqrt(np.mean(np.square(wave)))), 1e-4)
+        found.append(Source(cut.recording.sources[0].source, cut.supervisions[0].speaker, cut.start, _LEVEL / level, words, borders))
     return found
 
 
