@@ -87,6 +87,16 @@ def test_conditions_times_confidences_and_a_report(files, capsys):
         call("--ref", files / "cuts.jsonl", "--hyp", files / "hyp.jsonl", "--condition", "noise")
 
 
+@pytest.mark.parametrize("options, message", [
+    (["--per", "condition"], "--per condition does not say what a condition is: give --condition too"),
+    (["--per", "condition", "--condition", "noise"], "--condition noise: no such file"), (["--against", "nowhere.tsv"], "no such file"),
+    (["--phrases", "nowhere.txt"], "--phrases nowhere.txt: no such file"), (["--report", "r.html", "--curves", "exp/none"], "exp/none")])
+def test_what_cannot_be_scored_is_refused_at_once(files, capsys, options, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        call("--ref", files / "cuts.jsonl.gz", "--hyp", files / "hyp.tsv", "--samples", 10, *options)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_scoring_is_repeated_from_its_record(files, capsys, monkeypatch):
     monkeypatch.chdir(files)
     (files / "rooms.tsv").write_text("".join(f"c{i}\t{'hall' if i < 4 else 'car'}\n" for i in range(9)))

@@ -89,6 +89,15 @@ def test_of_a_paraformer_only_what_changes_a_search_is_tuned(here, capsys):
     assert "--methods ctc_greedy: there is nothing to choose" in capsys.readouterr().err
 
 
+def test_a_bonus_that_only_the_configuration_has_is_no_error(here, capsys):
+    """`beam` does not look at it: the recipe's run.sh may say it for the other methods, somebody who types it is told."""
+    fused = ["--methods", "beam", "--lm", "lm.arpa", "--out", "bonus"]
+    assert decode(*fused, "decode.lm_weight=0.2", "decode.length_bonus=0.5") == 0
+    assert json.loads((here / "bonus/test_beam_lm0.2.json").read_text())["length_bonus"] == 0.5
+    assert decode(*fused, "--length-bonus", "0.5") == 2
+    assert "--length-bonus 0.5: beam would not look at it" in capsys.readouterr().err
+
+
 def test_without_a_ctc_head_its_searches_are_refused_at_once(here):
     recognizer = Recognizer.load("exp/tiny")
     recognizer.model.ctc = None

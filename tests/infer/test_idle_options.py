@@ -44,8 +44,12 @@ def test_of_several_methods_one_is_enough():
 @pytest.mark.parametrize("given, message", [(["--lm-weights", "0.1", "0.2"], "--lm-weights 0.1 0.2: there is no --lm for which"),
                                             (["--length-bonuses", "1"], "--length-bonuses 1: there is no --lm or --rescore-lm for which"),
                                             (["--boosts", "1"], "--boosts 1: there is no --phrases for which"),
-                                            (["--length-limits", "1"], "--length-limits 1: joint would not look at it; it is for att")])
-def test_values_that_tune_would_not_try(here, capsys, given, message):
+                                            (["--length-limits", "1", "--methods", "rescoring"],
+                                             "--length-limits 1: rescoring would not look at it; it is for attention, joint"),
+                                            (["--length-limits", "1", "0"], "--length-limit 0: "),
+                                            (["--ctc-weights", "0.3", "--ctc-weight", "0.3"], "--ctc-weights and --ctc-weight: ")])
+def test_values_that_tune_would_not_try(here, capsys, monkeypatch, given, message):
+    monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.search", lambda *given: pytest.fail("searched"))
     assert main(["tune", "exp/tiny", "--set", "test", "--methods", "joint", *given, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err
 
@@ -70,6 +74,20 @@ def test_records_from_before_the_limit_are_repeated_without_one(here, monkeypatc
     path.write_text(json.dumps(record))
     monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda *given: pytest.fail("a limit"))
     assert main(["decode", "--again", str(path), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize("methods, given", [(["attention", "joint"], ["--length-limit", "inf"]), (["rescoring"], [])])
+def test_tunings_from_before_the_limit_are_repeated_without_one(here, monkeypatch, methods, given):
+    assert main(["tune", "exp/tiny", "--set", "test", "--device", "cpu", "--beam", "2", "--methods", *methods, "--out", "before.json",
+                 "--ctc-weights", "0.3", *given]) == 0
+    path = here / "before.json"
+    record = json.loads(path.read_text())
+    for part in (record["options"], *record["methods"].values()):
+        for name in ("length_limit", "length_limits", "limited"):
+            part.pop(name, None)
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda *given: pytest.fail("a limit"))
+    assert main(["tune", "--again", str(path), "--device", "cpu"]) == 0
 
 
 def test_an_export_takes_no_weights(here, tmp_path, capsys):

@@ -130,6 +130,23 @@ def test_a_bonus_for_attention_is_tuned_within_what_ctc_hears(here, monkeypatch)
     assert json.loads((here / "bounded.json").read_text())["methods"]["attention"]["length_limit"] == math.inf
 
 
+def test_the_limit_of_joint_is_kept_and_what_else_was_typed(here):
+    limits = here / "limits.json"
+    common = ["--ctc-weights", "0.3", "--out", "limits.json"]
+    assert tune("--methods", "joint", "attention", *common, "--length-limits", "1.5", "1.0") == 0
+    assert all(found["length_limit"] in (1.5, 1.0) for found in json.loads(limits.read_text())["methods"].values())
+
+    assert tune("--methods", "joint", "prefix_beam", *common, "--length-limit", "0.7", "--coverage", "0.1", "--phrases", "phrases.txt",
+                "--boost", "2") == 0
+    chosen = json.loads(limits.read_text())["methods"]
+    assert chosen["joint"].items() >= {"length_limit": 0.7, "coverage": 0.1, "ctc_weight": 0.3}.items()
+    assert set(chosen["prefix_beam"]) == {"boost", "WER", "tried"}  # which looks at neither
+    assert main(["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--methods", "joint", "--phrases", "phrases.txt",
+                 "--tuned", "limits.json", "--out", "limited"]) == 0
+    record = json.loads((here / "limited" / "test_joint_phrases2.json").read_text())
+    assert (record["length_limit"], record["coverage"], record["beam"]) == (0.7, 0.1, 2)
+
+
 def test_of_methods_that_were_not_tuned_it_is_said(here, capsys):
     (here / "joint.json").write_text(json.dumps({"lm": None, "phrases": None, "methods": {"joint": {"ctc_weight": 0.8}}}))
     decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--tuned", "joint.json", "--out", "partly"]

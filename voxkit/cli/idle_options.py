@@ -19,7 +19,8 @@ NEEDS = {"lm_weight": ("lm",), "rescore_weight": ("rescore_lm",), "rescore_nbest
 # weight, or values of it that tune tries → the methods that look at it. A beam is not among them: greedy search is a beam of one
 _BY_WEIGHT = {weight: [method for method, weights in LOOKED_AT.items() if weight in weights]
               for weight in ("ctc_weight", "length_bonus", "length_limit", "coverage", "length_power")}
-_BY_WEIGHT |= {"ctc_weights": _BY_WEIGHT["ctc_weight"], "length_bonuses": _BY_WEIGHT["length_bonus"], "length_limits": ["attention"]}
+_BY_WEIGHT |= {"ctc_weights": _BY_WEIGHT["ctc_weight"], "length_bonuses": _BY_WEIGHT["length_bonus"],
+               "length_limits": _BY_WEIGHT["length_limit"]}
 
 
 def check_needs(options: Mapping[str, Any]) -> None:

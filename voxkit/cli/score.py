@@ -65,10 +65,21 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
     from voxkit.eval.texts import read_texts
     from voxkit.eval.wer import score
 
+    if "condition" in args.per and not args.condition:
+        raise ValueError("--per condition does not say what a condition is: give --condition too, a field of the cuts or a file of "
+                         "id<TAB>condition, or leave condition away")
     name = args.name or Path(args.hyp).stem
     references, hypotheses, comparison, bias = read_texts(args.ref), read_texts(args.hyp), [], []
+    if args.report:
+        _curve_files(args.curves)  # a run that is not there is named before anything is printed
+    against = read_texts(args.against).texts if args.against else {}
+    conditions = _conditions(args.condition, references) if args.condition else {}
     how = {"normalise": args.normalise, "missing": args.missing}
     words = score(references.texts, hypotheses.texts, **how)
+    if args.phrases:
+        bias = [_biasing(words, args.phrases, args.normalise, name)]
+        if args.against:
+            bias.append(_biasing(score(references.texts, against, **how), args.phrases, args.normalise, Path(args.against).stem))
     characters = score(references.texts, hypotheses.texts, unit="char", **how)
     groups = references.speakers if args.bootstrap == "speaker" and len(set(references.speakers.values())) > 1 else None
     low, high = words.interval(groups, samples=args.samples)
@@ -81,20 +92,15 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
         print("\n" + format_table(per_group(words, references.speakers, "speaker")))
     if "duration" in args.per:
         print("\n" + format_table(per_duration(words, references.durations)))
-    conditions = _conditions(args.condition, references) if args.condition or "condition" in args.per else {}
     if "condition" in args.per:
         print("\n" + format_table(per_group(words, conditions, "condition")))
     confidences = _confidences(references, hypotheses, args.normalise, args.missing)
-    if args.phrases:
-        bias = [_biasing(words, args.phrases, args.normalise, name)]
-        if args.against:
-            bias.append(_biasing(score(references.texts, read_texts(args.against).texts, **how), args.phrases, args.normalise,
-                                 Path(args.against).stem))
+    if bias:
         print("\n" + format_table(bias, title=f"phrases of {args.phrases}"))
     if args.errors:
         _print_errors(words, args.errors)
     if args.against:
-        other = score(references.texts, read_texts(args.against).texts, **how)
+        other = score(references.texts, against, **how)
         tests = {"MAPSSWE": mapsswe(words, other), "permutation": permutation_test(words, other, groups, samples=args.samples)}
         print(f"\nagainst {args.against}: WER {100 * other.rate:.2f}, difference {100 * (words.rate - other.rate):+.2f}")
         print(format_table([{"test": key, "statistic": f"{t.statistic:.3f}", "p": f"{t.p:.4f}", "n": t.n} for key, t in tests.items()]))
@@ -175,12 +181,10 @@ def _biasing(result: Any, path: str, normalise: str, name: str) -> dict[str, obj
             "WER without": f"{100 * found.others.rate:.2f}" if found.others else "", "WER": f"{100 * result.rate:.2f}"}
 
 
-def _conditions(by: str | None, references: Any) -> dict[str, str]:
+def _conditions(by: str, references: Any) -> dict[str, str]:
     """id → condition, from a field or a file."""
     from voxkit.eval.texts import read_texts
 
-    if by is None:
-        raise ValueError("--per condition needs --condition: a field of the cuts, or a file of id<TAB>condition")
     if Path(by).is_file():
         return read_texts(by).texts
     found = {id: str(fields[by]) for id, fields in references.custom.items() if by in fields}

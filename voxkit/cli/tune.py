@@ -22,6 +22,7 @@ GRID = {"ctc_weights": [0.3, 0.5, 0.7, 0.9], "lm_weights": [0.3, 0.1, 0.5, 0.8],
         "length_bonuses": [0.0, 0.5, 1.0, 2.0, 3.0], "length_limits": [1.2, 1.0], "boosts": [1.5, 1.0, 2.0, 3.0]}
 COUPLED = ("lm_weight", "length_bonus")  # the more a language model counts, the shorter texts get
 BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
+BY_LIMIT = ("attention", "joint")  # joint only where values are given: CTC is in its scores already
 WHERE = "what tune writes, by default decode/tuned.json in a run"
 _NO_OPTIONS = ("command", "again", "checkpoint", "set", "data_dir", "lm", "rescore_lm", "graph", "phrases", "device", "out")
 
@@ -41,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     _add_values(parser, "--rescore-weights", "W", "where --rescore-lm is given")
     _add_values(parser, "--length-bonuses", "B", "per token, where --lm or --rescore-lm is given, but for a Paraformer's beam, where it "
                                                  "changes nothing")
-    _add_values(parser, "--length-limits", "R", "in attention")
+    _add_values(parser, "--length-limits", "R", "in attention, and in joint where values are given")
     _add_values(parser, "--boosts", "B", "where --phrases is given")
     add_search_arguments(parser)
     add_set_arguments(parser, "decode/tuned.json in the run")
@@ -59,12 +60,18 @@ def run(args: argparse.Namespace) -> int:
     if args.again:
         record.refuse_besides(args, add_parser, "tune", ("device", "data_dir", "out"))
         known = record.read(args.again, "tune", WHERE)
-        return record.compare(known, known["methods"], tune(_arguments(known, args)), "the same weights")
+        now = tune(_arguments(known, args))
+        # of the weights that were kept then, which once were fewer
+        kept = {method: {name: now[method].get(name) for name in found} for method, found in known["methods"].items()}
+        return record.compare(known, known["methods"], kept, "the same weights")
     if not args.checkpoint or not args.set or not args.methods:
         raise ValueError("give a checkpoint, --set and --methods, or --again with the record of a tuning")
+    for values, fixed in COORDINATES.items():
+        if getattr(args, values) is not None and getattr(args, fixed) is not None:
+            raise ValueError(f"--{values} and --{fixed}: the one is tried, the other fixes it; leave one of them away".replace("_", "-"))
     check_needs(vars(args))
     check_looked_at({name: getattr(args, name) for name in GRID}, args.methods)
-    tune(args)
+    tune(argparse.Namespace(**vars(args), limited=BY_LIMIT if args.length_limits else BY_LIMIT[:1]))
     return 0
 
 
@@ -85,6 +92,9 @@ def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     search = build_search(args, Recognizer(loaded.model, loaded.tokenizer, device), config.decode)
     search.check(args.methods)
     grids = {method: choices_of(args, search, method) for method in args.methods}
+    for method, grid in grids.items():
+        for limit in grid.get("length_limit", []):
+            search.recognizer.check(search.of(method, length_limit=limit))
     data_dir = args.data_dir or config.data.data_dir
     cuts = read_sets(data_dir, [args.set], args.limit)
     failures: dict[str, str] = {}
@@ -127,9 +137,10 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     out = Path(given.out) if given.out else record.again_folder(known, None) / Path(given.again).name
     if out.resolve() == Path(given.again).resolve():
         raise ValueError(f"--out {out}: the record itself would be overwritten; give another file")
-    # a record from before there was a limit of length says nothing of it
+    # a record from before there was a limit of length says nothing of it; one from before joint tried any has those of attention
+    before = {"limited": BY_LIMIT[:1], **({"length_limit": math.inf} if set(known["options"]["methods"]) & set(BY_LIMIT) else {})}
     used = {name: value for name, value in known["options"].items() if name not in NEEDS or any(found[model] for model in NEEDS[name])}
-    return argparse.Namespace(**{**vars(given), "length_limit": math.inf, **used, **found, "out": str(out), "again": None})
+    return argparse.Namespace(**{**vars(given), **before, **used, **found, "out": str(out), "again": None})
 
 
 def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch], method: str,
@@ -157,16 +168,19 @@ def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch],
 
 
 def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[str, list[float]]:
-    """Option of the search → values to try, for one method; only those that change what it finds.
+    """Option of the search → values to try, for one method; only those that change what it finds. What was typed of its other weights is
+    there too, as the only value, so that the file keeps what the rest was chosen with.
 
     Raises:
         ValueError: there is nothing to choose.
     """
+    from voxkit.cli.idle_options import LOOKED_AT
+
     options = search.of(method)
     by_text = options.lm is not None or options.rescore_lm is not None
     matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
                "rescore_weights": options.rescore_lm is not None, "length_bonuses": by_text and method != "beam",
-               "length_limits": method == "attention", "boosts": options.context is not None}
+               "length_limits": method in args.limited, "boosts": options.context is not None}
     found = {}
     for key, option in COORDINATES.items():
         if matters[key]:
@@ -175,4 +189,5 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
     if not found:
         raise ValueError(f"--methods {method}: there is nothing to choose without --lm, --rescore-lm or --phrases that it takes; give "
                          "what it takes (docs/decoding.md), or leave the method out")
-    return found
+    fixed = {name: [value] for name, value in search.typed.items() if name in LOOKED_AT.get(method, ()) and name != "beam"}
+    return {**found, **fixed}

@@ -25,7 +25,7 @@ init=                          # VoxFormer run whose front end, Zipformer and CT
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy guided beam prefix_beam rescoring"  # searches in stage 6
 lm_order=4                     # of the n-gram from the training text that stage 6 decodes with besides; 0: none
-lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it (beam alone takes no bonus); `voxkit tune` finds better ones on dev
+lm_options="decode.lm_weight=0.3 decode.length_bonus=0.5"  # with it, each where the method takes it; `voxkit tune` finds better ones on dev
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
@@ -40,7 +40,7 @@ overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $tra
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 if [ -z "$init" ]; then overrides+=("model.loss.boundary_start=1000"); fi  # a CTC head from scratch learns first where tokens are
-name="${config}_$tokens"
+name="${config}_$tokens${init:+_init}"  # a run from scratch is another one
 
 if stage 0 "Get the corpus"; then
   if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
