@@ -65,7 +65,7 @@ def test_what_is_heard_at_the_times_is_the_words(aligned, tmp_path):
             assert spectrum.argmax() * RATE / len(piece) == pytest.approx(PITCH[item.symbol], abs=8)
             assert np.sqrt(np.mean(piece ** 2)) == pytest.approx(0.0715, rel=0.05)  # of both speakers: 0.06 with the pauses
         for before, item in zip(items, items[1:]):
-            assert item.start - before.end == pytest.approx(PAUSE, abs=0.006)
+            assert PAUSE - 0.006 <= item.start - before.end <= 2 * PAUSE  # half of one each, a whole one where an utterance ends
 
 
 def test_a_line_is_said_in_few_runs_of_few_speakers():
