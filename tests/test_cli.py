@@ -82,6 +82,18 @@ def test_help_lists_commands_and_imports_nothing_heavy():
     assert "doctor" in result.stdout and "new-recipe" in result.stdout
 
 
+def test_a_tokenizer_is_trained_without_torch(tmp_path):
+    cuts = tmp_path / "cuts_train.jsonl"
+    cuts.write_text("".join(f'{{"id": "{i}", "supervisions": [{{"text": "HEAL ME {i}"}}], "duration": 1.0}}\n' for i in range(3)))
+    script = ("import sys; from voxkit.cli.main import main\n"
+              f"status = main(['tokenize', '--cuts', {str(cuts)!r}, '--kind', 'char', '--out', {str(tmp_path / 'tokens')!r}])\n"
+              "heavy = {'torch', 'lhotse', 'transformers'} & set(sys.modules)\n"
+              "sys.exit(f'imported {heavy}' if heavy else status)")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "3 transcripts" in result.stdout and (tmp_path / "tokens/tokenizer.model").is_file()
+
+
 def test_listed_are_only_commands_that_are_there():
     from pathlib import Path
 

@@ -54,6 +54,20 @@ def test_accumulation_equals_one_large_batch(tmp_path):
         torch.testing.assert_close(weights(cut.model)[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_are_clipped_where_they_are_too_large_and_left_alone_elsewhere(tmp_path):
+    clip, seen = 3.0, []
+
+    def look(step, values):
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trainer.model.parameters()]).item()
+        assert norm == pytest.approx(min(values["grad_norm"], clip), rel=1e-4)
+        seen.append(values["grad_norm"] > clip)
+
+    trainer = tiny_trainer(tmp_path, tiny_config(clip_grad=clip))
+    trainer.on_step = look
+    trainer.fit()
+    assert 0 < sum(seen) < len(seen)
+
+
 def test_max_steps_and_leftover_batches(tmp_path):
     result = tiny_trainer(tmp_path, tiny_config(max_steps=5, accumulate=3)).fit()  # 3 steps an epoch: 3 + 3 + 1 batches
     assert (result.reason, result.step, result.epoch) == ("finished", 5, 1)

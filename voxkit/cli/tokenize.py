@@ -16,10 +16,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from voxkit.config import write_text
-    from voxkit.data.manifests import load_cuts
+    from voxkit.data.manifests import existing
+    from voxkit.eval.texts import read_texts  # without lhotse and torch, which take longer than the rest
     from voxkit.text.tokenizer import train_bpe, train_characters
 
-    texts = [s.text for path in args.cuts for cut in load_cuts(path) for s in cut.supervisions if s.text]
+    texts = [text for path in args.cuts for text in read_texts(existing(path)).texts.values() if text]
     out = Path(args.out)
     if args.kind == "bpe":
         tokenizer = train_bpe(texts, args.vocab_size, out / "tokenizer.model")

@@ -25,18 +25,28 @@ def cuts_path(out: str | os.PathLike, split: str) -> Path:
     return Path(out) / f"cuts_{split}.jsonl.gz"
 
 
-def load_cuts(path: str | os.PathLike) -> CutSet:
-    """The cuts of one `cuts_<split>.jsonl.gz`, lazily, with audio paths that work from anywhere.
+def existing(path: str | os.PathLike) -> Path:
+    """The path of a `cuts_<split>.jsonl.gz` that is there.
 
     Raises:
-        ValueError: it is not there; the message lists the splits that are.
+        ValueError: it is not; the message lists the splits that are.
     """
-    from lhotse import CutSet
-
     path = Path(path)
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("cuts_*.jsonl*")) if path.parent.is_dir() else []
         raise ValueError(f"no cuts at {path}; " + (f"there are: {', '.join(there)}" if there else "make them with `voxkit prepare`"))
+    return path
+
+
+def load_cuts(path: str | os.PathLike) -> CutSet:
+    """The cuts of one `cuts_<split>.jsonl.gz`, lazily, with audio paths that work from anywhere.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    from lhotse import CutSet
+
+    path = existing(path)
     cuts, folder = CutSet.from_file(path), path.parent.absolute()
     return CutSet.from_cuts([]) if cuts is None else cuts.with_recording_path_prefix(folder).with_features_path_prefix(folder)
 

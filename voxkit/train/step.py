@@ -34,8 +34,12 @@ def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float]
         return None, stop
     t.scaler.unscale_(t.optimiser)
     params = [p for g in t.optimiser.param_groups for p in g["params"] if p.grad is not None]
-    torch._foreach_mul_([p.grad for p in params], t.world.size / max(weight, 1e-9))
-    norm = float(nn.utils.clip_grad_norm_(params, t.config.clip_grad or float("inf")))
+    grads = [p.grad for p in params]
+    torch._foreach_mul_(grads, t.world.size / max(weight, 1e-9))
+    total = nn.utils.get_total_norm(grads)
+    norm = float(total)
+    if t.config.clip_grad and norm + 1e-6 > t.config.clip_grad:  # otherwise clipping would multiply every gradient by 1
+        nn.utils.clip_grads_with_norm_(params, t.config.clip_grad, total)
     finite = norm < float("inf")
     if not finite and not t.scaler.is_enabled():
         _drop(t, [batch for batch, share in group if share], "gradient")

@@ -8,6 +8,7 @@ from voxkit.cli.main import main
 from voxkit.data.recipes import load_cuts, toy
 from voxkit.data.recipes.synthesis import grammar, sounds
 from voxkit.data.recipes.synthesis.espeak import Synthesiser
+from voxkit.data.recipes.synthesis.utterance import make_block
 from voxkit.data.recipes.synthesis.voices import timbre
 from voxkit.data.recipes.toy import ToyConfig, plan, prepare_toy, split_voices
 
@@ -128,6 +129,18 @@ def test_commands(made, tmp_path, capsys):
     assert "largest that works" in capsys.readouterr().err
     assert main(["tokenize", "--cuts", str(made[0] / "cuts_none.jsonl.gz"), "--out", str(tmp_path)]) == 2
     assert "cuts_train.jsonl.gz" in capsys.readouterr().err
+
+
+def test_a_split_is_finished_while_others_are_still_made(tmp_path, monkeypatch):
+    def until_the_domain(block):
+        if "domain" in block.directory:
+            raise OSError("the disk is full")
+        return make_block(block)
+
+    monkeypatch.setattr(toy, "make_block", until_the_domain)
+    with pytest.raises(OSError, match="the disk is full"):
+        prepare_toy(tmp_path, SMALL, jobs=1)
+    assert sorted(json.loads((tmp_path / "prepare.json").read_text())["splits"]) == ["dev", "test", "train"]
 
 
 def test_prepare_json_says_how(made):

@@ -9,11 +9,12 @@ its place in time (lhotse alignment "word"). Same options, same samples, however
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,16 +79,15 @@ def prepare_toy(out: str | os.PathLike, config: ToyConfig | None = None, *, chec
     if not missing:
         return preparation
     require("espeakng_loader", "toy", why="the toy corpus")  # say so before any worker does
-    with open_executor(jobs, dask) as executor:
-        for split in missing:
-            preparation.begin(split)
-            shutil.rmtree(out / "audio" / split, ignore_errors=True)
-        blocks = {split: _blocks(plans[split], out / "audio" / split, config.seed) for split in missing}
+    for split in missing:
+        preparation.begin(split)
+        shutil.rmtree(out / "audio" / split, ignore_errors=True)
+    blocks = {split: _blocks(plans[split], out / "audio" / split, config.seed) for split in missing}
+    with open_executor(jobs, dask) as executor, open_executor(jobs, dask, threads=True) as preparation.executor:
         made = _make(executor, [block for split in missing for block in blocks[split]])
-    with open_executor(jobs, dask, threads=True) as executor:
-        preparation.executor = executor
-        for split in missing:
-            preparation.finish(split, [_cut(made[u.id], u) for u in plans[split]])
+        for split in missing:  # one is checked while the next is made
+            done = {m.id: m for block in itertools.islice(made, len(blocks[split])) for m in block}
+            preparation.finish(split, [_cut(done[u.id], u) for u in plans[split]])
     return preparation
 
 
@@ -140,11 +140,11 @@ def _blocks(utterances: list[Utterance], directory: Path, seed: int) -> list[Blo
     return blocks
 
 
-def _make(executor: Executor, blocks: list[Block]) -> dict[str, Made]:
+def _make(executor: Executor, blocks: list[Block]) -> Iterator[list[Made]]:
+    """What became of each block, in their order; all are begun at once."""
     from tqdm import tqdm
 
-    results = tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesising", disable=None, leave=False)
-    return {made.id: made for block in results for made in block}
+    return iter(tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesising", disable=None, leave=False))
 
 
 def _cut(made: Made, utterance: Utterance):

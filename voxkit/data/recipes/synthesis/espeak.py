@@ -41,7 +41,7 @@ class Synthesiser:
 
     def __init__(self, seed: int = 0, timbres: Mapping[str, str] | None = None):
         loader = require("espeakng_loader", "toy", why="the toy corpus")
-        self._chunks: list[np.ndarray] = []
+        self._chunks: list[bytes] = []
         self._callback = _CALLBACK(self._receive)  # must live as long as the library may call it
         self._library = _private_copy(Path(loader.get_library_path()))
         folder = Path(loader.get_data_path())
@@ -83,11 +83,11 @@ class Synthesiser:
         status = self._library.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 0, 0, _UTF8, None, None)
         if status != 0 or not self._chunks:
             raise RuntimeError(f"espeak-ng made no sound of {text!r} (status {status})")
-        return np.concatenate(self._chunks).astype(np.float32) / 32768
+        return np.frombuffer(b"".join(self._chunks), dtype=np.int16).astype(np.float32) / 32768
 
     def _receive(self, samples, count: int, _events) -> int:
         if samples and count > 0:
-            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            self._chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
 
@@ -101,9 +101,9 @@ def _with_timbres(folder: Path, timbres: Mapping[str, str]) -> tempfile.Temporar
     made = tempfile.TemporaryDirectory(prefix="voxkit-espeak-", ignore_cleanup_errors=True)
     variants = Path(made.name) / "voices" / "!v"
     variants.mkdir(parents=True)
-    for path in folder.iterdir():
-        if path.name != "voices":
-            (Path(made.name) / path.name).symlink_to(path.resolve())
+    for entry in os.scandir(folder.resolve()):
+        if entry.name != "voices":
+            os.symlink(entry.path, os.path.join(made.name, entry.name))
     for name, text in timbres.items():
         (variants / name).write_text(text, encoding="ascii")
     return made
