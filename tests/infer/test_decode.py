@@ -57,6 +57,56 @@ def test_a_share_of_a_set_has_a_record_of_its_own(here, capsys):
     assert "the same as recorded" in capsys.readouterr().out
 
 
+def test_what_was_decoded_otherwise_is_set_aside(here, capsys):
+    """The same set by the same method, but with another beam: both results are there, each with its record and its row."""
+    for beam in ("1", "3", "3", "2"):
+        assert decode("--methods", "prefix_beam", "--beam", beam, "--out", "aside") == 0
+    beams = {name: json.loads((here / "aside" / f"test_prefix_beam{name}.json").read_text())["beam"] for name in ("", ".1", ".2")}
+    assert beams == {"": 2, ".1": 1, ".2": 3} and not (here / "aside" / "test_prefix_beam.3.json").exists()
+    for name in (".1.jsonl", ".1.tsv", ".2.jsonl", ".jsonl"):
+        assert (here / "aside" / f"test_prefix_beam{name}").is_file()
+    with (here / "aside" / "results.csv").open(newline="") as file:
+        rows = [(row["beam"], row["record"]) for row in csv.DictReader(file)]
+    second = "test_prefix_beam.2.json"
+    assert rows == [("1", "test_prefix_beam.1.json"), ("3", second), ("3", second), ("2", "test_prefix_beam.json")]
+    capsys.readouterr()
+    assert main(["decode", "--again", "aside/test_prefix_beam.1.json", "--device", "cpu"]) == 0
+    assert "the same as recorded" in capsys.readouterr().out
+
+
+def test_every_hypothesis_has_its_words(here, capsys):
+    def words(out):
+        lines = [json.loads(line) for line in (here / out / "test_greedy.jsonl").read_text().splitlines()]
+        return [word for line in lines for word in line["words"]], " ".join(line["text"] for line in lines)
+
+    assert decode("--methods", "greedy", "--out", "words") == 0
+    printed = capsys.readouterr().out
+    assert "word times are not fitted" in printed and "ms off" in printed
+    found, text = words("words")
+    assert " ".join(word["word"] for word in found) == text and all(0 <= word["confidence"] <= 1 for word in found)
+    assert decode("--methods", "greedy", "--no-words", "--out", "bare") == 0
+    assert "ms off" not in capsys.readouterr().out and words("bare")[0] == []
+    assert decode("--methods", "greedy", "--no-words", "--formats", "ctm") == 2
+    assert "--no-words leaves out what --formats writes" in capsys.readouterr().err
+
+
+def test_elsewhere_the_runs_calibration_counts_where_there_is_no_other(here, capsys):
+    fitted = {"methods": {"greedy": {"temperature": 2.0}}, "timing": {"start_shift": -0.05, "end_shift": 0.05}}
+    own = find_checkpoint("exp/tiny").parent.parent / "decode" / "calibration.json"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(json.dumps(fitted))
+    try:
+        assert decode("--methods", "greedy", "--out", "elsewhere") == 0
+        record = json.loads((here / "elsewhere" / "test_greedy.json").read_text())
+        assert record["calibrated"] and record["temperature"] == 2.0 and record["timing"] == fitted["timing"]
+        assert "word times are not fitted" not in capsys.readouterr().out
+        (here / "elsewhere" / "calibration.json").write_text(json.dumps({"methods": {"greedy": {"temperature": 3.0}}}))
+        assert decode("--methods", "greedy", "--out", "elsewhere") == 0
+        assert json.loads((here / "elsewhere" / "test_greedy.json").read_text())["temperature"] == 3.0
+    finally:
+        own.unlink()
+
+
 def test_words_at_the_peaks_that_the_search_saw(here, capsys):
     """A peak lasts one frame, so that a word of one letter does, where an alignment may give it more."""
     assert decode("--methods", "greedy", "prefix_beam", "--words", "--times", "peaks", "--out", "peaks") == 0

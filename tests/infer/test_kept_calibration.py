@@ -70,5 +70,7 @@ def test_confidences_are_fitted_and_kept(tmp_path):
     write_calibration(tmp_path, {"methods": {"greedy": fitted}, "timing": {"start_shift": -0.1, "end_shift": 0.2}})
     kept = read_calibration(tmp_path)
     assert kept["methods"]["greedy"] == fitted and timing_of(kept) == WordTiming(-0.1, 0.2)
-    with pytest.raises(ValueError, match="all right"):
-        fit_confidence({"a": "HEAL"}, {"a": Hypothesis("HEAL", [Word("HEAL", 0, 1, 0.9)])})
+    references = {str(n): "HEAL" for n in range(300)}
+    hypotheses = {id: Hypothesis("", [Word("WARD" if int(id) < 4 else "HEAL", 0, 1, 0.9)]) for id in references}
+    with pytest.raises(ValueError, match="of 300 words of the calibration set 4 are wrong and 296 right, and it takes 5 of both"):
+        fit_confidence(references, hypotheses)

@@ -66,9 +66,9 @@ def test_one_that_knows_the_words_of_a_large_model(stage_6):
 def test_of_a_paraformer_those_methods_that_take_one(stage_6, kind, tokens):
     plain, train, fused = stage_6("--train-sets", "a b", "--data", "d", "--exp", "e", "--tokens", kind, "--vocab-size", "50",
                                   "--methods", "greedy guided beam ctc_greedy rescoring", recipe="librispeech/paraformer")
-    assert plain.endswith("--methods greedy guided beam ctc_greedy rescoring --words")
+    assert plain.endswith("--methods greedy guided beam ctc_greedy rescoring")
     assert train == f"voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/{tokens} --order 4 --out d/lm4-{tokens}.arpa"
-    assert f"--methods beam rescoring --words --lm d/lm4-{tokens}.arpa decode.lm_weight" in fused
+    assert f"--methods beam rescoring --lm d/lm4-{tokens}.arpa decode.lm_weight" in fused
     assert len(stage_6("--lm-order", "0", recipe="librispeech/paraformer")) == 1
 
 

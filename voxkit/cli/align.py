@@ -49,6 +49,9 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
     fitted = args.method == "ctc" and args.start_shift is None and args.end_shift is None and load is None
     kept = _kept_timing(args.checkpoint) if fitted else None
     timing = kept or WordTiming(args.start_shift or 0.0, args.end_shift or 0.0)
+    if fitted and kept is None:
+        print("word times are not fitted, they are where CTC spikes: `voxkit decode RUN --calibrate SET`, with a set that knows them, "
+              "brings them to the words", file=sys.stderr)
     hypotheses, failed = {}, []
     for id, text, source in items:
         try:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "transcribe test sets with a checkpoint"
 FORMATS = ("ctm", "srt", "vtt", "textgrid")
+BEAMLESS = ("greedy", "guided", "ctc_greedy", "k2_ctc", "k2_hlg")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,7 +33,8 @@ def add_parser(subparsers: Any) -> None:
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
-    parser.add_argument("--words", action="store_true", help="word times and confidences in the JSON lines")
+    parser.add_argument("--words", action=argparse.BooleanOptionalAction, default=True,
+                        help="word times and confidences in the JSON lines, and in the table how good they are")
     parser.add_argument("--formats", nargs="+", default=[], choices=FORMATS, help="write words in these formats too")
     parser.add_argument("--calibrate", metavar="SET", help="first fit confidences (and word times, where the set knows them) on this set; "
                                                            "kept for later calls")
@@ -70,6 +72,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     from voxkit.infer.calibration import read_calibration, timing_of
     from voxkit.infer.checkpoint import decode_dir, load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
+    from voxkit.infer.parallel import timed_by_ctc
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
     from voxkit.training import read_sets
@@ -81,14 +84,15 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     out = Path(args.out) if args.out else decode_dir(loaded.path)
     out.mkdir(parents=True, exist_ok=True)
     rule = normalisation(args.normalise)
+    if not args.words and (args.formats or args.calibrate):
+        raise ValueError("--no-words leaves out what --formats writes and --calibrate fits: leave it away")
     methods = args.methods or [config.decode.method]
     if args.stream:
         check_streaming(args, recognizer, methods)
         if args.latency:
             raise ValueError("--latency measures whole utterances; with --stream the table has its own delays: leave it away")
     chunk = read_chunk(args, recognizer)
-    search = build_search(args, recognizer, config.decode, decode_dir(loaded.path),
-                          words=args.words or bool(args.formats) or bool(args.calibrate))
+    search = build_search(args, recognizer, config.decode, decode_dir(loaded.path), words=args.words)
     if chunk is not None:
         search.chunk = chunk.name(args.stream)
     search.check(methods)
@@ -96,11 +100,13 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     if args.calibrate:
         held_out = read_sets(data_dir, [args.calibrate], args.calibrate_limit)
         _calibrate(args, recognizer, search, methods, held_out, config.data, out, rule)
-    fitted = read_calibration(out)
+    fitted = read_calibration(out) or read_calibration(decode_dir(loaded.path))
     known = {method: search.fitted(fitted, method) for method in methods}
     for _, why in known.values():
         if search.options.words and why:
             print(f"confidences are not calibrated: {why}")
+    if search.options.words and timing_of(fitted) is None and any(timed_by_ctc(recognizer.model, method) for method in methods):
+        print("word times are not fitted, they are where CTC spikes: --calibrate, with a set that knows them, brings them to the words")
     weights, rows = sha256(loaded.path / "model.safetensors"), []
     for name in args.sets:
         cuts = read_sets(data_dir, [name], args.limit)
@@ -115,7 +121,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
             label, calibrated = search.label(method), temperatures[method] is not None
-            row = {"set": whole, "method": label, "beam": "" if method in ("greedy", "guided", "ctc_greedy") else options.beam}
+            row = {"set": whole, "method": label, "beam": "" if method in BEAMLESS else options.beam}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
@@ -125,8 +131,10 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
             rows.append(row)
             stem = f"{whole}_{label}"
+            record = decode_record.of(out / f"{stem}.json", args, loaded, weights, name, search, options, row, data_dir, calibrated)
+            decode_record.set_aside(out, stem, record)
             _write(out, whole, stem, found, args.formats)
-            decode_record.write(out / f"{stem}.json", args, loaded, weights, name, search, options, row, data_dir, calibrated)
+            decode_record.write(out / f"{stem}.json", record, str(loaded.path))
     print(format_table(rows, title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
     return rows
@@ -230,13 +238,19 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, args.calibrate)
     for method, decoded in zip(methods, everything):
         label = search.label(method)
-        fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate,
-                  "settings": search.settings(method)}
+        try:
+            fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": args.calibrate,
+                      "settings": search.settings(method)}
+        except ValueError as error:
+            print(f"confidences of {label} stay as they are: {error}")
+            content.get("methods", {}).pop(label, None)
+            continue
         content.setdefault("methods", {})[label] = fitted
         rows.append({"method": label, "temperature": f"{fitted['temperature']:.2f}", "ECE before": f"{100 * fitted['ece_before']:.2f}",
                      "ECE after": f"{100 * fitted['ece_after']:.2f}", "words": fitted["words"]})
     write_calibration(out, content)
-    print(format_table(rows, title=f"confidences fitted on {args.calibrate}"))
+    if rows:
+        print(format_table(rows, title=f"confidences fitted on {args.calibrate}"))
 
 
 def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> None:

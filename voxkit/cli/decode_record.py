@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,26 +15,61 @@ if TYPE_CHECKING:
 
 WHERE = "decode/SET_METHOD.json in a run"
 COMPARED = ("WER", "sub", "del", "ins", "ECE", "ms off")
+_TABLE = "results.csv"
+_SUFFIXES = ("json", "jsonl", "tsv", "ctm", "srt", "vtt", "TextGrid", "html")
+# of a record: how and when it was made, not what decided its result
+_NO_MATTER = ("checkpoint", "formats", "device", "git", "voxkit", "torch", "date", "result", "words")
 _CHUNKED = ("stream", "chunk_ms", "left_ms")
 
 
-def write(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
-          data_dir: str, calibrated: bool) -> None:
-    """Write the record of one set by one method, and append its row to results.csv; `weights` is their SHA-256."""
-    from voxkit.eval.table import append_csv
+def of(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
+       data_dir: str, calibrated: bool) -> dict[str, Any]:
+    """The record, to be written to `path`, of one set by one method; `weights` is their SHA-256."""
     from voxkit.training import split_path, split_share
 
     name, share = split_share(name)
-    made = records.made_by("torch")
-    records.write(path, "decode", {
-        **records.checkpoint_part(loaded, path, weights), "set": name, "share": share,
-        "cuts": records.stamped(split_path(data_dir, name), path), **records.search_part(search, options, path),
-        "temperature": options.temperature, "words": options.words, "times": options.times, "calibrated": calibrated,
-        **{key: getattr(args, key) for key in _CHUNKED},
-        "formats": args.formats, "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise,
-        "limit": args.limit, "overrides": args.overrides, "device": args.device, **made, "result": row})
-    append_csv(path.parent / "results.csv", {"date": made["date"], **row, "checkpoint": str(loaded.path), "step": loaded.meta.get("step"),
-                                             "git": made["git"], "record": path.name})
+    return {**records.checkpoint_part(loaded, path, weights), "set": name, "share": share,
+            "cuts": records.stamped(split_path(data_dir, name), path), **records.search_part(search, options, path),
+            "temperature": options.temperature, "words": options.words, "times": options.times, "calibrated": calibrated,
+            **{key: getattr(args, key) for key in _CHUNKED},
+            "formats": args.formats, "timing": dict(vars(options.timing)) if options.timing else None, "normalise": args.normalise,
+            "limit": args.limit, "overrides": args.overrides, "device": args.device, **records.made_by("torch"), "result": row}
+
+
+def write(path: Path, record: dict[str, Any], checkpoint: str) -> None:
+    """Write it, and append its row to results.csv."""
+    from voxkit.eval.table import append_csv
+
+    records.write(path, "decode", record)
+    append_csv(path.parent / _TABLE, {"date": record["date"], **record["result"], "checkpoint": checkpoint, "step": record["step"],
+                                      "git": record["git"], "record": path.name})
+
+
+def set_aside(out: Path, stem: str, record: dict[str, Any]) -> None:
+    """Where `out` holds the same set by the same method, but decoded with other weights, beam, models or data, its files become
+    STEM.1.json and so on, and its rows of results.csv name them so: nothing is overwritten but by its like."""
+    from voxkit.eval.table import rename_csv
+
+    kept = out / f"{stem}.json"
+    try:
+        before = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    decided = [key for key in record if key not in _NO_MATTER]
+    if all(_content(before.get(key)) == _content(json.loads(json.dumps(record[key]))) for key in decided):
+        return
+    number = next(n for n in itertools.count(1) if not (out / f"{stem}.{n}.json").exists())
+    for suffix in _SUFFIXES:
+        if (out / f"{stem}.{suffix}").is_file():
+            (out / f"{stem}.{suffix}").rename(out / f"{stem}.{number}.{suffix}")
+    aside = out / f"{stem}.{number}.json"
+    records.write(aside, "decode", {key: value for key, value in before.items() if key != "again"})
+    rename_csv(out / _TABLE, "record", kept.name, aside.name)
+
+
+def _content(value: Any) -> Any:
+    """What counts of an input: its SHA-256, wherever it lies."""
+    return value["sha256"] if isinstance(value, dict) and "sha256" in value else value
 
 
 def arguments(record: dict[str, Any], given: argparse.Namespace) -> argparse.Namespace:

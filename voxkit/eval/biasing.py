@@ -64,7 +64,7 @@ def rare_words(train: Iterable[str], test: Iterable[str], said: int = 50, total:
     others = sorted(w for w, n in counts.items() if n <= max(at_most, 1) and len(w) >= shortest and w not in spoken)
     if len(rare) < said or len(others) < total - said:
         raise ValueError(f"{len(rare)} words of the test set and {len(others)} others are that rare: {said} and {total - said} are not to "
-                         "be had; allow more occurrences in training, or a shorter list")
+                         "be had; allow more occurrences in training (--at-most), or a shorter list (--said, --total)")
     return rare[:said] + Random(seed).sample(others, total - said)
 
 

@@ -70,10 +70,27 @@ def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
         columns += new
     else:
         columns = list(row)
+    _write_csv(path, columns, [*rows, dict(row)])
+
+
+def rename_csv(path: str | Path, column: str, before: str, after: str) -> None:
+    """Put `after` where a column of a CSV says `before`; nothing where there is no such file or column."""
+    path = Path(path)
+    if not path.is_file():
+        return
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        rows: list[dict[str, object]] = list(reader)
+        columns = list(reader.fieldnames or [])
+    if column in columns and any(row[column] == before for row in rows):
+        _write_csv(path, columns, [{**row, column: after if row[column] == before else row[column]} for row in rows])
+
+
+def _write_csv(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows([*rows, dict(row)])
+    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(path.suffix + ".tmp")
     scratch.write_text(text.getvalue(), encoding="utf-8", newline="")

@@ -22,6 +22,7 @@ from voxkit.infer.alignment import Aligned
 from voxkit.infer.checkpoint import decode_dir
 
 NAME = "calibration.json"
+_FEWEST = 5  # words that are wrong: with one among hundreds a temperature makes everything certain
 
 
 def calibration_of(checkpoint: Path) -> Path:
@@ -72,12 +73,14 @@ def fit_confidence(references: Mapping[str, str], hypotheses: Mapping[str, Hypot
     """Temperature from a dev set decoded with temperature 1, and the expected calibration error before and after.
 
     Raises:
-        ValueError: no words, or all of them right (or wrong): no temperature can be told from that.
+        ValueError: fewer than five words that are right, or that are wrong: no temperature can be told from that.
     """
     confidences, correct = judged(references, {id: h.words for id, h in hypotheses.items()}, rule)
-    if not confidences or len(set(correct)) < 2:
-        raise ValueError(f"{len(confidences)} words of the calibration set are all {'right' if correct and correct[0] else 'wrong'}: "
-                         "confidences cannot be calibrated on that; give a larger or harder set")
+    right = sum(correct)
+    wrong = len(correct) - right
+    if min(right, wrong) < _FEWEST:
+        raise ValueError(f"of {len(correct)} words of the calibration set {wrong} are wrong and {right} right, and it takes {_FEWEST} of "
+                         "both; give a larger or harder set")
     temperature = fit_temperature(confidences, correct)
     after = calibration(apply_temperature(confidences, temperature), correct)
     return {"temperature": temperature, "ece_before": calibration(confidences, correct).error, "ece_after": after.error,

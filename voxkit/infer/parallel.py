@@ -29,6 +29,11 @@ PARALLEL_REFUSALS: fusion.Refusals = {
 }
 
 
+def timed_by_ctc(model: Any, method: str) -> bool:
+    """Whether the words that a method finds get their times from where CTC spikes."""
+    return not (hasattr(model, "predict") and PARALLEL_METHODS.get(method, False))
+
+
 def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, seconds: Tensor,
                        options: SearchOptions) -> list[Hypothesis]:
     """Encoder states [B, T, D] → hypotheses, with token confidences; words where asked for.

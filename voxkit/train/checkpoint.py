@@ -138,7 +138,8 @@ def damage(path: Path, training: bool = False) -> str:
         if not file.is_file():
             return f"{name} is missing"
         if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size} of {size} bytes"
+            other = "; if it is another model's, put back the one of the run" if name == "tokenizer.model" else ""
+            return f"{name} has {file.stat().st_size} of {size} bytes{other}"
     return ""
 
 

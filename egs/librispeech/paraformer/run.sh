@@ -65,7 +65,7 @@ if stage 3 "Train"; then
 fi
 
 if stage 6 "Decode and score"; then
-  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods --words
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods
 fi
 
 fused=                         # of the methods: those that take a language model
@@ -76,5 +76,5 @@ if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-
   cuts_of "$data" $train_sets
   lm="$data/lm$lm_order-$(basename "$tokenizer").arpa"
   run voxkit lm train --text "${cuts[@]}" --tokenizer "$tokenizer" --order "$lm_order" --out "$lm"
-  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $fused --words --lm "$lm" $lm_options
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $fused --lm "$lm" $lm_options
 fi

@@ -42,7 +42,7 @@ if stage 3 "Train"; then
 fi
 
 if stage 6 "Decode and score; word times against the true ones"; then
-  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods --words
+  run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods
 fi
 
 if [ "$recipe" = toyseq ] && stage 6 "One utterance"; then

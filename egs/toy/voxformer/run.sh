@@ -61,7 +61,7 @@ if stage 5 "Train stage 3: the domain"; then
 fi
 
 if stage 6 "Decode and score"; then
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods
+  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
 fi
 
 fused=                         # of the methods: those that take a language model
