@@ -74,6 +74,17 @@ def test_what_was_decoded_otherwise_is_set_aside(here, capsys):
     assert "the same as recorded" in capsys.readouterr().out
 
 
+def test_again_compares_every_text(here, capsys):
+    assert decode("--methods", "greedy", "--out", "texts") == 0
+    kept = here / "texts" / "test_greedy.json"
+    record = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**record, "texts": "0" * 64}))  # other texts with as many errors
+    assert main(["decode", "--again", str(kept), "--device", "cpu"]) == 1
+    assert f"texts {'0' * 64} → {record['texts']}" in capsys.readouterr().out
+    kept.write_text(json.dumps({key: value for key, value in record.items() if key != "texts"}))
+    assert main(["decode", "--again", str(kept), "--device", "cpu"]) == 0
+
+
 def test_every_hypothesis_has_its_words(here, capsys):
     def words(out):
         lines = [json.loads(line) for line in (here / out / "test_greedy.jsonl").read_text().splitlines()]

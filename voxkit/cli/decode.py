@@ -53,9 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if args.again:
         record.refuse_besides(args, add_parser, "decode", ("device", "data_dir", "out"))
         known = record.read(args.again, "decode", decode_record.WHERE)
-        row = decode(decode_record.arguments(known, args))[0]
-        keys = [key for key in decode_record.COMPARED if key in known["result"]]
-        return record.compare(known, {key: known["result"][key] for key in keys}, {key: row.get(key) for key in keys}, f"WER {row['WER']}")
+        found = decode(decode_record.arguments(known, args))[0]
+        return record.compare(known, *decode_record.compared(known, found), f"WER {found['result']['WER']}")
     if not args.checkpoint or not args.sets:
         raise ValueError("give a checkpoint and --sets, or --again with the record of a decoding")
     decode(args)
@@ -63,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Decode every set by every method, print the table → its rows."""
+    """Decode every set by every method, print the table → the records."""
     from voxkit.cli import decode_record
-    from voxkit.cli.fingerprint import sha256
+    from voxkit.cli.fingerprint import sha256, sha256_of_texts
     from voxkit.cli.search_options import build_search, check_streaming, read_chunk
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
@@ -107,7 +106,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"confidences are not calibrated: {why}")
     if search.options.words and timing_of(fitted) is None and any(timed_by_ctc(recognizer.model, method) for method in methods):
         print("word times are not fitted, they are where CTC spikes: --calibrate, with a set that knows them, brings them to the words")
-    weights, rows = sha256(loaded.path / "model.safetensors"), []
+    weights, written = sha256(loaded.path / "model.safetensors"), []
     for name in args.sets:
         cuts = read_sets(data_dir, [name], args.limit)
         whole = _name(name) + (f"-first{args.limit}" if args.limit else "")  # a part never replaces the whole
@@ -129,15 +128,16 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             row |= delay_columns(cuts, found.changes)
             row |= _latency(args.latency, recognizer, cuts, options)
             row |= {"MB peak": f"{found.memory:.0f}", "MB model": f"{model_size(loaded.model):.1f}"}
-            rows.append(row)
             stem = f"{whole}_{label}"
             record = decode_record.of(out / f"{stem}.json", args, loaded, weights, name, search, options, row, data_dir, calibrated)
+            record["texts"] = sha256_of_texts(found.texts)
             decode_record.set_aside(out, stem, record)
             _write(out, whole, stem, found, args.formats)
             decode_record.write(out / f"{stem}.json", record, str(loaded.path))
-    print(format_table(rows, title=f"{loaded.path}"))
+            written.append(record)
+    print(format_table([record["result"] for record in written], title=f"{loaded.path}"))
     print(f"hypotheses, records and results.csv: {out}")
-    return rows
+    return written
 
 
 def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:

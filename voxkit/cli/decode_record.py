@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from voxkit.cli.search_options import Search
 
 WHERE = "decode/SET_METHOD.json in a run"
-COMPARED = ("WER", "sub", "del", "ins", "ECE", "ms off")
+_COMPARED = ("WER", "sub", "del", "ins", "ECE", "ms off")
 _TABLE = "results.csv"
 _SUFFIXES = ("json", "jsonl", "tsv", "ctm", "srt", "vtt", "TextGrid", "html")
 # of a record: how and when it was made, not what decided its result
-_NO_MATTER = ("checkpoint", "formats", "device", "git", "voxkit", "torch", "date", "result", "words")
+_NO_MATTER = ("checkpoint", "formats", "device", "git", "voxkit", "torch", "date", "result", "words", "texts")
 _CHUNKED = ("stream", "chunk_ms", "left_ms")
 
 
@@ -43,6 +43,13 @@ def write(path: Path, record: dict[str, Any], checkpoint: str) -> None:
     records.write(path, "decode", record)
     append_csv(path.parent / _TABLE, {"date": record["date"], **record["result"], "checkpoint": checkpoint, "step": record["step"],
                                       "git": record["git"], "record": path.name})
+
+
+def compared(known: dict[str, Any], found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of two records must be the same: figures of the result, and every text (its SHA-256; records from before have none)."""
+    keys = [key for key in _COMPARED if key in known["result"]]
+    then, now = ({key: record["result"].get(key) for key in keys} for record in (known, found))
+    return (then | {"texts": known["texts"]}, now | {"texts": found["texts"]}) if "texts" in known else (then, now)
 
 
 def set_aside(out: Path, stem: str, record: dict[str, Any]) -> None:

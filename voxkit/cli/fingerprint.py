@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -19,3 +20,8 @@ def sha256(path: Path) -> str:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_texts(texts: Mapping[str, str]) -> str:
+    """Of texts by id, in whatever order."""
+    return hashlib.sha256("".join(f"{id}\t{text}\n" for id, text in sorted(texts.items())).encode()).hexdigest()
