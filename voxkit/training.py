@@ -96,7 +96,8 @@ def check_recipe(recipe: Recipe) -> None:
         if data.input == "features" and not first.has_features:
             raise ValueError(f"data.{option}: {entry} comes without features (data.input is features); set data.input: audio, or fbank")
         if data.input != "features" and first.has_features and not first.has_recording:
-            raise ValueError(f"data.{option}: {entry} holds features and no audio, and data.input is {data.input}; set data.input: features")
+            raise ValueError(f"data.{option}: {entry} holds features and no audio, and data.input is {data.input}; "
+                             "set data.input: features")
 
 
 class Training:
