@@ -193,7 +193,8 @@ def test_files_refused(client, body, status, message):
 @pytest.mark.parametrize("method,path,status,message", [
     ("GET", "/nowhere", 404, "no /nowhere here; there are POST /recognize"), ("GET", "/docs", 404, "no /docs here"),
     ("GET", "/redoc", 404, "no /redoc here"), ("GET", "/recognize", 405, "GET /recognize: only POST is taken"),
-    ("POST", "/health", 405, "POST /health: only GET is taken"), ("POST", "/recognize/file?words=perhaps", 422, "words: 'perhaps', and must be true or false, as in ?words=true"),
+    ("POST", "/health", 405, "POST /health: only GET is taken"),
+    ("POST", "/recognize/file?words=perhaps", 422, "words: 'perhaps', and must be true or false, as in ?words=true"),
     ("POST", "/recognize/file?word=true", 422, "word: no such parameter of /recognize/file; there are: words"),
     ("POST", "/recognize/file?words=true&x=1", 422, "x: no such parameter"),
     ("POST", "/recognize?words=true", 422, "words: no such parameter of /recognize; there are: none"),

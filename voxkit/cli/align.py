@@ -138,8 +138,8 @@ def _refuse_own(name: str) -> None:
     path = Path(name)
     run = path if path.exists() else latest_run(path.parent, path.name)
     if run is not None and ((run / "meta.json").is_file() or (run / "checkpoints").is_dir()):
-        raise ValueError(f"{name}: a run or checkpoint of voxkit, and --method whisper takes a Whisper model, by folder or Hugging Face name; "
-                         "give one, or use --method ctc or attention")
+        raise ValueError(f"{name}: a run or checkpoint of voxkit, and --method whisper takes a Whisper model, by folder or Hugging Face "
+                         "name; give one, or use --method ctc or attention")
 
 
 def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:
