@@ -135,7 +135,7 @@ def _unknown(cls: type, plain: Any, where: str) -> list[str]:
     return problems
 
 
-def _empty_texts(cls: type, plain: dict[str, Any]) -> dict[str, Any]:
+def _empty_texts(cls: type, plain: Any) -> dict[str, Any]:
     """`key=` and `key: null` are an empty text where that is the option's default, which is how such options say "none"."""
     import typing
 
