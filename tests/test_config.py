@@ -126,6 +126,17 @@ class TestStructure:
         with pytest.raises(ConfigError, match=key):
             config.structure(Model, node, "model")
 
+    def test_nothing_is_an_empty_text_where_that_is_the_default(self):
+        @dataclass
+        class Recipe:
+            tokenizer: str = ""
+            name: str = "run"
+            limit: int | None = 3
+
+        assert config.structure(Recipe, config.merge(config.OmegaConf.create({}), ["tokenizer=", "limit=null"])) == Recipe(limit=None)
+        with pytest.raises(ConfigError, match="config.name"):
+            config.structure(Recipe, {"name": None})
+
     def test_a_value_where_options_belong(self):
         with pytest.raises(ConfigError, match="model.adapter: expected a mapping"):
             config.structure(Model, {"adapter": 3}, "model")

@@ -69,8 +69,11 @@ def test_overlay_begins_at_zero(tmp_path, lines):
 def test_newest_run_of_a_name(tmp_path):
     make_run(tmp_path, "20260101_000000_stage1", [1])
     assert find_run(tmp_path / "stage1").name == "20260101_000000_stage1"
-    with pytest.raises(ValueError, match="no metrics.json"):
+    with pytest.raises(ValueError, match="no checkpoint and no run .*stage2; in .*: 20260101_000000_stage1"):
         find_run(tmp_path / "stage2")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no metrics.json in .*empty"):
+        find_run(tmp_path / "empty")
     with pytest.raises(ValueError, match=".png"):
         plot_curves([tmp_path / "stage1"], tmp_path / "curves.pdf")
 

@@ -71,6 +71,24 @@ def test_a_missing_set_names_those_there_are(project, capsys):
     assert "prepared in data: dev, train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["audio", "fbank"])
+def test_cuts_of_features_alone_are_refused_before_anything_is_written(project, capsys, kind):
+    toyseq = ["prepare", "toyseq", "--out", "seq", "--num-train", "2", "--num-dev", "1", "--num-test", "1"]
+    assert main(toyseq) == 0
+    assert main([*TRAIN, "data.data_dir=seq", f"data.input={kind}"]) == 2
+    assert f"data.train: train holds features and no audio, and data.input is {kind}; set data.input: features" in capsys.readouterr().err
+    assert main([*TRAIN, "data.input=features"]) == 2
+    assert "data.train: train comes without features (data.input is features)" in capsys.readouterr().err
+    assert main([*TRAIN, "data.dev=[seq/cuts_dev.jsonl.gz]"]) == 2 and "data.dev: seq/cuts_dev" in capsys.readouterr().err
+    assert not (project / "exp").exists()
+
+
+@pytest.mark.parametrize("given", ["tokenizer=", "tokenizer=null"])
+def test_an_empty_tokenizer_says_what_makes_one(project, capsys, given):
+    assert main(["train", "--config", "conf.yaml", given]) == 2
+    assert "tokenizer: empty; give the directory that `voxkit tokenize` made" in capsys.readouterr().err and not (project / "exp").exists()
+
+
 def test_a_search_that_the_model_lacks_is_said_before_training(project, capsys):
     assert main([*TRAIN, "decode.validation_method=guided"]) == 2
     assert "decode.validation_method: method 'guided' is none of greedy, prefix_beam" in capsys.readouterr().err

@@ -61,7 +61,7 @@ def structure(cls: type[T], node: Any, where: str = "config") -> T:
     if problems:
         raise ConfigError(_listing(problems))
     try:
-        instance = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
+        instance = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _empty_texts(cls, plain)))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         raise ConfigError(f"{where}.{key}: {str(error).splitlines()[0]}" if key else f"{where}: {error}") from error
@@ -133,6 +133,22 @@ def _unknown(cls: type, plain: Any, where: str) -> list[str]:
         if inner is not None and value is not None:
             problems += _unknown(inner, value, f"{where}.{key}")
     return problems
+
+
+def _empty_texts(cls: type, plain: Any) -> dict[str, Any]:
+    """`key=` and `key: null` are an empty text where that is the option's default, which is how such options say "none"."""
+    import typing
+
+    hints, defaults = typing.get_type_hints(cls), {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    out = {}
+    for key, value in plain.items():
+        inner = _dataclass_of(hints[key])
+        if value is None and hints[key] is str and defaults[key] == "":
+            value = ""
+        elif inner is not None and isinstance(value, dict):
+            value = _empty_texts(inner, value)
+        out[key] = value
+    return out
 
 
 def _dataclass_of(hint: Any) -> type | None:

@@ -16,7 +16,7 @@ from voxkit.config import load
 from voxkit.optional import require
 from voxkit.train.checkpoint import read_weights
 from voxkit.train.logging import read_metrics
-from voxkit.train.run_dir import latest_run
+from voxkit.train.run_dir import find_run_dir
 
 # parts of the loss and their lines, drawn thin where a run has them
 PARTS: dict[str, Any] = {
@@ -29,12 +29,11 @@ def find_run(path: str | os.PathLike) -> Path:
     """The run directory that a path means: itself, or for `exp/stage1` the newest `exp/<date_time>_stage1`.
 
     Raises:
-        ValueError: none there, or one without metrics.json.
+        ValueError: none there; the message says what is. Or one without metrics.json.
     """
-    path = Path(path)
-    run = path if path.exists() else latest_run(path.parent, path.name)
-    if run is None or not (run / "metrics.json").is_file():
-        raise ValueError(f"no metrics.json in {run or path}: it is no run directory, or training has not begun")
+    run = find_run_dir(path)
+    if not (run / "metrics.json").is_file():
+        raise ValueError(f"no metrics.json in {run}: it is no run directory, or training has not begun")
     return run
 
 

@@ -62,14 +62,42 @@ def read_sets(data_dir: str, names: list[str], limit: int = 0) -> Any:
 
     sets = []
     for entry in names:
-        name, share = split_share(entry)
-        path = split_path(data_dir, name)
-        if not path.is_file():
-            there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
-            raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. "
-                             "`voxkit prepare` makes them")
-        sets.append([cut for i, cut in enumerate(load_cuts(path)) if int((i + 1) * share) > int(i * share)])
+        cuts, share = lazy_set(data_dir, entry)
+        sets.append([cut for i, cut in enumerate(cuts) if int((i + 1) * share) > int(i * share)])
     return CutSet.from_cuts([cut for cuts in sets for cut in cuts][:limit or None]).to_eager()
+
+
+def lazy_set(data_dir: str, entry: str) -> tuple[Any, float]:
+    """`train:0.3` → all cuts of the set, not yet read, and 0.3; errors as read_sets."""
+    name, share = split_share(entry)
+    path = split_path(data_dir, name)
+    if not path.is_file():
+        there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
+        raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. `voxkit prepare` makes them")
+    return load_cuts(path), share
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """What can be refused before a run is begun: no tokenizer, no sets, or sets whose cuts (the first of each) lack what data.input reads.
+
+    Raises:
+        ValueError: names the option.
+    """
+    config = recipe.config
+    data = config.data
+    if not config.tokenizer:
+        raise ValueError("tokenizer: empty; give the directory that `voxkit tokenize` made, e.g. tokenizer=data/bpe300")
+    if not data.train:
+        raise ValueError("data.train: empty; name the prepared sets to train on, e.g. data.train=[train-clean-5]")
+    for option, entry in [("train", entry) for entry in data.train] + [("dev", entry) for entry in data.dev or []]:
+        first = next(iter(lazy_set(data.data_dir, entry)[0]), None)
+        if first is None or config.cache:  # stored states are read in place of both
+            continue
+        if data.input == "features" and not first.has_features:
+            raise ValueError(f"data.{option}: {entry} comes without features (data.input is features); set data.input: audio, or fbank")
+        if data.input != "features" and first.has_features and not first.has_recording:
+            raise ValueError(f"data.{option}: {entry} holds features and no audio, and data.input is {data.input}; "
+                             "set data.input: features")
 
 
 class Training:
@@ -82,11 +110,8 @@ class Training:
     """
 
     def __init__(self, recipe: Recipe, run_dir: Path, world: World) -> None:
+        check_recipe(recipe)
         config = recipe.config
-        if not config.tokenizer:
-            raise ValueError("tokenizer: empty; give the directory that `voxkit tokenize` made, e.g. tokenizer=data/bpe300")
-        if not config.data.train:
-            raise ValueError("data.train: empty; name the prepared sets to train on, e.g. data.train=[train-clean-5]")
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
         self.tokenizer = Tokenizer.load(config.tokenizer)
         self.model = build_model(recipe, self.tokenizer)

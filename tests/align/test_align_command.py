@@ -94,6 +94,19 @@ def test_attention_of_a_parallel_decoder_is_refused():
         AttentionAligner(SimpleNamespace(model=SimpleNamespace(predict=None, decoder="parallel")))
 
 
+@pytest.mark.parametrize("name", ["exp/main", "exp/20260101_000000_main", "exp/20260101_000000_main/checkpoints/step-1"])
+def test_a_run_of_ours_is_no_whisper(name, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "exp/20260101_000000_main/checkpoints/step-1"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "meta.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("voxkit.infer.attention_times.WhisperAligner", None)
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    with pytest.raises(ValueError, match=f"{name}: a run or checkpoint of voxkit, and --method whisper takes a Whisper model"):
+        command.run(parser.parse_args(["align", name, "--method", "whisper", "--audio", "x.npy", "--text", "HEAL ME"]))
+
+
 def test_a_text_that_the_tokenizer_cannot_spell_is_refused():
     from voxkit.infer.alignment import align_spans
 

@@ -50,6 +50,17 @@ def test_checkpointing_changes_no_gradient():
         torch.testing.assert_close(a, b)
 
 
+def test_lengths_are_checked_but_not_while_a_graph_is_traced():
+    """Also of other lengths and batches than were traced."""
+    encoder, batch = _build({"kind": "transformer"}).eval(), torch.export.Dim("B", min=1, max=64)
+    x, lengths = torch.randn(3, 31, 10), torch.tensor([31, 7, 20])
+    program = torch.export.export(encoder, (x[:2], torch.tensor([31, 14])), strict=False,
+                                  dynamic_shapes={"x": {0: batch}, "lengths": {0: batch}})
+    torch.testing.assert_close(program.module()(x, lengths)[0], encoder(x, lengths)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="lengths reach from 7 to 31, but there are 30 frames"):
+        encoder(x[:, :30], lengths)
+
+
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="'rnn' is none of transformer, conformer, zipformer"):
         build_encoder({"kind": "rnn"}, 10)

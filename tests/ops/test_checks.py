@@ -6,6 +6,7 @@ import torch
 from voxkit.decoders.parallel import ParallelDecoder
 from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.conformer import ConformerConfig, ConformerEncoder
+from voxkit.encoders.transformer import TransformerConfig, TransformerEncoder
 from voxkit.nn.attention import MultiHeadAttention
 from voxkit.ops.checks import check_shapes
 from voxkit.ops.cif import cif
@@ -28,6 +29,12 @@ def test_what_goes_together_passes():
     (lambda: ParallelDecoder(TransformerDecoderConfig(8, 2, 8, 1), 9, 8)(torch.zeros(2, 3, 8), LENGTHS, torch.zeros(1, 7, 8), LENGTHS),
      r"memory has shape \(1, 7, 8\): what is wanted is \[B, T, D\] with B = 2 as in vectors, D = 8$"),
     (lambda: ConformerEncoder(ConformerConfig(8, 2, 8, 1), 5)(torch.zeros(2, 7, 6), LENGTHS), r"x has shape \(2, 7, 6\): .* with F = 5$"),
+    (lambda: CifPredictor(8)(torch.zeros(2, 5, 8), torch.tensor([9, 5])), "lengths reach from 5 to 9, but there are 5 frames"),
+    (lambda: CifPredictor(8)(torch.zeros(2, 5, 8), torch.tensor([5, -1])), "lengths reach from -1 to 5, but there are 5 frames"),
+    (lambda: ConformerEncoder(ConformerConfig(8, 2, 8, 1), 5)(torch.zeros(2, 6, 5), LENGTHS),
+     "lengths reach from 5 to 7, but there are 6 frames"),
+    (lambda: TransformerEncoder(TransformerConfig(8, 2, 8, 1), 5)(torch.zeros(2, 6, 5), LENGTHS),
+     "lengths reach from 5 to 7, but there are 6 frames"),
     (lambda: MultiHeadAttention(8, 2)(torch.zeros(2, 3, 8), torch.zeros(2, 2, 7, 4), torch.zeros(2, 2, 6, 4)),
      r"values has shape \(2, 2, 6, 4\): what is wanted is \[B, H, T, d\] with B = 2 as in x, H = 2, T = 7 as in keys, d = 4 as in keys"),
 ])

@@ -126,7 +126,9 @@ REFUSED = {
     "empty": ({"features": []}, 422, "features: empty"),
     "empty frames": ({"features": [[]] * 20}, 422, "features[0]: 0 values; this model takes 16"),
     "other width": ({"features": [row[:8] for row in GOOD]}, 422, "features[0]: 8 values; this model takes 16"),
-    "no list": ({"features": 3}, 422, "features: empty; send frames"),
+    "no list": ({"features": 5}, 422, "features: 5 is no list of numbers; send frames"),
+    "null alone": ({"features": None}, 422, "features: null is no list of numbers"),
+    "text as audio": ({"audio": "abc"}, 422, 'audio: "abc" is no list of numbers; send samples'),
     "flat": ({"features": [1.0, 2.0]}, 422, "features[0]: float"),
     "text": ({"features": [*GOOD, ["a"] * BINS]}, 422, "features[20][0]: 'a' is no number"),
     "null": ({"features": [*GOOD, [None] * BINS]}, 422, "features[20][0]: 'None' is no number"),
@@ -191,7 +193,12 @@ def test_files_refused(client, body, status, message):
 @pytest.mark.parametrize("method,path,status,message", [
     ("GET", "/nowhere", 404, "no /nowhere here; there are POST /recognize"), ("GET", "/docs", 404, "no /docs here"),
     ("GET", "/redoc", 404, "no /redoc here"), ("GET", "/recognize", 405, "GET /recognize: only POST is taken"),
-    ("POST", "/health", 405, "POST /health: only GET is taken"), ("POST", "/recognize/file?words=perhaps", 422, "words: ")])
+    ("POST", "/health", 405, "POST /health: only GET is taken"),
+    ("POST", "/recognize/file?words=perhaps", 422, "words: 'perhaps', and must be true or false, as in ?words=true"),
+    ("POST", "/recognize/file?word=true", 422, "word: no such parameter of /recognize/file; there are: words"),
+    ("POST", "/recognize/file?words=true&x=1", 422, "x: no such parameter"),
+    ("POST", "/recognize?words=true", 422, "words: no such parameter of /recognize; there are: none"),
+    ("GET", "/info?all=1", 422, "all: no such parameter of /info"), ("GET", "/health?x=1", 422, "x: no such parameter")])
 def test_errors_of_the_framework_have_the_same_shape(client, method, path, status, message):
     found = client.request(method, path, content=_flac())
     assert found.status_code == status and list(found.json()) == ["error"] and message in found.json()["error"], found.text

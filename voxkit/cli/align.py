@@ -114,6 +114,7 @@ def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, i
     if args.method == "whisper":
         from voxkit.infer.attention_times import WhisperAligner
 
+        _refuse_own(args.checkpoint)
         aligner: Any = WhisperAligner(args.checkpoint, args.device)
     else:
         recognizer = load(args.checkpoint, args.device) if load is not None else _load(args.checkpoint, args.device)
@@ -131,6 +132,17 @@ def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, i
         heads = aligner.choose(examples)
         print(f"heads (layer, head): {', '.join(map(str, heads))}", file=sys.stderr)
     return lambda text, source, timing: aligner.align(source.wave(), text, timing, source.start)
+
+
+def _refuse_own(name: str) -> None:
+    """The hub would be asked for a run of ours by its name, which looks like that of a model there."""
+    from voxkit.train.run_dir import latest_run
+
+    path = Path(name)
+    run = path if path.exists() else latest_run(path.parent, path.name)
+    if run is not None and ((run / "meta.json").is_file() or (run / "checkpoints").is_dir()):
+        raise ValueError(f"{name}: a run or checkpoint of voxkit, and --method whisper takes a Whisper model, by folder or Hugging Face "
+                         "name; give one, or use --method ctc or attention")
 
 
 def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:

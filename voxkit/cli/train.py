@@ -37,13 +37,14 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.train.logging import RunLog
     from voxkit.train.mirror import Mirror
     from voxkit.train.run_dir import changed_options, describe_run, latest_run, new_run_dir
-    from voxkit.training import Training
+    from voxkit.training import Training, check_recipe
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),
                                                  ("train.price_per_hour", args.price_per_hour)) if value is not None]
     files = [item for item in args.config if "=" not in item]  # `--config a.yaml key=value`: argparse hands both to --config
     overrides = [*(item for item in args.config if "=" in item), *args.overrides, *extra]
     recipe = structure_recipe(configuration.overlay(files, overrides), " + ".join(Path(c).name for c in files))
+    check_recipe(recipe)
     if args.threads:
         torch.set_num_threads(args.threads)
     world = distributed.setup(args.device)

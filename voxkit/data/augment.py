@@ -143,8 +143,10 @@ def load_samples(cut: Any) -> np.ndarray:
     """[S] float32 of a cut at 16 kHz, channels averaged.
 
     Raises:
-        ValueError: no samples, or some that are not finite; and whatever the decoder raises.
+        ValueError: no audio, no samples, or some that are not finite; and whatever the decoder raises.
     """
+    if not cut.has_recording:
+        raise ValueError("comes without audio; where the cuts hold features, set data.input: features")
     samples = (cut if cut.sampling_rate == RATE else cut.resample(RATE)).load_audio()
     samples = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0)
     if not samples.size:

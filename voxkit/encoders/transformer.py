@@ -13,7 +13,7 @@ from voxkit.masks import lengths_to_mask
 from voxkit.nn.feed_forward import FeedForward
 from voxkit.nn.positions import POSITIONS, LearnedPositions
 from voxkit.nn.relative import RelativeAttention, SelfAttention
-from voxkit.ops.checks import check_shapes
+from voxkit.ops.checks import check_lengths, check_shapes
 
 Between = Callable[[int, Tensor], Tensor]
 
@@ -98,6 +98,7 @@ class TransformerEncoder(nn.Module):
 
     def _run(self, x: Tensor, lengths: Tensor, kept: list[Tensor] | None, between: Between | None = None) -> Tensor:
         check_shapes({"x": (x, "BTF"), "lengths": (lengths, "B")}, F=self.input.in_features)
+        check_lengths(lengths, x.shape[1])
         mask = lengths_to_mask(lengths, x.shape[1])
         x = self.dropout(self.positions(self.input(x)))
         for place, layer in enumerate(self.layers, 1):

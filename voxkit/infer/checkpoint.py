@@ -14,7 +14,7 @@ from voxkit import config as configuration
 from voxkit.recipe import Recipe, structure_recipe
 from voxkit.text.tokenizer import Tokenizer
 from voxkit.train.checkpoint import load_model_weights, resolve
-from voxkit.train.run_dir import latest_run
+from voxkit.train.run_dir import find_run_dir
 
 
 @dataclass
@@ -35,13 +35,7 @@ def find_checkpoint(path: str | os.PathLike) -> Path:
     Raises:
         ValueError: nothing there; the message says what is.
     """
-    path = Path(path)
-    if not path.exists():
-        run = latest_run(path.parent, path.name)
-        if run is None:
-            there = ", ".join(sorted(p.name for p in path.parent.iterdir())) if path.parent.is_dir() else "no such folder"
-            raise ValueError(f"no checkpoint and no run {path}; in {path.parent}: {there or 'nothing'}")
-        path = run
+    path = find_run_dir(path)
     averaged = path / "checkpoints" / "averaged"
     return resolve(averaged if averaged.is_dir() else path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,14 @@ def check_shapes(tensors: Mapping[str, tuple[Tensor, str]], **sizes: int) -> Non
             known.setdefault(at, (size, f" as in {name}"))
 
 
+def check_lengths(lengths: Tensor, frames: int) -> None:
+    """lengths [B] in 0..frames; else ValueError. A graph that is being traced has no lengths yet and is not checked."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or not lengths.numel():
+        return
+    if int(lengths.max()) > frames or int(lengths.min()) < 0:
+        raise ValueError(f"lengths reach from {int(lengths.min())} to {int(lengths.max())}, but there are {frames} frames")
+
+
 def check_frames(log_probs: Tensor, lengths: Tensor, blank: int) -> None:
     """log_probs [B, T, V] with lengths [B] in 0..T and a blank in 0..V-1, without NaN in valid frames; else ValueError."""
     if log_probs.dim() != 3:
@@ -36,8 +45,7 @@ def check_frames(log_probs: Tensor, lengths: Tensor, blank: int) -> None:
     size, frames, vocab = log_probs.shape
     if lengths.shape != (size,):
         raise ValueError(f"lengths has shape {tuple(lengths.shape)} for a batch of {size}: one length per utterance is needed")
-    if size and (int(lengths.max()) > frames or int(lengths.min()) < 0):
-        raise ValueError(f"lengths reach from {int(lengths.min())} to {int(lengths.max())}, but there are {frames} frames")
+    check_lengths(lengths, frames)
     if not 0 <= blank < vocab:
         raise ValueError(f"blank is {blank}, outside of the {vocab} tokens")
     if not bool(log_probs.detach().sum().isnan()):  # a NaN anywhere makes the sum one, and a sum costs a fifth of looking at all

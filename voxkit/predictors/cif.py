@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
-from voxkit.ops.checks import check_shapes
+from voxkit.ops.checks import check_lengths, check_shapes
 from voxkit.ops.cif import HEARD, cif, fire_counts
 from voxkit.ops.cif_boundaries import Boundaries, scale_to_boundaries
 
@@ -118,6 +118,7 @@ class CifPredictor(nn.Module):
         """
         check_shapes({"states": (states, "BTD"), "lengths": (lengths, "B"), "targets": (lengths if targets is None else targets, "B")},
                      D=self.conv.in_channels)
+        check_lengths(lengths, states.shape[1])
         weights = unscaled = self.frame_weights(states, lengths)
         quantity = weights.sum(1)
         if targets is None:

@@ -1,7 +1,7 @@
 """The HTTP application.
 
     POST /recognize          JSON: {"features": [[...], ...]} or {"audio": [...], "rate": 16000}; "words": true for word times
-    POST /recognize/file     the bytes of an audio file; ?words=true
+    POST /recognize/file     the bytes of an audio file; ?words=true, and no other parameter
     GET  /info, /health, /openapi.json
 
 Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."},
@@ -70,11 +70,13 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
     _answer_errors(app)
 
     @app.get("/health")
-    async def health() -> dict:
+    async def health(request: Request) -> dict:
+        _parameters(request)
         return {"status": "ok", "requests": batcher.requests, "batches": batcher.batches, "calibrated": calibration is not None}
 
     @app.get("/info")
-    async def info() -> dict:
+    async def info(request: Request) -> dict:
+        _parameters(request)
         return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.tokenizer.vocab_size,
                 "feature_bins": bins, "takes": ["audio"] if bins is None else ["audio", "features"],
                 "max_seconds": config.limits.max_seconds, "calibrated": calibration is not None, "temperature": search.temperature,
@@ -82,6 +84,7 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
 
     @app.post("/recognize", openapi_extra=_BODY, responses=_ERRORS)
     async def recognize_json(request: Request) -> JSONResponse:
+        _parameters(request)
         body = parse_json(await _read(request, config.limits))
         unknown = sorted(set(body) - {"features", "audio", "rate", "words"})
         if unknown:
@@ -101,6 +104,7 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
 
     @app.post("/recognize/file", openapi_extra=_FILE, responses=_ERRORS)
     async def recognize_file(request: Request, words: bool = False) -> JSONResponse:
+        _parameters(request, "words")
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise RequestError(415, "a form; send the bytes of the audio file themselves (curl --data-binary @FILE)")
         item = file_from(await _read(request, config.limits), config.limits)
@@ -127,7 +131,9 @@ def _answer_errors(app: Any) -> None:
 
     @app.exception_handler(Invalid)
     async def invalid(request: Any, error: Any) -> Any:
-        return JSONResponse({"error": "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())}, status_code=422)
+        given = error.errors()[0]  # there is one parameter, and it is a truth value
+        said = f"{given['loc'][-1]}: {str(given['input'])[:40]!r}, and must be true or false, as in ?words=true"
+        return JSONResponse({"error": said}, status_code=422)
 
     @app.exception_handler(Exception)
     async def failed(request: Any, error: Exception) -> Any:
@@ -156,6 +162,14 @@ def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict:
     found = hypothesis.token_confidences or [w.confidence for w in hypothesis.words]
     whole = torch.tensor(found, dtype=torch.float64).clamp(min=1e-12).log().mean().exp().item() if found else 0.0
     return {"text": out.pop("text"), "confidence": round(whole, 4), **out}
+
+
+def _parameters(request: Any, *known: str) -> None:
+    """Refuse what stands behind the `?` of an address and would count for nothing."""
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        path = request.url.path
+        raise RequestError(422, f"{unknown[0][:40]}: no such parameter of {path}; there are: {', '.join(known) or 'none'}")
 
 
 async def _read(request: Any, limits: Limits) -> bytes:

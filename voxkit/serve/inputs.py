@@ -55,9 +55,11 @@ def features_from(value: Any, bins: int, limits: Limits) -> Input:
     """Nested arrays [T][F], 100 frames/s → Input.
 
     Raises:
-        RequestError: 422 empty, ragged, not numbers, NaN, too short, another width; 413 too long.
+        RequestError: 422 no list, empty, ragged, not numbers, NaN, too short, another width; 413 too long.
     """
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
+        raise RequestError(422, f"features: {_json_name(value)} is no list of numbers; send frames, each a list of numbers")
+    if not value:
         raise RequestError(422, "features: empty; send frames, each a list of numbers, 100 frames per second")
     frames = len(value)
     if frames > limits.max_seconds * Fbank.frames_per_second:
@@ -90,13 +92,15 @@ def samples_from(value: Any, rate: Any, limits: Limits) -> Input:
     """An array of samples in [-1, 1] and their rate → Input at 16 kHz.
 
     Raises:
-        RequestError: 422 empty, nested, not numbers, NaN, too short, an impossible rate; 413 too long.
+        RequestError: 422 no list, empty, nested, not numbers, NaN, too short, an impossible rate; 413 too long.
     """
     from voxkit.audio.io import resample
 
     if type(rate) is not int or not 4000 <= rate <= 192000:
         raise RequestError(422, f"rate: {str(rate)[:40]!r} is no number of samples per second between 4000 and 192000")
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
+        raise RequestError(422, f"audio: {_json_name(value)} is no list of numbers; send samples between -1 and 1")
+    if not value:
         raise RequestError(422, "audio: empty; send a list of samples between -1 and 1")
     if len(value) > limits.max_seconds * rate:
         raise RequestError(413, f"audio: {len(value)} samples are {len(value) / rate:.2f} s; at most {limits.max_seconds:g} s are taken, "
@@ -132,6 +136,11 @@ def file_from(body: bytes, limits: Limits) -> Input:
         raise RequestError(413, f"the audio is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
     _long_enough(seconds, "the audio", limits)
     return Input("audio", wave)
+
+
+def _json_name(value: Any) -> str:
+    """A JSON value as it was sent, cut short: `null`, `5`, `"abc"`."""
+    return json.dumps(value)[:40]
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:

@@ -72,6 +72,20 @@ def latest_run(root: str | os.PathLike, name: str) -> Path | None:
     return max(runs)[2] if runs else None
 
 
+def find_run_dir(path: str | os.PathLike) -> Path:
+    """The path itself where it is there, else for `exp/stage1` the newest run of that name.
+
+    Raises:
+        ValueError: neither; the message says what is in the folder.
+    """
+    path = Path(path)
+    run = path if path.exists() else latest_run(path.parent, path.name)
+    if run is None:
+        there = ", ".join(sorted(p.name for p in path.parent.iterdir())) if path.parent.is_dir() else "no such folder"
+        raise ValueError(f"no checkpoint and no run {path}; in {path.parent}: {there or 'nothing'}")
+    return run
+
+
 def git_hash() -> str:
     """Commit of the checkout that voxkit runs from, with `-dirty` where files differ; `unknown` without git."""
     here = Path(__file__).parent
