@@ -88,6 +88,7 @@ def prepare_toy(out: str | os.PathLike, config: ToyConfig | None = None, *, chec
         for split in missing:  # one is checked while the next is made
             done = {m.id: m for block in itertools.islice(made, len(blocks[split])) for m in block}
             preparation.finish(split, [_cut(done[u.id], u) for u in plans[split]])
+        next(made, None)  # its end: a generator left open would cancel its jobs when the cluster is gone
     return preparation
 
 
