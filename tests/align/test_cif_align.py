@@ -35,6 +35,15 @@ def test_a_word_ends_before_the_pause_that_its_last_token_fires_after():
     assert words[0].end == pytest.approx(0.3) and words[1].start == pytest.approx(0.1 * times[1])  # the next begins at its onset
 
 
+def test_a_little_of_the_next_onset_may_come_before_the_fire():
+    """The word lacks 0.2, the onset of the next gives it 0.11 and then the rest. With much more it is sound of its own."""
+    weights = [0.5, 0.3, 0.01, 0.02, 0.11, 0.9, 0.3]
+    fires = [5 + 0.06 / 0.9]
+    assert sound_ends(weights, fires) == [2.0]
+    assert sound_ends([0.5, 0.1, 0.01, 0.02, 0.25, 0.9, 0.3], fires) == fires
+    assert sound_ends([0.11, 0.9], [1 + 0.89 / 0.9]) == [1 + 0.89 / 0.9]  # no silence
+
+
 def test_silence_before_a_token_is_not_its_end():
     """All of it comes after the pause: nothing is there that could have ended before."""
     weights = [0.0, 0.0, 0.0, 0.9, 0.3, 0.05, 0.05, 0.7]

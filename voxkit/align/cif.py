@@ -11,13 +11,15 @@ from voxkit.align.ctc import TokenSpan
 from voxkit.ops.cif import HEARD
 
 _ROUNDING = 1e-3  # of fire times in float32, frames
+_ONSET = 0.2  # weight of the next word's first frames that may stand between a silence and the fire
 
 
 def sound_ends(weights: Sequence[float], times: Sequence[float]) -> list[float]:
     """Where the sound of each token ends, in frames.
 
     The last token of a word often lacks a little when the word is over, and takes it from the onset of the next one: it fires after the
-    pause. Where frames of weight below HEARD lie before the one it fires in, and it had most of its weight before them, it ends there.
+    pause. Where frames of weight below HEARD lie before the one it fires in, or before a little of that onset, and it had most of its
+    weight before them, it ends there.
 
     Args:
         weights: [T] of the frames, not scaled; times: [U] where each token fires, in frames.
@@ -25,10 +27,14 @@ def sound_ends(weights: Sequence[float], times: Sequence[float]) -> list[float]:
     sums, ends, begin = list(accumulate(weights)), [], 0.0
     for number, end in enumerate(times):
         first, fired = floor(begin + _ROUNDING), ceil(end - _ROUNDING) - 1
-        heard = fired - 1
+        silent, onset = fired - 1, 0.0
+        while silent >= first and weights[silent] >= HEARD and onset + weights[silent] <= _ONSET:
+            onset += weights[silent]
+            silent -= 1
+        heard = silent
         while heard >= first and weights[heard] < HEARD:
             heard -= 1
-        ends.append(heard + 1.0 if first <= heard < fired - 1 and sums[heard] - number >= 0.5 else end)
+        ends.append(heard + 1.0 if first <= heard < silent and sums[heard] - number >= 0.5 else end)
         begin = end
     return ends
 

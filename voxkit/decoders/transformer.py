@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from voxkit.masks import causal_mask, lengths_to_mask
 from voxkit.nn.attention import MultiHeadAttention
+from voxkit.nn.feed_forward import FeedForward
 from voxkit.nn.positions import sinusoids
 
 
@@ -81,7 +82,7 @@ class DecoderLayer(nn.Module):
         self.self_norm, self.cross_norm, self.ffn_norm = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
         self.self_attention = MultiHeadAttention(d, config.heads, dropout=config.dropout)
         self.cross_attention = MultiHeadAttention(d, config.heads, memory_dim, dropout=config.dropout)
-        self.ffn = nn.Sequential(nn.Linear(d, config.ffn), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.ffn, d))
+        self.ffn = FeedForward(d, config.ffn, config.dropout).layers  # by themselves: checkpoints name them so
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None, self_mask: Tensor | None, cross: tuple[Tensor, Tensor],
