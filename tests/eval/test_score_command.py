@@ -151,3 +151,15 @@ def test_curves_of_a_report_are_inputs(files):
     (files / "run" / "metrics.json").write_text("")
     with pytest.raises(ValueError, match="the curves at"):
         call("--again", files / "c_score.json")
+
+
+def test_hypotheses_in_the_newest_run_of_a_name(files, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    for stamp, name in (("20261124_101010", "other.tsv"), ("20261124_101011", "hyp.tsv")):
+        folder = files / "exp" / f"{stamp}_stage3" / "decode"
+        folder.mkdir(parents=True)
+        (folder / "test.tsv").write_text((files / name).read_text(encoding="utf-8"), encoding="utf-8")
+    call("--ref", "cuts.jsonl.gz", "--hyp", "exp/stage3/decode/test.tsv", "--against", "other.tsv", "--samples", 200)
+    assert "14.81" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="exp/stage4/decode/test.tsv: no such file"):
+        call("--ref", "cuts.jsonl.gz", "--hyp", "exp/stage4/decode/test.tsv")

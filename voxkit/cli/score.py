@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
                               description=__doc__)
     add_again_argument(p, "a scoring", "beside what it wrote")
     p.add_argument("--ref", help="references: lhotse cuts, JSON lines, or lines of id<TAB>text")
-    p.add_argument("--hyp", help="hypotheses: JSON lines, or lines of id<TAB>text")
+    p.add_argument("--hyp", help="hypotheses: JSON lines, or lines of id<TAB>text; exp/NAME/... is in the newest run of that name")
     p.add_argument("--against", help="hypotheses of another system: MAPSSWE and permutation test between the two")
     p.add_argument("--normalise", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
     p.add_argument("--phrases", metavar="FILE", help="recall of these phrases, one a line, and the WER of utterances without any")
@@ -64,10 +64,14 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
     from voxkit.eval.table import append_csv, format_table, per_duration, per_group
     from voxkit.eval.texts import read_texts
     from voxkit.eval.wer import score
+    from voxkit.train.run_dir import find_in_run
 
     if "condition" in args.per and not args.condition:
         raise ValueError("--per condition does not say what a condition is: give --condition too, a field of the cuts or a file of "
                          "id<TAB>condition, or leave condition away")
+    for key in ("ref", "hyp", "against"):
+        if getattr(args, key):
+            setattr(args, key, str(find_in_run(getattr(args, key))))
     name = args.name or Path(args.hyp).stem
     references, hypotheses, comparison, bias = read_texts(args.ref), read_texts(args.hyp), [], []
     if args.report:

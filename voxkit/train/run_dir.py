@@ -86,6 +86,16 @@ def find_run_dir(path: str | os.PathLike) -> Path:
     return run
 
 
+def find_in_run(path: str | os.PathLike) -> Path:
+    """A file's path; where a folder in it is not there, as in `exp/stage1/decode/test.jsonl`, that in the newest run of that name."""
+    path = Path(path)
+    for folder in path.parents:
+        if not path.exists() and folder.name and folder.parent.is_dir() and not folder.exists():
+            run = latest_run(folder.parent, folder.name)
+            return run / path.relative_to(folder) if run else path
+    return path
+
+
 def git_hash() -> str:
     """Commit of the checkout that voxkit runs from, with `-dirty` where files differ; `unknown` without git."""
     here = Path(__file__).parent
