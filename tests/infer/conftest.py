@@ -34,3 +34,11 @@ def run(tmp_path_factory):
 def here(run, monkeypatch):
     monkeypatch.chdir(run)
     return run
+
+
+@pytest.fixture
+def lm_in_float32(monkeypatch):
+    """What `PretrainedLM.load` takes by itself depends on the machine."""
+    import torch
+
+    monkeypatch.setattr("voxkit.infer.pretrained_lm.resolve", lambda *_: torch.float32)

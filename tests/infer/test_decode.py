@@ -60,11 +60,12 @@ def test_a_share_of_a_set_has_a_record_of_its_own(here, capsys):
 def test_what_was_decoded_otherwise_is_set_aside(here, capsys):
     """The same set by the same method, but with another beam: both results are there, each with its record and its row."""
     for beam in ("1", "3", "3", "2"):
-        assert decode("--methods", "prefix_beam", "--beam", beam, "--out", "aside") == 0
+        assert decode("--methods", "prefix_beam", "--beam", beam, "--formats", "ctm", "vtt", "--out", "aside") == 0
     beams = {name: json.loads((here / "aside" / f"test_prefix_beam{name}.json").read_text())["beam"] for name in ("", ".1", ".2")}
     assert beams == {"": 2, ".1": 1, ".2": 3} and not (here / "aside" / "test_prefix_beam.3.json").exists()
-    for name in (".1.jsonl", ".1.tsv", ".2.jsonl", ".jsonl"):
+    for name in (".1.jsonl", ".1.tsv", ".1.ctm", ".2.jsonl", ".jsonl"):
         assert (here / "aside" / f"test_prefix_beam{name}").is_file()
+    assert all(len(list((here / "aside" / f"test_prefix_beam{name}").glob("*.vtt"))) == 4 for name in ("", ".1", ".2"))
     with (here / "aside" / "results.csv").open(newline="") as file:
         rows = [(row["beam"], row["record"]) for row in csv.DictReader(file)]
     second = "test_prefix_beam.2.json"

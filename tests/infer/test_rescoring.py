@@ -16,11 +16,7 @@ from voxkit.infer.rescoring import rank  # noqa: E402
 from voxkit.search.hypotheses import CtcHypothesis  # noqa: E402
 from voxkit.text.tokenizer import train_characters  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    """What `load` takes by itself depends on the machine."""
-    monkeypatch.setattr("voxkit.infer.pretrained_lm.resolve", lambda *_: torch.float32)
+pytestmark = pytest.mark.usefixtures("lm_in_float32")
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,7 @@ WORDS = "heal me now push the left lane ward at dragon".split()
 PIECES = ["^", *(f"▁{w}" for w in (*WORDS, "map", "drag", "нет", "Now")), "on", "."]
 
 
-@pytest.fixture(autouse=True)
-def float32(monkeypatch):
-    """What `load` takes by itself depends on the machine."""
-    monkeypatch.setattr("voxkit.infer.pretrained_lm.resolve", lambda *_: torch.float32)
+pytestmark = pytest.mark.usefixtures("lm_in_float32")
 
 
 @pytest.fixture(scope="module")

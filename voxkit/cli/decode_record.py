@@ -66,9 +66,9 @@ def set_aside(out: Path, stem: str, record: dict[str, Any]) -> None:
     if all(_content(before.get(key)) == _content(json.loads(json.dumps(record[key]))) for key in decided):
         return
     number = next(n for n in itertools.count(1) if not (out / f"{stem}.{n}.json").exists())
-    for suffix in _SUFFIXES:
-        if (out / f"{stem}.{suffix}").is_file():
-            (out / f"{stem}.{suffix}").rename(out / f"{stem}.{number}.{suffix}")
+    for end in ("", *(f".{suffix}" for suffix in _SUFFIXES)):  # a folder holds the formats of one file an utterance
+        if (out / f"{stem}{end}").exists():
+            (out / f"{stem}{end}").rename(out / f"{stem}.{number}{end}")
     aside = out / f"{stem}.{number}.json"
     records.write(aside, "decode", {key: value for key, value in before.items() if key != "again"})
     rename_csv(out / _TABLE, "record", kept.name, aside.name)

@@ -114,8 +114,7 @@ def _sampled(path: str, split: Callable[[str], list[str]]) -> Iterable[tuple[lis
 
 
 def _sample(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
+    from voxkit.config import writing
     from voxkit.infer.pretrained_lm import PretrainedLM
     from voxkit.infer.text_sampling import expected_words
 
@@ -123,23 +122,19 @@ def _sample(args: argparse.Namespace) -> int:
         raise ValueError(f"--draws {args.draws}: at least 1")
     texts = _lines(args.text, args.ids, args.normalise)
     lm = PretrainedLM.load(args.model, args.device)
-    out, places, words, start = Path(args.out), 0, 0, time.monotonic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
+    places, words, start = 0, 0, time.monotonic()
+    with writing(args.out) as file:
         for found in expected_words(lm, texts, args.draws, seed=args.seed):
             file.writelines(place.line() for place in found)
             places += len(found)
             words += sum(place.words.total() for place in found)
             print(f"{places} places, {words} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
-    partial.replace(out)
-    print(f"{out}: {words} words at {places} places of {len(texts)} texts, {time.monotonic() - start:.0f} s")
+    print(f"{args.out}: {words} words at {places} places of {len(texts)} texts, {time.monotonic() - start:.0f} s")
     return 0
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
+    from voxkit.config import writing
     from voxkit.infer.pretrained_lm import PretrainedLM
     from voxkit.infer.text_sampling import generated_lines
 
@@ -149,17 +144,14 @@ def _generate(args: argparse.Namespace) -> int:
         raise ValueError(f"--temperature {args.temperature}: above 0")
     texts = _lines(args.text, args.ids, args.normalise)
     words = {word for text in texts for word in text.split()} if args.known_words else None
-    out, count, start = Path(args.out), 0, time.monotonic()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
+    count, start = 0, time.monotonic()
+    with writing(args.out) as file:
         for line in generated_lines(PretrainedLM.load(args.model, args.device), texts, args.lines, words=words,
                                     temperature=args.temperature, seed=args.seed):
             file.write(line + "\n")
             count += len(line.split())
             print(f"{count} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
-    partial.replace(out)
-    print(f"{out}: {count} words in {args.lines} lines, {time.monotonic() - start:.0f} s")
+    print(f"{args.out}: {count} words in {args.lines} lines, {time.monotonic() - start:.0f} s")
     return 0
 
 

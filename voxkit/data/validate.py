@@ -196,15 +196,13 @@ def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Exec
 
 
 def mono_cut(recording: Recording, supervision: SupervisionSegment) -> Cut:
-    """The cut of one utterance, with the supervision's id: its part of the recording, its channel (the first of several)."""
+    """The cut of one utterance, with the supervision's id: its part of the recording, its channel (the first of several). Alignments stay
+    in the recording's time, as lhotse has them."""
     from lhotse import MonoCut
     from lhotse.utils import fastcopy
 
     channel = supervision.channel if isinstance(supervision.channel, int) else min(supervision.channel)
     own = fastcopy(supervision, start=0.0, channel=channel, recording_id=recording.id)
-    if supervision.alignment and supervision.start:
-        own = fastcopy(own, alignment={kind: [item.with_offset(-supervision.start) for item in items]
-                                       for kind, items in supervision.alignment.items()})
     return MonoCut(id=supervision.id, start=supervision.start, duration=supervision.duration, channel=channel,
                    recording=recording, supervisions=[own])
 

@@ -63,10 +63,7 @@ def expected_words(lm: PretrainedLM, texts: Sequence[str], draws: int = 16, *, w
     Raises:
         ValueError: no text, or the model's vocabulary has no pieces that begin words.
     """
-    texts = [" ".join(text.split()) for text in texts if text.split()]
-    if not texts:
-        raise ValueError("there is no text to continue")
-    upper = all(text.isupper() for text in texts)
+    texts, upper = _plain(texts)
     pieces = _Pieces(lm, set("".join(texts)), upper)
     generator, dice = torch.Generator().manual_seed(seed), random.Random(seed)
     windows = list(_windows(lm, texts, window, upper))
@@ -97,10 +94,7 @@ def generated_lines(lm: PretrainedLM, texts: Sequence[str], count: int, *, words
     Raises:
         ValueError: no text, or no piece of the model's vocabulary is one of the words.
     """
-    texts = [" ".join(text.split()) for text in texts if text.split()]
-    if not texts:
-        raise ValueError("there is no text to go on from")
-    upper = all(text.isupper() for text in texts)
+    texts, upper = _plain(texts)
     pieces = _Pieces(lm, set("".join(texts)), upper, words)
     generator, dice = torch.Generator().manual_seed(seed), random.Random(seed)
     running: list[int] = []
@@ -111,7 +105,7 @@ def generated_lines(lm: PretrainedLM, texts: Sequence[str], count: int, *, words
     size = min(prompt, ends[-1])
     places, lengths = [end for end in ends if end >= size], [len(text.split()) for text in texts]
     for low in range(0, count, batch):
-        wanted = sorted(dice.choice(lengths) for _ in range(min(batch, count - low)))
+        wanted = dice.choices(lengths, k=min(batch, count - low))
         tokens = torch.tensor([[lm.start, *running[end - size:end]] for end in dice.choices(places, k=len(wanted))])
         lines: list[list[str]] = [[] for _ in wanted]
         past = None
@@ -124,6 +118,14 @@ def generated_lines(lm: PretrainedLM, texts: Sequence[str], count: int, *, words
                 line.append(pieces.word[token])
             tokens = torch.tensor(chosen)[:, None]
         yield from (" ".join(line[:length]) for line, length in zip(lines, wanted))
+
+
+def _plain(texts: Sequence[str]) -> tuple[list[str], bool]:
+    """Those that say something, with single blanks, and whether all are upper case."""
+    said = [" ".join(text.split()) for text in texts if text.split()]
+    if not said:
+        raise ValueError("there is no text to go on from")
+    return said, all(text.isupper() for text in said)
 
 
 def _windows(lm: PretrainedLM, texts: Sequence[str], size: int,

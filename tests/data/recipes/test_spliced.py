@@ -106,6 +106,27 @@ def test_a_shift_moves_what_is_cut_but_for_the_first_beginning(aligned, tmp_path
         assert x.symbol == y.symbol and x.start == pytest.approx(y.start, abs=0.06) and x.duration == pytest.approx(y.duration, abs=0.002)
 
 
+def test_utterances_that_are_parts_of_a_recording(aligned, tmp_path):
+    """Word times are in the recording's time, as `voxkit align --out-cuts` writes them and lhotse has them."""
+    parts = []
+    for cut in load_cuts(aligned):
+        word = cut.supervisions[0].alignment["word"][1]
+        part = cut.truncate(offset=word.start - 0.03, duration=word.duration + 0.06, preserve_id=True)
+        part.supervisions[0].alignment, part.supervisions[0].text = {"word": [word]}, word.symbol
+        parts.append(part)
+    save_cuts(CutSet.from_cuts(parts), tmp_path / "cuts_parts.jsonl.gz")
+    config = SplicedConfig(str(tmp_path / "cuts_parts.jsonl.gz"), str(lines(tmp_path, "now left me")), fewest=1)
+    prepare_spliced(tmp_path / "data", config, jobs=1)
+    made = list(load_cuts(tmp_path / "data" / "cuts_spliced.jsonl.gz"))
+    assert [cut.supervisions[0].text for cut in made] == ["now left me"]
+    for cut in made:
+        wave, _ = read_audio(cut.recording.sources[0].source)
+        for item in cut.supervisions[0].alignment["word"]:
+            piece = wave[round((item.start + 0.02) * RATE):round((item.end - 0.02) * RATE)].numpy()
+            spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece))))
+            assert spectrum.argmax() * RATE / len(piece) == pytest.approx(PITCH[item.symbol], abs=8)
+
+
 def test_unknown_words_end_an_utterance_and_are_counted(aligned, tmp_path):
     config = SplicedConfig(str(aligned), str(lines(tmp_path, "heal me ward push left dragon now", "ward")), fewest=2)
     preparation = prepare_spliced(tmp_path / "data", config, jobs=1)

@@ -258,7 +258,7 @@ def _sources(cuts: Sequence[Cut], shift: float) -> list[Source]:
     found = []
     for cut in cuts:
         wave = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)[0].numpy()
-        items = cut.supervisions[0].alignment["word"]
+        items = [item.with_offset(-cut.start) for item in cut.supervisions[0].alignment["word"]]  # lhotse has the recording's time
         starts = [max(0.0, item.start + (shift if n else 0.0)) for n, item in enumerate(items)]
         ends = [min(cut.duration, item.end + shift) for item in items]
         words = tuple(zip((item.symbol for item in items), starts, ends))

@@ -65,9 +65,7 @@ def _of_cut(cut: Any, folder: Path) -> list[Utterance]:
     if not cut.supervisions:
         return [Utterance(cut.id, None, problem=("missing transcript", "a cut without supervision"))]
     recording = _found(cut.recording, folder)
-    return [_of_supervision(fastcopy(s, id=cut.id if len(cut.supervisions) == 1 else s.id, start=round(cut.start + s.start, 8),
-                                     alignment={kind: [item.with_offset(cut.start) for item in items] for kind, items in
-                                                s.alignment.items()} if s.alignment else None), recording)
+    return [_of_supervision(fastcopy(s, id=cut.id if len(cut.supervisions) == 1 else s.id, start=round(cut.start + s.start, 8)), recording)
             for s in cut.supervisions]
 
 
