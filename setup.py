@@ -33,6 +33,7 @@ CORE = [
 EXTRAS = {
     "pretrained": ["transformers>=5,<6"],
     "toy": ["espeakng-loader>=0.2.4"],
+    "tts": ["hibari-tts>=0.2", "py-nanotts>=0.1", "espeakng-loader>=0.2.4"],
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "dask": ["dask", "distributed"],
@@ -45,7 +46,7 @@ EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRA
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
-    *(package for extra in ("pretrained", "toy", "score", "serve", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
+    *(package for extra in ("pretrained", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
 })
 
 setup(

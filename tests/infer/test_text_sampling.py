@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.infer.pretrained_lm import PretrainedLM  # noqa: E402
-from voxkit.infer.text_sampling import expected_words, generated_lines, read_places  # noqa: E402
+from voxkit.infer.text_sampling import Place, expected_words, generated_lines, read_places, substituted_lines  # noqa: E402
 from voxkit.search.ngram import NgramModel  # noqa: E402
 
 TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "HEAL THE DRAGON"]
@@ -101,8 +101,6 @@ def test_commands_make_an_ngram_that_knows_words_of_the_model(folder, tmp_path, 
 
 def test_places_are_read_as_continuations(folder, tmp_path):
     file = tmp_path / "sampled.jsonl"
-    from voxkit.infer.text_sampling import Place
-
     file.write_text(Place(("<s>", "HEAL"), Counter(ME=2)).line() + Place(("THE", "LEFT"), Counter(LANE=1, MAP=3)).line())
     assert list(read_places(file, list)) == [(["<s>", *"HEAL"], list("ME"), 2), (list("THE LEFT"), list("LANE"), 1),
                                              (list("THE LEFT"), list("MAP"), 3)]
@@ -142,3 +140,41 @@ def test_generate_writes_lines(folder, tmp_path, capsys):
     assert set(out.read_text(encoding="utf-8").split()) <= {word.upper() for word in WORDS}
     for wrong in (["--lines", "0"], ["--temperature", "0"]):
         assert main([*command, *wrong]) == 2 and wrong[0] in capsys.readouterr().err
+
+
+def places(path, texts, drawn):
+    """A file as `voxkit lm sample` writes it, with the same draws at every place."""
+    words = [text.split() for text in texts]
+    path.write_text("".join(Place(("<s>", *line[:n])[-8:], Counter(drawn)).line() for line in words for n in range(len(line))))
+    return path
+
+
+def test_words_give_way_to_those_said_least(tmp_path):
+    texts = ["HEAL ME NOW", "", "PUSH THE LEFT LANE OF THE WHOLE LARGE MAP TODAY"]
+    file = places(tmp_path / "sampled.jsonl", texts, {"DRAGON": 9, "TOWER": 1, "NEST": 1})
+    lines = [line.split() for line in substituted_lines(texts, file, 6, share=1.0)]
+    assert sorted(map(len, lines)) == [3, 3, 3, 10, 10, 10]
+    assert {len(line) for line in lines[:2]} == {3, 10}  # every text before one comes again
+    said = Counter(word for line in lines for word in line)
+    assert said == {"DRAGON": 13, "TOWER": 13, "NEST": 13}
+    half = list(substituted_lines(texts, file, 200, share=0.5, seed=1))
+    words = [word for line in half for word in line.split()]
+    kept = sum(word in " ".join(texts).split() for word in words) / len(words)
+    assert 0.44 < kept < 0.56
+    again, other = (list(substituted_lines(texts, file, 200, share=0.5, seed=seed)) for seed in (1, 2))
+    assert half == again != other
+
+
+def test_substitute_writes_lines_and_refuses_other_texts(tmp_path, capsys):
+    text, out = tmp_path / "text.txt", tmp_path / "lines.txt"
+    text.write_text("\n".join(TEXTS), encoding="utf-8")
+    file = places(tmp_path / "sampled.jsonl", TEXTS, {"DRAGON": 1})
+    command = ["lm", "substitute", "--text", str(text), "--sampled", str(file), "--out", str(out)]
+    assert main([*command, "--lines", "5"]) == 0
+    assert "5 lines" in capsys.readouterr().out and len(out.read_text(encoding="utf-8").splitlines()) == 5
+    for wrong in (["--lines", "0"], ["--share", "0"], ["--share", "1.5"]):
+        assert main([*command, *wrong]) == 2 and wrong[0] in capsys.readouterr().err
+    text.write_text("\n".join([*TEXTS, "AND ONE MORE"]), encoding="utf-8")
+    assert main(command) == 2 and "ends within 'AND ONE MORE'" in capsys.readouterr().err
+    text.write_text("\n".join(reversed(TEXTS)), encoding="utf-8")
+    assert main(command) == 2 and "sampled from other text" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; sample: what a pretrained causal
-model expects at every place of a text, for `train --sampled`; generate: lines that it might go on with; train-neural: an LSTM or
+model expects at every place of a text, for `train --sampled`; substitute: the text with such words in the place of others; generate: lines
+that it might go on with; train-neural: an LSTM or
 Transformer over pieces; perplexity: what an n-gram says of a text; rare-words: a list to try biasing with."""
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     e.add_argument("--device", default="cpu")
     e.add_argument("--out", required=True, help="text file")
     e.set_defaults(run=run)
+    b = actions.add_parser("substitute", parents=[common], help="--text with words that `sample` drew in the place of others, the rarest "
+                                                                "first: text for `voxkit prepare synthetic`")
+    b.add_argument("--sampled", required=True, metavar="FILE", help="what `voxkit lm sample` drew from the same --text")
+    b.add_argument("--lines", type=int, default=1000)
+    b.add_argument("--share", type=float, default=0.5, help="of the words that give way")
+    b.add_argument("--seed", type=int, default=0)
+    b.add_argument("--out", required=True, help="text file")
+    b.set_defaults(run=run)
     n = actions.add_parser("train-neural", parents=[common], help="LSTM or Transformer over pieces → a run directory, for --lm of decode")
     n.add_argument("--dev", nargs="+", required=True, help="text, or cuts, that perplexity is measured on")
     n.add_argument("--out", required=True, help="run directory; one that is there is continued")
@@ -90,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
         return _sample(args)
     if args.action == "generate":
         return _generate(args)
+    if args.action == "substitute":
+        return _substitute(args)
     split, vocabulary = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
     if args.action == "train":
@@ -152,6 +163,27 @@ def _generate(args: argparse.Namespace) -> int:
             count += len(line.split())
             print(f"{count} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
     print(f"{args.out}: {count} words in {args.lines} lines, {time.monotonic() - start:.0f} s")
+    return 0
+
+
+def _substitute(args: argparse.Namespace) -> int:
+    from voxkit.config import writing
+    from voxkit.infer.text_sampling import substituted_lines
+
+    if args.lines < 1:
+        raise ValueError(f"--lines {args.lines}: at least 1")
+    if not 0 < args.share <= 1:
+        raise ValueError(f"--share {args.share}: above 0, at most 1")
+    texts = _lines(args.text, args.ids, args.normalise)
+    known = {word for text in texts for word in text.split()}
+    words: set[str] = set()
+    count = 0
+    with writing(args.out) as file:
+        for line in substituted_lines(texts, args.sampled, args.lines, share=args.share, seed=args.seed):
+            file.write(line + "\n")
+            words.update(line.split())
+            count += len(line.split())
+    print(f"{args.out}: {count} words in {args.lines} lines, {len(words)} different; {len(words - known)} of them --text does not have")
     return 0
 
 

@@ -13,6 +13,7 @@ CORPORA = {
     "toy": ("players' commands, synthesised on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
     "spliced": ("speech for new text, put together from utterances whose words have times", "none"),
+    "synthetic": ("speech for text, by small synthesisers", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
 }
 

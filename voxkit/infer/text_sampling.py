@@ -204,6 +204,62 @@ def read_places(path: str | Path, split: Callable[[str], list[str]]) -> Iterator
     Raises:
         ValueError: no such file, or not such lines; the first wrong one is named.
     """
+    for place in _read(path):
+        whole = place.context[:1] == (BOS,)
+        before = [*([BOS] if whole else []), *split(" ".join(place.context[whole:]))]
+        yield from ((before, split(word), often) for word, often in place.words.items())
+
+
+def substituted_lines(texts: Sequence[str], path: str | Path, count: int, *, share: float = 0.5, seed: int = 0) -> Iterator[str]:
+    """The texts again and again, with words in the place of others that the large model might have said there: lines with as many different
+    words as there are to be had, for speech to be made of.
+
+    Args:
+        texts: those that `voxkit lm sample` had, in the same order.
+        path: what it wrote.
+        count: of lines.
+        share: probability that a word gives way to one that was drawn in its place: to that which the lines have had least often.
+
+    Raises:
+        ValueError: no such file, or the places of other texts.
+    """
+    said: Counter[str] = Counter()
+    dice = random.Random(seed)
+    texts, _ = _plain(texts)
+    rows = [_placed(text.split(), found, path) for text, found in zip(texts, _by_text(_read(path), texts, path))]
+    order: list[int] = []
+    for _ in range(count):
+        if not order:
+            order = dice.sample(range(len(rows)), len(rows))
+        line = []
+        for word, drawn in rows[order.pop()]:
+            others = [other for other in drawn if other != word]
+            if others and dice.random() < share:
+                word = min(others, key=lambda other: (said[other], dice.random()))
+            said[word] += 1
+            line.append(word)
+        yield " ".join(line)
+
+
+def _by_text(places: Iterator[Place], texts: Sequence[str], path: str | Path) -> Iterator[list[Place]]:
+    """Those of each text."""
+    for text in texts:
+        found = [place for _, place in zip(text.split(), places)]
+        if len(found) < len(text.split()):
+            raise ValueError(f"{path} ends within {text[:60]!r}: it was sampled from other text")
+        yield found
+
+
+def _placed(words: Sequence[str], places: Sequence[Place], path: str | Path) -> list[tuple[str, list[str]]]:
+    """Each word of a text with what might stand in its place."""
+    for n, place in enumerate(places):
+        if place.context != (BOS, *words[:n])[-len(place.context):]:
+            raise ValueError(f"{path}: {' '.join(place.context)!r} is not what stands before {words[n]!r}: it was sampled from other text, "
+                             "or with another --normalise")
+    return [(word, sorted(place.words)) for word, place in zip(words, places)]
+
+
+def _read(path: str | Path) -> Iterator[Place]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; `voxkit lm sample` makes one")
@@ -211,9 +267,6 @@ def read_places(path: str | Path, split: Callable[[str], list[str]]) -> Iterator
         for number, line in enumerate(lines, 1):
             try:
                 found = json.loads(line)
-                context, words = found["context"].split(), {str(word): int(often) for word, often in found["words"].items()}
+                yield Place(tuple(found["context"].split()), Counter({str(word): int(often) for word, often in found["words"].items()}))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}, line {number}: not what `voxkit lm sample` writes: {line.strip()[:80]!r}") from error
-            whole = context[:1] == [BOS]
-            before = [*([BOS] if whole else []), *split(" ".join(context[whole:]))]
-            yield from ((before, split(word), often) for word, often in words.items())
