@@ -11,11 +11,11 @@ import pytest
 @pytest.fixture
 def stage_6(repository, tmp_path):
     voxkit = tmp_path / "voxkit"
-    voxkit.write_text('#!/usr/bin/env bash\n[ "$1" = lm ] || [ "$1" = decode ] && echo "voxkit $*"\nexit 0\n')
+    voxkit.write_text('#!/usr/bin/env bash\ncase $1 in lm|decode|prepare|train) echo "voxkit $*" ;; esac\n')
     voxkit.chmod(0o755)
 
-    def run(*options, recipe="librispeech/voxformer"):
-        done = subprocess.run([str(repository / f"egs/{recipe}/run.sh"), "--stage", "6", "--stop-stage", "6", *options],
+    def run(*options, recipe="librispeech/voxformer", stages=("6", "6")):
+        done = subprocess.run([str(repository / f"egs/{recipe}/run.sh"), "--stage", stages[0], "--stop-stage", stages[1], *options],
                               capture_output=True, text=True, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
         assert done.returncode == 0, done.stderr
         return [line for line in done.stdout.splitlines() if line.startswith("voxkit ")]
@@ -57,9 +57,22 @@ def test_without_one(stage_6):
 
 def test_one_that_knows_the_words_of_a_large_model(stage_6):
     _, sample, train, fused = stage_6("--train-sets", "a", "--data", "d", "--methods", "joint", "--sample-lm", "gemma", "--lm-order", "5")
-    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled.jsonl"
-    assert "--sampled d/sampled.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
+    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled-gemma.jsonl"
+    assert "--sampled d/sampled-gemma.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
     assert "--lm d/lm5.arpa" in fused
+
+
+def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6, tmp_path):
+    said = stage_6("--train-sets", "a b", "--data", "d", "--synthetic", "30", "--sample-lm", "models/gemma", "--ngpu", "0", stages=("2", "5"))
+    sample, substitute, prepare, *stages = said
+    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --model models/gemma --out d/sampled-gemma.jsonl"
+    assert substitute == ("voxkit lm substitute --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --sampled d/sampled-gemma.jsonl --lines 30 "
+                          "--out d/substituted.txt")
+    assert prepare == "voxkit prepare synthetic --lines d/substituted.txt --voices hibari hibari pico:en-US pico:en-GB espeak --out d"
+    assert ["data.train=[a,b,synthetic]" in line for line in stages] == [True] * 3
+    assert stages[2].endswith("data.train=[a,b]")  # the last one counts: the domain is real speech
+    refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--synthetic", "30"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "--synthetic 30 needs --sample-lm" in refused.stderr
 
 
 @pytest.mark.parametrize(("kind", "tokens"), [("char", "char"), ("bpe", "bpe50")])

@@ -24,6 +24,8 @@ methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
 lm_order=4                     # of the n-gram from the training text that stage 6 decodes with besides; 0: none
 lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it; "--lm-weight 0.7 --length-bonus 3" with sample_lm; `voxkit tune` finds better
 sample_lm=                     # Hugging Face name or folder of a causal language model whose words the n-gram gets to know; empty: none
+synthetic=0                    # lines of synthetic speech with such words (needs sample_lm) that are trained on besides; 0: none
+voices="hibari hibari pico:en-US pico:en-GB espeak"  # which say them
 prepare_options=               # further options of voxkit prepare, e.g. "--text lower"
 train_options=                 # further key=value for training
 data=data                      # where prepared data goes
@@ -32,7 +34,12 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-overrides=("data.data_dir=$data" "tokenizer=$data/bpe$vocab_size" "data.train=[$(echo $train_sets | tr ' ' ,)]"
+if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
+  die "--synthetic $synthetic needs --sample-lm, a causal language model that knows the words"
+fi
+heard=$train_sets
+if [ "$synthetic" -gt 0 ]; then heard="$heard synthetic"; fi
+overrides=("data.data_dir=$data" "tokenizer=$data/bpe$vocab_size" "data.train=[$(echo $heard | tr ' ' ,)]"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 overlay=${machine:+conf/$machine.yaml}
@@ -52,6 +59,18 @@ fi
 if stage 2 "Tokens: BPE $vocab_size"; then
   cuts_of "$data" $train_sets
   run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
+fi
+
+sampled="$data/sampled-$(basename "$sample_lm").jsonl"
+sample_words() {  # what sample_lm would say in the place of each word of $cuts, once
+  [ -f "$sampled" ] || run voxkit lm sample --text "${cuts[@]}" --model "$sample_lm" --out "$sampled"
+}
+
+if [ "$synthetic" -gt 0 ] && stage 2 "Synthetic speech: the transcripts with words of a large language model"; then
+  cuts_of "$data" $train_sets
+  sample_words
+  run voxkit lm substitute --text "${cuts[@]}" --sampled "$sampled" --lines "$synthetic" --out "$data/substituted.txt"
+  run voxkit prepare synthetic --lines "$data/substituted.txt" --voices $voices --out "$data"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
@@ -75,10 +94,8 @@ fused=                         # of the methods: those that take a language mode
 for method in $methods; do [ "$method" = greedy ] || fused="$fused $method"; done
 if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
   cuts_of "$data" $train_sets
-  if [ -n "$sample_lm" ]; then
-    run voxkit lm sample --text "${cuts[@]}" --model "$sample_lm" --out "$data/sampled.jsonl"
-  fi
-  run voxkit lm train --text "${cuts[@]}" ${sample_lm:+--sampled "$data/sampled.jsonl" --prune 0 0 0 1} \
+  [ -z "$sample_lm" ] || sample_words
+  run voxkit lm train --text "${cuts[@]}" ${sample_lm:+--sampled "$sampled" --prune 0 0 0 1} \
     --tokenizer "$data/bpe$vocab_size" --order "$lm_order" --out "$data/lm$lm_order.arpa"
   run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
 fi
