@@ -46,7 +46,8 @@ EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRA
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
-    *(package for extra in ("pretrained", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint") for package in EXTRAS[extra]),
+    *(package for extra in ("pretrained", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
+      for package in EXTRAS[extra]),
 })
 
 setup(

@@ -63,7 +63,8 @@ def test_one_that_knows_the_words_of_a_large_model(stage_6):
 
 
 def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6, tmp_path):
-    said = stage_6("--train-sets", "a b", "--data", "d", "--synthetic", "30", "--sample-lm", "models/gemma", "--ngpu", "0", stages=("2", "5"))
+    said = stage_6("--train-sets", "a b", "--data", "d", "--synthetic", "30", "--sample-lm", "models/gemma", "--ngpu", "0",
+                   stages=("2", "5"))
     sample, substitute, prepare, *stages = said
     assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --model models/gemma --out d/sampled-gemma.jsonl"
     assert substitute == ("voxkit lm substitute --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --sampled d/sampled-gemma.jsonl --lines 30 "
