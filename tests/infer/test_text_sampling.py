@@ -157,6 +157,11 @@ def test_words_give_way_to_those_said_least(tmp_path):
     assert {len(line) for line in lines[:2]} == {3, 10}  # every text before one comes again
     said = Counter(word for line in lines for word in line)
     assert said == {"DRAGON": 13, "TOWER": 13, "NEST": 13}
+    often = ["DRAGON DRAGON DRAGON DRAGON"]  # what the text has is said already
+    file = places(tmp_path / "often.jsonl", often, {"DRAGON": 9, "TOWER": 1, "NEST": 1, "MAP": 1})
+    assert Counter(" ".join(substituted_lines(often, file, 2, share=1.0)).split()) in [
+        {"TOWER": a, "NEST": b, "MAP": 8 - a - b} for a in (2, 3) for b in (2, 3)]
+    file = places(tmp_path / "sampled.jsonl", texts, {"DRAGON": 9, "TOWER": 1, "NEST": 1})
     half = list(substituted_lines(texts, file, 200, share=0.5, seed=1))
     words = [word for line in half for word in line.split()]
     kept = sum(word in " ".join(texts).split() for word in words) / len(words)
@@ -175,6 +180,8 @@ def test_substitute_writes_lines_and_refuses_other_texts(tmp_path, capsys):
     for wrong in (["--lines", "0"], ["--share", "0"], ["--share", "1.5"]):
         assert main([*command, *wrong]) == 2 and wrong[0] in capsys.readouterr().err
     text.write_text("\n".join([*TEXTS, "AND ONE MORE"]), encoding="utf-8")
-    assert main(command) == 2 and "ends within 'AND ONE MORE'" in capsys.readouterr().err
+    assert main(command) == 2 and "it ends where 'AND' of 'AND ONE MORE' should follow; run `voxkit lm sample`" in capsys.readouterr().err
     text.write_text("\n".join(reversed(TEXTS)), encoding="utf-8")
-    assert main(command) == 2 and "sampled from other text" in capsys.readouterr().err
+    assert main(command) == 2 and "is of other text than this" in capsys.readouterr().err
+    text.write_text("\n".join(TEXTS[:-1]), encoding="utf-8")
+    assert main(command) == 2 and "goes on after the last line" in capsys.readouterr().err

@@ -57,23 +57,44 @@ def test_without_one(stage_6):
 
 def test_one_that_knows_the_words_of_a_large_model(stage_6):
     _, sample, train, fused = stage_6("--train-sets", "a", "--data", "d", "--methods", "joint", "--sample-lm", "gemma", "--lm-order", "5")
-    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled-gemma.jsonl"
-    assert "--sampled d/sampled-gemma.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
+    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled-a-gemma.jsonl"
+    assert "--sampled d/sampled-a-gemma.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
     assert "--lm d/lm5.arpa" in fused
 
 
 def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6, tmp_path):
     said = stage_6("--train-sets", "a b", "--data", "d", "--synthetic", "30", "--sample-lm", "models/gemma", "--ngpu", "0",
-                   stages=("2", "5"))
-    sample, substitute, prepare, *stages = said
-    assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --model models/gemma --out d/sampled-gemma.jsonl"
-    assert substitute == ("voxkit lm substitute --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --sampled d/sampled-gemma.jsonl --lines 30 "
-                          "--out d/substituted.txt")
+                   "--corpus-dir", "c", stages=("1", "5"))
+    corpus, sample, substitute, prepare, *stages = said
+    assert corpus.startswith("voxkit prepare librispeech")
+    assert sample == ("voxkit lm sample --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --model models/gemma "
+                      "--out d/sampled-a-b-models-gemma.jsonl")
+    assert substitute == ("voxkit lm substitute --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --sampled d/sampled-a-b-models-gemma.jsonl "
+                          "--lines 30 --out d/substituted.txt")
     assert prepare == "voxkit prepare synthetic --lines d/substituted.txt --voices hibari hibari pico:en-US pico:en-GB espeak --out d"
     assert ["data.train=[a,b,synthetic]" in line for line in stages] == [True] * 3
     assert stages[2].endswith("data.train=[a,b]")  # the last one counts: the domain is real speech
-    refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--synthetic", "30"], capture_output=True, text=True)
-    assert refused.returncode == 2 and "--synthetic 30 needs --sample-lm" in refused.stderr
+    for wrong, message in ((("--synthetic", "30"), "--synthetic 30 needs --sample-lm"), (("--synthetic", "3k"), "--synthetic 3k and"),
+                           (("--lm-order", "four"), "--lm-order four")):
+        refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "9", *wrong], capture_output=True,
+                                 text=True)
+        assert refused.returncode == 2 and message in refused.stderr
+
+
+def test_what_a_large_model_would_say_is_drawn_once_for_each_text_and_model(stage_6, tmp_path):
+    data = tmp_path / "d"
+    data.mkdir()
+    (data / "cuts_a.jsonl.gz").touch()
+
+    def samples(*options):
+        said = stage_6("--data", str(data), "--methods", "joint", "--train-sets", "a", "--sample-lm", "x/gemma", *options)
+        return sum(line.startswith("voxkit lm sample") for line in said)
+
+    assert samples() == 1
+    (data / "sampled-a-x-gemma.jsonl").touch()
+    assert samples() == 0 and samples("--sample-lm", "y/gemma") == 1 and samples("--train-sets", "a b") == 1
+    os.utime(data / "cuts_a.jsonl.gz", (2e9, 2e9))
+    assert samples() == 1  # prepared anew since
 
 
 @pytest.mark.parametrize(("kind", "tokens"), [("char", "char"), ("bpe", "bpe50")])

@@ -1,7 +1,7 @@
 """`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; sample: what a pretrained causal
-model expects at every place of a text, for `train --sampled`; substitute: the text with such words in the place of others; generate: lines
-that it might go on with; train-neural: an LSTM or
-Transformer over pieces; perplexity: what an n-gram says of a text; rare-words: a list to try biasing with."""
+model expects at every place of a text, for `train --sampled`; substitute: the text with such words in the place of others;
+generate: lines that it might go on with; train-neural: an LSTM or Transformer over pieces; perplexity: what an n-gram says of a text;
+rare-words: a list to try biasing with."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--text", nargs="+", required=True, help="lines of text, or lhotse cuts (.jsonl, .jsonl.gz)")
     common.add_argument("--ids", action="store_true", help="lines begin with an utterance id, which is no text")
-    common.add_argument("--tokenizer", help="tokenizer.model: the model is over its pieces; without it over words")
     common.add_argument("--normalise", default="none", help="text rule: none, lower, librispeech")
-    t = actions.add_parser("train", parents=[common], help="modified Kneser-Ney → ARPA")
+    spelled = argparse.ArgumentParser(add_help=False)
+    spelled.add_argument("--tokenizer", help="tokenizer.model: the model is over its pieces; without it over words")
+    t = actions.add_parser("train", parents=[common, spelled], help="modified Kneser-Ney → ARPA")
     t.add_argument("--order", type=int, default=4)
     t.add_argument("--sampled", nargs="+", default=[], metavar="FILE", help="what `voxkit lm sample` drew, counted besides")
     t.add_argument("--prune", nargs="+", type=int, default=[0], metavar="N",
@@ -45,15 +46,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     e.add_argument("--device", default="cpu")
     e.add_argument("--out", required=True, help="text file")
     e.set_defaults(run=run)
-    b = actions.add_parser("substitute", parents=[common], help="--text with words that `sample` drew in the place of others, the rarest "
-                                                                "first: text for `voxkit prepare synthetic`")
+    b = actions.add_parser("substitute", parents=[common], help="--text with words that `sample` drew in the place of others, those first "
+                                                                "that were said least: text for `voxkit prepare synthetic`")
     b.add_argument("--sampled", required=True, metavar="FILE", help="what `voxkit lm sample` drew from the same --text")
-    b.add_argument("--lines", type=int, default=1000)
-    b.add_argument("--share", type=float, default=0.5, help="of the words that give way")
-    b.add_argument("--seed", type=int, default=0)
+    b.add_argument("--lines", type=int, default=1000, help="how many; the text is gone through again where it has fewer (default 1000)")
+    b.add_argument("--share", type=float, default=0.5, help="of the words that give way (default 0.5)")
+    b.add_argument("--seed", type=int, default=0, help="of what gives way (default 0)")
     b.add_argument("--out", required=True, help="text file")
     b.set_defaults(run=run)
-    n = actions.add_parser("train-neural", parents=[common], help="LSTM or Transformer over pieces → a run directory, for --lm of decode")
+    n = actions.add_parser("train-neural", parents=[common, spelled], help="LSTM or Transformer over pieces → a run directory, for --lm of "
+                                                                           "decode")
     n.add_argument("--dev", nargs="+", required=True, help="text, or cuts, that perplexity is measured on")
     n.add_argument("--out", required=True, help="run directory; one that is there is continued")
     n.add_argument("--kind", default="lstm", choices=["lstm", "transformer"])
@@ -65,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     n.add_argument("--seed", type=int, default=0)
     n.add_argument("--device", default="cpu")
     n.set_defaults(run=run)
-    g = actions.add_parser("graph", parents=[common], help="decoding graph for the k2 methods: HL, with --lm HLG; the words are those of "
-                                                           "--text and of the models")
+    g = actions.add_parser("graph", parents=[common, spelled], help="decoding graph for the k2 methods: HL, with --lm HLG; the words are "
+                                                                    "those of --text and of the models")
     g.add_argument("--lm", help="ARPA over words; none: HL")
     g.add_argument("--rescore-lm", help="a larger ARPA over words, for k2_nbest_rescoring and k2_rescoring")
     g.add_argument("--out", required=True)
@@ -79,7 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     r.add_argument("--at-most", type=int, default=1, help="occurrences in --text")
     r.add_argument("--out", required=True)
     r.set_defaults(run=run)
-    q = actions.add_parser("perplexity", parents=[common], help="perplexity of a text")
+    q = actions.add_parser("perplexity", parents=[common, spelled], help="perplexity of a text")
     q.add_argument("--lm", required=True, help="ARPA file")
     q.set_defaults(run=run)
     return p

@@ -115,6 +115,17 @@ class Preparation:
         self.reports[split] = Report(**{k: found[k] for k in ("kept", "seconds", "left_out", "notes")})
         return True
 
+    def check_own(self, split: str) -> None:
+        """For recipes that add a split of their own beside others.
+
+        Raises:
+            ValueError: another recipe made a split of this name.
+        """
+        other = read_json(self.out / "prepare.json").get("splits", {}).get(split, {}).get("recipe", self.recipe)
+        if other != self.recipe:
+            raise ValueError(f"split: {split!r} is in {self.out} already, made by `voxkit prepare {other}`; give this one another name "
+                             "(--split)")
+
     def begin(self, split: str) -> Report:
         """Forget an earlier version of the split; the report is for what cannot even become a cut."""
         cuts_path(self.out, split).unlink(missing_ok=True)
@@ -193,6 +204,32 @@ def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Exec
         heard = _decoded([cut for cut in kept if cut.has_recording], report, executor)
         kept = heard + _finite([cut for cut in kept if not cut.has_recording], report)
     return [_at_rate(cut, report) for cut in kept]
+
+
+def split_problems(name: str) -> list[str]:
+    """What is wrong with the name of a split, which is part of file names."""
+    good = bool(name) and not name.startswith(".") and not set(name) & set("/\\*?")
+    return [] if good else [f"split: {name!r} cannot be the name of a split"]
+
+
+def file_cut(id: str, path: str, samples: int, text: str, *, speaker: str | None = None, language: str | None = None,
+             words: Iterable[tuple[str, float, float]] = ()) -> Cut:
+    """The cut of an utterance that is a file of its own, at 16 kHz.
+
+    Args:
+        samples: of the file.
+        words: (word, start, duration) in seconds; none = no alignment.
+    """
+    from lhotse import Recording, SupervisionSegment
+    from lhotse.audio import AudioSource
+    from lhotse.supervision import AlignmentItem
+
+    duration = samples / RATE
+    recording = Recording(id=id, sources=[AudioSource(type="file", channels=[0], source=path)], sampling_rate=RATE, num_samples=samples,
+                          duration=duration, channel_ids=[0])
+    items = [AlignmentItem(symbol=word, start=start, duration=length) for word, start, length in words]
+    return mono_cut(recording, SupervisionSegment(id=id, recording_id=id, start=0.0, duration=duration, channel=0, text=text,
+                                                  speaker=speaker, language=language, alignment={"word": items} if items else None))
 
 
 def mono_cut(recording: Recording, supervision: SupervisionSegment) -> Cut:

@@ -211,22 +211,22 @@ def read_places(path: str | Path, split: Callable[[str], list[str]]) -> Iterator
 
 
 def substituted_lines(texts: Sequence[str], path: str | Path, count: int, *, share: float = 0.5, seed: int = 0) -> Iterator[str]:
-    """The texts again and again, with words in the place of others that the large model might have said there: lines with as many different
-    words as there are to be had, for speech to be made of.
+    """The texts again and again, with words in the place of others that the large model might have said there, of those drawn always the
+    one that texts and lines have had least often: lines with as many different words as there are to be had, for speech to be made of.
 
     Args:
         texts: those that `voxkit lm sample` had, in the same order.
         path: what it wrote.
         count: of lines.
-        share: probability that a word gives way to one that was drawn in its place: to that which the lines have had least often.
+        share: probability that a word gives way to one that was drawn in its place.
 
     Raises:
         ValueError: no such file, or the places of other texts.
     """
-    said: Counter[str] = Counter()
     dice = random.Random(seed)
     texts, _ = _plain(texts)
-    rows = [_placed(text.split(), found, path) for text, found in zip(texts, _by_text(_read(path), texts, path))]
+    said = Counter(word for text in texts for word in text.split())
+    rows = _placed(texts, _read(path), path)
     order: list[int] = []
     for _ in range(count):
         if not order:
@@ -241,22 +241,23 @@ def substituted_lines(texts: Sequence[str], path: str | Path, count: int, *, sha
         yield " ".join(line)
 
 
-def _by_text(places: Iterator[Place], texts: Sequence[str], path: str | Path) -> Iterator[list[Place]]:
-    """Those of each text."""
+def _placed(texts: Sequence[str], places: Iterator[Place], path: str | Path) -> list[list[tuple[str, list[str]]]]:
+    """Each word of each text with what might stand in its place."""
+    other = f"{path} is of other text than this, or of another --normalise: "
+    again = "; run `voxkit lm sample` on this --text"
+    rows = []
     for text in texts:
-        found = [place for _, place in zip(text.split(), places)]
-        if len(found) < len(text.split()):
-            raise ValueError(f"{path} ends within {text[:60]!r}: it was sampled from other text")
-        yield found
-
-
-def _placed(words: Sequence[str], places: Sequence[Place], path: str | Path) -> list[tuple[str, list[str]]]:
-    """Each word of a text with what might stand in its place."""
-    for n, place in enumerate(places):
-        if place.context != (BOS, *words[:n])[-len(place.context):]:
-            raise ValueError(f"{path}: {' '.join(place.context)!r} is not what stands before {words[n]!r}: it was sampled from other text, "
-                             "or with another --normalise")
-    return [(word, sorted(place.words)) for word, place in zip(words, places)]
+        words, row = text.split(), []
+        for n, word in enumerate(words):
+            place = next(places, None)
+            if place is None or place.context != (BOS, *words[:n])[-_CONTEXT:]:
+                found = "it ends" if place is None else f"it has {' '.join(place.context)!r}"
+                raise ValueError(f"{other}{found} where {word!r} of {text[:60]!r} should follow{again}")
+            row.append((word, sorted(place.words)))
+        rows.append(row)
+    if next(places, None) is not None:
+        raise ValueError(f"{other}it goes on after the last line{again}")
+    return rows
 
 
 def _read(path: str | Path) -> Iterator[Place]:

@@ -34,6 +34,7 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
+case $synthetic$lm_order in *[!0-9]*|"") die "--synthetic $synthetic and --lm-order $lm_order are numbers" ;; esac
 if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
   die "--synthetic $synthetic needs --sample-lm, a causal language model that knows the words"
 fi
@@ -56,21 +57,24 @@ if stage 1 "Prepare: manifests, validated cuts"; then
   run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
-if stage 2 "Tokens: BPE $vocab_size"; then
-  cuts_of "$data" $train_sets
-  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
-fi
-
-sampled="$data/sampled-$(basename "$sample_lm").jsonl"
-sample_words() {  # what sample_lm would say in the place of each word of $cuts, once
-  [ -f "$sampled" ] || run voxkit lm sample --text "${cuts[@]}" --model "$sample_lm" --out "$sampled"
+sampled="$data/sampled-$(echo "$train_sets $sample_lm" | tr -c 'A-Za-z0-9.\n' -).jsonl"
+sample_words() {  # what sample_lm would say in the place of each word of $cuts, unless that is known
+  local file
+  for file in "${cuts[@]}"; do
+    [ "$sampled" -nt "$file" ] || { run voxkit lm sample --text "${cuts[@]}" --model "$sample_lm" --out "$sampled"; return; }
+  done
 }
 
-if [ "$synthetic" -gt 0 ] && stage 2 "Synthetic speech: the transcripts with words of a large language model"; then
+if [ "$synthetic" -gt 0 ] && stage 1 "Synthetic speech: the transcripts with words of a large language model"; then
   cuts_of "$data" $train_sets
   sample_words
   run voxkit lm substitute --text "${cuts[@]}" --sampled "$sampled" --lines "$synthetic" --out "$data/substituted.txt"
   run voxkit prepare synthetic --lines "$data/substituted.txt" --voices $voices --out "$data"
+fi
+
+if stage 2 "Tokens: BPE $vocab_size"; then
+  cuts_of "$data" $train_sets
+  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then

@@ -25,7 +25,7 @@ import numpy as np
 
 from voxkit.data.executors import open_executor
 from voxkit.data.manifests import file_stamps, load_cuts
-from voxkit.data.validate import RATE, Checks, Preparation, mono_cut
+from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
 from voxkit.text.normalise import normalisation
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class SplicedConfig:
     def problems(self) -> list[str]:
         found = [f"{name}: {getattr(self, name)}, and must be at least 1" for name in ("longest", "fewest") if getattr(self, name) < 1]
         found += [f"{name}: {getattr(self, name)!r} is no file" for name in ("cuts", "lines") if not Path(getattr(self, name)).is_file()]
-        if not self.split or set(self.split) & set(os.sep + "*?"):
-            found.append(f"split: {self.split!r} cannot be the name of a split")
+        found += split_problems(self.split)
         return found + ([f"hours: {self.hours} is negative"] if self.hours < 0 else [])
 
 
@@ -189,6 +188,7 @@ def prepare_spliced(out: str | os.PathLike, config: SplicedConfig, *, checks: Ch
                               {config.split: file_stamps(Path(path) for path in (config.cuts, config.lines))})
     if preparation.done(config.split):
         return preparation
+    preparation.check_own(config.split)
     report = preparation.begin(config.split)
     folder = out / "audio" / config.split
     shutil.rmtree(folder, ignore_errors=True)
@@ -283,19 +283,11 @@ def _make(block: Sequence[Spliced]) -> list[tuple[str, int]]:
 
 
 def _cut(item: Spliced, samples: int) -> Cut:
-    from lhotse import Recording, SupervisionSegment
-    from lhotse.audio import AudioSource
-    from lhotse.supervision import AlignmentItem
-
-    duration = samples / RATE
-    recording = Recording(id=item.id, sources=[AudioSource(type="file", channels=[0], source=item.path)], sampling_rate=RATE,
-                          num_samples=samples, duration=duration, channel_ids=[0])
     words, at = [], 0.0
     for run in item.runs:
-        words += [AlignmentItem(word, round(at + start, 4), length) for word, start, length in run.words]
+        words += [(word, round(at + start, 4), length) for word, start, length in run.words]
         at += run.duration - _FADE
-    return mono_cut(recording, SupervisionSegment(id=item.id, recording_id=item.id, start=0.0, duration=duration, channel=0, text=item.text,
-                                                  speaker="spliced", alignment={"word": words}))
+    return file_cut(item.id, item.path, samples, item.text, speaker="spliced", words=words)
 
 
 def add_arguments(parser) -> Callable:

@@ -23,7 +23,7 @@ from voxkit.data.executors import open_executor
 from voxkit.data.recipes.synthesis.grammar import sentences, vocabulary
 from voxkit.data.recipes.synthesis.utterance import Block, Made, Utterance, make_block
 from voxkit.data.recipes.synthesis.voices import ACCENTS
-from voxkit.data.validate import Checks, Preparation
+from voxkit.data.validate import Checks, Preparation, file_cut
 from voxkit.optional import require
 
 _VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
@@ -149,20 +149,7 @@ def _make(executor: Executor, blocks: list[Block]) -> Iterator[list[Made]]:
 
 
 def _cut(made: Made, utterance: Utterance):
-    from lhotse import MonoCut, Recording, SupervisionSegment
-    from lhotse.audio import AudioSource
-    from lhotse.supervision import AlignmentItem
-
-    from voxkit.data.validate import RATE
-
-    duration = made.samples / RATE
-    recording = Recording(id=made.id, sources=[AudioSource(type="file", channels=[0], source=made.path)], sampling_rate=RATE,
-                          num_samples=made.samples, duration=duration, channel_ids=[0])
-    supervision = SupervisionSegment(
-        id=made.id, recording_id=made.id, start=0.0, duration=duration, channel=0, text=utterance.text, language="English",
-        speaker=utterance.speaker,
-        alignment={"word": [AlignmentItem(symbol=word, start=start, duration=length) for word, start, length in made.words]})
-    return MonoCut(id=made.id, start=0.0, duration=duration, channel=0, recording=recording, supervisions=[supervision])
+    return file_cut(made.id, made.path, made.samples, utterance.text, speaker=utterance.speaker, language="English", words=made.words)
 
 
 def add_arguments(parser) -> Callable:

@@ -1,1 +1,2 @@
-"""What the toy corpus is made of: sentences, voices, sounds. numpy, soundfile and espeak-ng only: workers start fast."""
+"""What the toy corpus and synthetic speech are made of: sentences, voices, sounds. numpy, soundfile and the synthesisers only: workers
+start fast."""

