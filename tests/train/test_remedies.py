@@ -232,9 +232,9 @@ def test_probe_bisects_where_running_out_can_be_caught():
 
 def test_probe_measures_real_memory_and_says_when_nothing_fits():
     def step(seconds):
-        torch.zeros(int(seconds * 2**20 / 4)).add_(1)  # a MiB per second
+        torch.zeros(int(seconds * 2**20 / 4)).add_(1)  # a MiB per second; above 32 MiB it is always new memory
 
-    found = find_max_duration(lambda seconds: seconds, step, low=32, high=400, limit_bytes=200 * 2**20, share=1.0)
+    found = find_max_duration(lambda seconds: seconds, step, low=64, high=400, limit_bytes=200 * 2**20, share=1.0)
     assert 100 < found <= 210
-    with pytest.raises(ValueError, match="a batch of 32 s does not fit"):
-        find_max_duration(lambda seconds: seconds, step, low=32, limit_bytes=2**20)
+    with pytest.raises(ValueError, match="a batch of 64 s does not fit"):
+        find_max_duration(lambda seconds: seconds, step, low=64, limit_bytes=2**20)
