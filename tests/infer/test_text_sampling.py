@@ -157,17 +157,18 @@ def test_words_give_way_to_those_said_least(tmp_path):
     assert {len(line) for line in lines[:2]} == {3, 10}  # every text before one comes again
     said = Counter(word for line in lines for word in line)
     assert said == {"DRAGON": 13, "TOWER": 13, "NEST": 13}
-    often = ["DRAGON DRAGON DRAGON DRAGON"]  # what the text has is said already
-    file = places(tmp_path / "often.jsonl", often, {"DRAGON": 9, "TOWER": 1, "NEST": 1, "MAP": 1})
-    assert Counter(" ".join(substituted_lines(often, file, 2, share=1.0)).split()) in [
-        {"TOWER": a, "NEST": b, "MAP": 8 - a - b} for a in (2, 3) for b in (2, 3)]
-    file = places(tmp_path / "sampled.jsonl", texts, {"DRAGON": 9, "TOWER": 1, "NEST": 1})
     half = list(substituted_lines(texts, file, 200, share=0.5, seed=1))
     words = [word for line in half for word in line.split()]
     kept = sum(word in " ".join(texts).split() for word in words) / len(words)
     assert 0.44 < kept < 0.56
     again, other = (list(substituted_lines(texts, file, 200, share=0.5, seed=seed)) for seed in (1, 2))
     assert half == again != other
+
+
+def test_what_the_text_has_counts_as_said(tmp_path):
+    texts = ["NEST NEST NEST NEST", "HEAL ME"]
+    file = places(tmp_path / "sampled.jsonl", texts, {"NEST": 9, "TOWER": 1, "MAP": 1})
+    assert Counter(" ".join(substituted_lines(texts, file, 2, share=1.0)).split()) == {"TOWER": 3, "MAP": 3}
 
 
 def test_substitute_writes_lines_and_refuses_other_texts(tmp_path, capsys):

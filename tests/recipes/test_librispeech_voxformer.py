@@ -62,7 +62,7 @@ def test_one_that_knows_the_words_of_a_large_model(stage_6):
     assert "--lm d/lm5.arpa" in fused
 
 
-def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6, tmp_path):
+def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6):
     said = stage_6("--train-sets", "a b", "--data", "d", "--synthetic", "30", "--sample-lm", "models/gemma", "--ngpu", "0",
                    "--corpus-dir", "c", stages=("1", "5"))
     corpus, sample, substitute, prepare, *stages = said
@@ -74,8 +74,10 @@ def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6, tmp
     assert prepare == "voxkit prepare synthetic --lines d/substituted.txt --voices hibari hibari pico:en-US pico:en-GB espeak --out d"
     assert ["data.train=[a,b,synthetic]" in line for line in stages] == [True] * 3
     assert stages[2].endswith("data.train=[a,b]")  # the last one counts: the domain is real speech
-    for wrong, message in ((("--synthetic", "30"), "--synthetic 30 needs --sample-lm"), (("--synthetic", "3k"), "--synthetic 3k and"),
-                           (("--lm-order", "four"), "--lm-order four")):
+    for wrong, message in ((("--synthetic", "30"), "--synthetic 30 needs --sample-lm"),
+                           (("--synthetic", "3k"), "--synthetic '3k': a number"),
+                           (("--synthetic", ""), "--synthetic '': a number"),
+                           (("--lm-order", "four"), "--lm-order 'four': a number")):
         refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "9", *wrong], capture_output=True,
                                  text=True)
         assert refused.returncode == 2 and message in refused.stderr

@@ -62,7 +62,7 @@ PACKAGES = (
     Known("python-multipart", "python_multipart", "serve", "the HTTP service takes no uploaded files"),
     Known("transformers", "transformers", "pretrained", "no pretrained encoders (WavLM, HuBERT, wav2vec 2.0, Whisper)"),
     Known("espeakng-loader", "espeakng_loader", "toy", "no toy corpus, no synthetic speech by espeak"),
-    Known("hibari-tts", "hibari", "tts", "synthetic speech without its most natural voice"),
+    Known("hibari-tts", "hibari", "tts", "synthetic speech without hibari's voices"),
     Known("py-nanotts", "py_nanotts", "tts", "synthetic speech without Pico's voices"),
     Known("kenlm", "kenlm", "lm", "n-gram language models are read by voxkit's own reader, which is slower", probe=True),
     Known("dask", "dask", "dask", "preparation runs on this machine's cores only"),

@@ -34,7 +34,9 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-case $synthetic$lm_order in *[!0-9]*|"") die "--synthetic $synthetic and --lm-order $lm_order are numbers" ;; esac
+for knob in synthetic lm_order; do
+  case ${!knob} in *[!0-9]*|"") die "--$(echo $knob | tr _ -) '${!knob}': a number is needed" ;; esac
+done
 if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
   die "--synthetic $synthetic needs --sample-lm, a causal language model that knows the words"
 fi

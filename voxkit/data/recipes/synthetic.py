@@ -21,7 +21,7 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +30,6 @@ from voxkit.data.recipes.synthesis import sounds
 from voxkit.data.recipes.synthesis.engines import Engine, open_engine, speech
 from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
 from voxkit.text.normalise import normalisation
-
-if TYPE_CHECKING:
-    from lhotse.cut import Cut
 
 _VERSION = 2  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _SAID = re.compile(r"(?=.*[A-Za-z])[A-Za-zÀ-ÖØ-öø-ÿ '’.,?!;:\"()-]+")  # letters, and what is read over
@@ -127,7 +124,8 @@ def prepare_synthetic(out: str | os.PathLike, config: SyntheticConfig, *, checks
         report.note("utterances that their voice could not say", mute)
     with open_executor(jobs, dask, threads=True) as executor:
         preparation.executor = executor
-        preparation.finish(config.split, (_cut(item, samples) for item, samples in made if samples))
+        preparation.finish(config.split, (
+            file_cut(item.id, item.path, samples, item.text, speaker=item.voice, language="English") for item, samples in made if samples))
     return preparation
 
 
@@ -191,10 +189,6 @@ def _playback(rate: int, share: float, rng: np.random.Generator) -> int:
     """A rate in Hz that is off by at most so much; a multiple of `_STEP`, where one is near enough."""
     rates = [low for low in range(_STEP, 2 * rate, _STEP) if abs(low - rate) <= share * rate]
     return int(rng.choice(rates)) if rates and share else rate
-
-
-def _cut(item: Item, samples: int) -> Cut:
-    return file_cut(item.id, item.path, samples, item.text, speaker=item.voice, language="English")
 
 
 def add_arguments(parser) -> Callable:

@@ -1,6 +1,6 @@
 """Speech synthesisers by name: English, small, offline once installed.
 
-    hibari          a distilled Kokoro voice, the most natural here (`heart`; hibari:emma and others are downloaded on first use)
+    hibari          a distilled Kokoro voice (`heart`; hibari:emma and others are downloaded on first use)
     pico:en-US      SVOX Pico, and pico:en-GB
     espeak          espeak-ng's formants: as many speakers as are wanted, robotic (`voices.timbre`)
 """
