@@ -27,6 +27,8 @@ class DataConfig:
     speed_perturb: factors, one drawn per utterance and epoch.
     noise: folder of audio, or lhotse cuts or recordings, mixed in; noise_snr: range in dB; noise_prob: share of utterances.
     rir: folder of impulse responses, or cuts or recordings; rir_prob: share of utterances.
+    bpe_dropout: probability that a merge of the tokenizer is left out, drawn anew for every utterance and epoch of training; 0 = always
+        the same pieces, 1 = characters (see `Tokenizer.sample`).
     volume: range of gain factors; [1.0, 1.0] = none.
     max_failures: utterances that may fail to be read in an epoch before it is an error.
     """
@@ -54,6 +56,7 @@ class DataConfig:
     noise_prob: float = 0.0
     rir: str = ""
     rir_prob: float = 0.0
+    bpe_dropout: float = 0.0
     volume: list[float] = field(default_factory=lambda: [1.0, 1.0])
     max_failures: int = 100
 
@@ -75,6 +78,8 @@ class DataConfig:
                 found.append(f"{kind}_prob: {share} is not in [0, 1]")
             if share > 0 and not getattr(self, kind):
                 found.append(f"{kind}: {kind}_prob is {share} and no {kind} is named; name a folder of audio, or set {kind}_prob to 0")
+        if not 0 <= self.bpe_dropout <= 1:
+            found.append(f"bpe_dropout: {self.bpe_dropout} is not in [0, 1]")
         if not self.speed_perturb or any(not 0.5 <= factor <= 2 for factor in self.speed_perturb):
             found.append(f"speed_perturb: {self.speed_perturb} should be factors between 0.5 and 2; [1.0] is none")
         for name in ("noise_snr", "volume"):

@@ -13,7 +13,7 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE
 from voxkit.batch import Batch
 from voxkit.data.augment import Augment, brief, load_features, load_samples, utterance_rng
-from voxkit.data.sampler import text_of
+from voxkit.data.sampler import alignable_frames, needed_frames, text_of
 
 
 @dataclass
@@ -43,11 +43,13 @@ class SpeechDataset(torch.utils.data.Dataset):
         augment: changes waveforms; None = none.
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
+        bpe_dropout: see DataConfig; where the tokens would then be more than CTC can align at `frames_per_second`, they are the usual ones.
     """
 
     def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
-                 seed: int = 0) -> None:
+                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float = 0.0) -> None:
         self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
+        self.bpe_dropout, self.frames_per_second = bpe_dropout, frames_per_second
         self.given = input == "features" and states is None
         self.fbank = Fbank() if input == "fbank" and states is None else None
 
@@ -69,7 +71,7 @@ class SpeechDataset(torch.utils.data.Dataset):
                 failures.update(missing)
             kept.append(cut)
             items.append(item)
-        return Loaded(plan.index, self.collate(kept, items) if kept else None, failures)
+        return Loaded(plan.index, self.collate(kept, items, plan.epoch) if kept else None, failures)
 
     def item(self, cut: Any) -> torch.Tensor:
         """Audio [S], features [T, F], or cached states [T, L, D], of one utterance: time first."""
@@ -77,7 +79,16 @@ class SpeechDataset(torch.utils.data.Dataset):
             return torch.from_numpy(load_features(cut))
         return torch.from_numpy(load_samples(cut)) if self.states is None else self.states.get(cut.id).transpose(0, 1)
 
-    def collate(self, cuts: list[Any], items: list[torch.Tensor]) -> Batch:
+    def tokens(self, cut: Any, epoch: int) -> list[int]:
+        """The transcript of a cut in pieces, in an epoch."""
+        text = text_of(cut)
+        if self.bpe_dropout > 0:
+            tokens = self.tokenizer.sample(text, self.bpe_dropout, utterance_rng(self.seed, epoch, cut.id, "bpe_dropout"))
+            if not self.frames_per_second or needed_frames(tokens) <= alignable_frames(cut.duration, self.frames_per_second):
+                return tokens
+        return self.tokenizer.encode(text)
+
+    def collate(self, cuts: list[Any], items: list[torch.Tensor], epoch: int = 0) -> Batch:
         """Items of some cuts → Batch."""
         ids, texts = [cut.id for cut in cuts], [text_of(cut) for cut in cuts]
         lengths = torch.tensor([len(item) for item in items])
@@ -94,7 +105,7 @@ class SpeechDataset(torch.utils.data.Dataset):
                 batch = Batch(ids, lengths, features=features, seconds=seconds)
         batch.texts = texts
         if self.tokenizer is not None:
-            tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.long) for text in texts]
+            tokens = [torch.tensor(self.tokens(cut, epoch), dtype=torch.long) for cut in cuts]
             batch.tokens, batch.token_lengths = pad(tokens), torch.tensor([len(t) for t in tokens])
         return batch
 

@@ -150,7 +150,8 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
     if changes and states is not None:
         logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
     augment = Augment(config) if changes and states is None else None
-    dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed)
+    dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed, bpe_dropout=config.bpe_dropout,
+                            frames_per_second=config.frames_per_second)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 

@@ -57,7 +57,7 @@ class UtteranceFilter:
         tokens = self.tokenizer.encode(text_of(cut))
         if not tokens:
             return "without a transcript"
-        frames = int(cut.duration / self.fastest * c.frames_per_second) - 1  # convolutions at the edges eat up to one
+        frames = alignable_frames(cut.duration / self.fastest, c.frames_per_second)
         if c.frames_per_second and frames < needed_frames(tokens):
             return f"more tokens than CTC can align at {c.frames_per_second:g} frames/s (data.frames_per_second)"
         return ""
@@ -72,6 +72,11 @@ class UtteranceFilter:
 def needed_frames(tokens: list[int]) -> int:
     """Least frames in which CTC can emit the tokens: a blank goes between two that are the same."""
     return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
+
+
+def alignable_frames(seconds: float, frames_per_second: float) -> int:
+    """Frames of CTC in so many seconds: convolutions at the edges eat up to one."""
+    return int(seconds * frames_per_second) - 1
 
 
 def text_of(cut: Any) -> str:

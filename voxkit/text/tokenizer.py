@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import random
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -67,6 +68,29 @@ class Tokenizer:
         """Token ids of a transcript, without begin and end; an empty one gives an empty list."""
         return self._processor.encode(" ".join(text.split()))
 
+    def sample(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        """Token ids of one of the ways to spell a transcript: BPE-dropout (Provilkov et al. 2020, arXiv 1910.13267). Every merge is left
+        out with the probability `dropout` each time it could be made, so that a model meets a word in longer and in shorter pieces and
+        learns what the shorter ones sound like; 0 spells as `encode` does, 1 in characters. `decode` gives the same text for all.
+
+        SentencePiece has this too, but from a generator that cannot be set again, and a run has to continue exactly.
+        """
+        ids: list[int] = []
+        for word in text.split():
+            pieces = list(_WORD_START + word)
+            if not all(piece in self._ids for piece in pieces):  # unknown letters: as SentencePiece has it
+                ids += self._processor.encode(word)
+                continue
+            while True:
+                pairs = ((self._ids.get(a + b, UNK), n) for n, (a, b) in enumerate(zip(pieces, pieces[1:])))
+                merges = [(-self._processor.get_score(id), n) for id, n in pairs if id != UNK and rng.random() >= dropout]
+                if not merges:
+                    break
+                n = min(merges)[1]
+                pieces[n:n + 2] = [pieces[n] + pieces[n + 1]]
+            ids += [self._ids[piece] for piece in pieces]
+        return ids
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids; blank, begin and end (0, 1, 2) are dropped, unknown (3) shows as U+2047.
 
@@ -89,6 +113,10 @@ class Tokenizer:
     def pieces(self) -> list[str]:
         """Every token as SentencePiece writes it: `▁` (U+2581) stands for the blank before a word."""
         return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self.pieces) if i > UNK}
 
     @cached_property
     def word_starts(self) -> list[bool]:
