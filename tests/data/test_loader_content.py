@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,8 @@ from tests.data.utterances import NUM, Cache, Letters, everything
 from voxkit.audio.fbank import PADDING, Fbank
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import TooManyFailures, build_eval_loader, build_train_loader
+from voxkit.data.sampler import needed_frames
+from voxkit.text.tokenizer import train_bpe
 
 
 def test_padding_and_tokens(sounds):
@@ -97,6 +100,29 @@ def test_what_cannot_be_learnt_from_is_left_out_and_named(sounds, caplog):
     assert sum(len(b) for b in loader.sampler.batches(0)) == NUM - count
     with pytest.raises(ValueError, match="no utterance to train on.*data.max_seconds"):
         build_train_loader(CutSet.from_cuts(cuts), Letters(), replace(config, min_seconds=0.0, max_seconds=0.1), seed=7)
+
+
+def test_bpe_dropout_is_drawn_anew_in_every_epoch_of_training(sounds, tmp_path):
+    _, cuts = sounds
+    tokenizer = train_bpe([cut.supervisions[0].text for cut in cuts], 12, tmp_path)
+
+    def spellings(loader, epoch: int) -> dict[str, list[int]]:
+        loader.set_epoch(epoch)
+        return {id: tokens[:n].tolist() for batch in loader for id, tokens, n in zip(batch.ids, batch.tokens, batch.token_lengths)}
+
+    config = DataConfig(max_duration=8.0, num_buckets=4, num_workers=0, bpe_dropout=0.3, frames_per_second=25.0)
+    usual = {cut.id: tokenizer.encode(cut.supervisions[0].text) for cut in cuts}
+    first, again, second = (spellings(build_train_loader(cuts, tokenizer, config, seed=7), epoch) for epoch in (0, 0, 1))
+    assert first == again != second and first != usual
+    assert all(tokenizer.decode(tokens) == tokenizer.decode(usual[id]) for id, tokens in first.items())
+    assert spellings(build_eval_loader(cuts, tokenizer, config), 0) == usual
+    # where the letters would not fit into the frames of CTC, the usual pieces stay
+    narrow = spellings(build_train_loader(cuts, tokenizer, replace(config, bpe_dropout=1.0, frames_per_second=5.0), seed=7), 0)
+    spelled = {id: tokenizer.sample(tokenizer.decode(tokens), 1.0, random.Random(0)) for id, tokens in usual.items()}
+    seconds = {cut.id: cut.duration for cut in cuts}
+    fits = {id for id in narrow if needed_frames(spelled[id]) <= int(seconds[id] * 5) - 1}
+    assert 0 < len(fits) < len(narrow)
+    assert all(tokens == (spelled if id in fits else usual)[id] for id, tokens in narrow.items())
 
 
 def test_cached_states(sounds, caplog):

@@ -1,4 +1,5 @@
 import pickle
+import random
 import re
 
 import pytest
@@ -28,6 +29,22 @@ def test_unknown_characters_are_unk(tmp_path):
     assert UNK in tokenizer.encode("HEAL ZOË")
     with pytest.raises(ValueError, match="outside this tokenizer's vocabulary"):
         tokenizer.decode([10_000])
+
+
+def test_bpe_dropout_spells_the_same_text_in_shorter_pieces(tmp_path):
+    tokenizer = train_bpe(TEXTS, 60, tmp_path)
+    rng = random.Random(0)
+    for text in (*TEXTS, "HEAL ZOË", ""):
+        usual, letters = tokenizer.encode(text), tokenizer.sample(text, 1.0, rng)
+        assert tokenizer.sample(text, 0.0, rng) == usual
+        if "Ë" not in text:
+            assert [tokenizer.pieces[i] for i in letters] == list("".join("\u2581" + word for word in text.split()))
+        drawn = [tokenizer.sample(text, 0.3, rng) for _ in range(50)]
+        assert all(tokenizer.decode(ids) == tokenizer.decode(usual) and len(usual) <= len(ids) <= len(letters) for ids in drawn)
+    lengths = [sum(len(tokenizer.sample(text, dropout, rng)) for text in TEXTS for _ in range(50)) for dropout in (0.0, 0.1, 0.3, 1.0)]
+    assert lengths == sorted(set(lengths))
+    a, b = ([tokenizer.sample(TEXTS[3], 0.5, random.Random(seed)) for seed in range(9)] for _ in range(2))
+    assert a == b and len(set(map(tuple, a))) > 3
 
 
 def test_same_texts_give_the_same_file(tmp_path):

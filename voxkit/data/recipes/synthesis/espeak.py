@@ -33,7 +33,8 @@ class Synthesiser:
 
     Args:
         seed: of its noise.
-        timbres: voice variants of one's own, name → text of the file, beside which espeak-ng's are not to be had.
+        timbres: voice variants of one's own, name → text of the file, beside which neither espeak-ng's are to be had nor
+            other languages than English.
 
     Raises:
         MissingPackage: espeakng-loader is not installed; the message is the command.
@@ -97,12 +98,13 @@ def _private_copy(path: Path) -> ctypes.CDLL:
 
 
 def _with_timbres(folder: Path, timbres: Mapping[str, str]) -> tempfile.TemporaryDirectory[str]:
-    """espeak-ng's data directory as it is, by links, but for the voice variants."""
+    """espeak-ng's data directory by links, with other voice variants, and English alone: to link a hundred dictionaries takes as long as
+    to say a hundred words."""
     made = tempfile.TemporaryDirectory(prefix="voxkit-espeak-", ignore_cleanup_errors=True)
     variants = Path(made.name) / "voices" / "!v"
     variants.mkdir(parents=True)
     for entry in os.scandir(folder.resolve()):
-        if entry.name != "voices":
+        if entry.name != "voices" and (entry.name == "en_dict" or not entry.name.endswith("_dict")):
             os.symlink(entry.path, os.path.join(made.name, entry.name))
     for name, text in timbres.items():
         (variants / name).write_text(text, encoding="ascii")
