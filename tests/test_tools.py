@@ -1,6 +1,7 @@
 """tools/recipe.sh, make_venv.sh: run by bash as a recipe runs them."""
 
 import os
+import re
 import shutil
 import subprocess
 
@@ -140,6 +141,33 @@ class TestRecipe:
         text = (repository / "tools/recipe.sh").read_text()
         for newer in ("declare -A", "local -A", "mapfile", "readarray", "^^}", ",,}", "local -n", "&>>", "printf '%(", "${@Q}"):
             assert newer not in text, newer
+
+    BESIDE = """
+    slow=(sh -c 'echo begun > begun; while [ ! -e decoded ]; do sleep 0.05; done; echo "$0 on $OMP_NUM_THREADS"; exit $1' exported "$extra")
+    if stage 1 "Decode"; then
+      if [ "$stop_stage" -ge 2 ]; then beside "${slow[@]}"; fi
+      until [ "$stop_stage" -lt 2 ] || [ -e begun ]; do sleep 0.05; done
+      run touch decoded
+    fi
+    if stage 2 "Export"; then together "${slow[@]}"; fi
+    """
+
+    def test_a_command_beside_others(self, recipe):
+        result = recipe(self.BESIDE, "--extra", "0", OMP_NUM_THREADS="")
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"stage 2: Export\nexported on 1\n", result.stdout) and "stage 2 took" in result.stdout
+        assert recipe(self.BESIDE, "--extra", "0", "--stage", "2").stdout.count("exported") == 1  # nothing was begun: it runs now
+
+    def test_a_command_beside_others_that_fails(self, recipe):
+        result = recipe(self.BESIDE, "--extra", "5")
+        assert result.returncode == 5 and "stage 2 (Export) failed with status 5" in result.stderr and "exported on" in result.stdout
+
+    def test_a_recipe_that_fails_leaves_nothing_running(self, recipe, tmp_path):
+        begin = "beside sh -c 'echo $$ > pid; exec sleep 600'; until [ -s pid ]; do sleep 0.05; done"
+        assert recipe(f'if stage 1 "Decode"; then {begin}; run false; fi\n').returncode == 1
+        pid = int((tmp_path / "egs/toy/voxtoy/pid").read_text())
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 class TestMakeVenv:

@@ -29,6 +29,8 @@ RECIPE_STAGE=
 RECIPE_TITLE=
 RECIPE_BEGAN=0
 RECIPE_RAN=0
+RECIPE_BESIDE=                 # process of what `beside` has started, and where its output goes
+RECIPE_BESIDE_LOG=
 launch=voxkit
 
 log() {  # log MESSAGE...: a line with the time
@@ -117,6 +119,27 @@ run() {  # run COMMAND...: show it, then run it; where it fails, the recipe stop
   [ $status -eq 0 ] || exit $status
 }
 
+beside() {  # beside COMMAND...: start it, on one thread, beside the commands that follow; `together` shows what it said
+  { printf '+ (beside)'; printf ' %q' "$@"; printf '\n'; } >&2
+  RECIPE_BESIDE_LOG=$(mktemp "${TMPDIR:-/tmp}/voxkit-beside.XXXXXX")
+  OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$@" > "$RECIPE_BESIDE_LOG" 2>&1 < /dev/null &
+  RECIPE_BESIDE=$!
+}
+
+together() {  # together COMMAND...: wait for what `beside` has started; where nothing was, run the command now
+  local status=0
+  if [ -z "$RECIPE_BESIDE" ]; then
+    run "$@"
+    return
+  fi
+  wait "$RECIPE_BESIDE" || status=$?
+  RECIPE_BESIDE=
+  { printf '+'; printf ' %q' "$@"; printf '\n'; } >&2
+  cat "$RECIPE_BESIDE_LOG"
+  rm -f "$RECIPE_BESIDE_LOG"
+  [ $status -eq 0 ] || exit $status
+}
+
 cuts_of() {  # cuts_of DATA SET...: the files of prepared sets, in the array cuts
   local data=$1 set
   shift
@@ -177,6 +200,10 @@ _recipe_close() {
 
 _recipe_end() {
   local status=$?
+  if [ -n "$RECIPE_BESIDE" ]; then  # the recipe ends before anybody waited for it
+    { kill "$RECIPE_BESIDE" && wait "$RECIPE_BESIDE"; } 2>/dev/null || true
+    rm -f "$RECIPE_BESIDE_LOG"
+  fi
   if [ $status -eq 0 ]; then
     _recipe_close
     [ "$RECIPE_RAN" -gt 0 ] || log "no stage between --stage ${stage:-0} and --stop-stage ${stop_stage:-99}: nothing was run"
