@@ -43,3 +43,27 @@ def test_spiked_activations_are_found_and_kept(model, tmp_path):
     quantise_int8(path, tmp_path / "all.onnx")
     coarse = open_session(tmp_path / "all.onnx", 1).run(["log_probs"], feed)[0]
     assert np.abs(close - exact).mean() < 0.2 < np.abs(coarse - exact).mean()
+
+
+@pytest.mark.parametrize("bits, largest", [(8, 127), (7, 64)])
+def test_bits_of_weights(tmp_path, bits, largest):
+    """Products that all have one sign are what an x86 without VNNI cuts off at 16 bits: with 7 bits they fit."""
+    h, random = onnx.helper, np.random.default_rng(2)
+    weight = (1 + 0.1 * random.random((WIDTH, 32))).astype(np.float32)
+    value, float32 = h.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = h.make_graph([h.make_node("MatMul", ["audio", "w"], ["y"], name="m")], "g", [value("audio", float32, ["frames", WIDTH])],
+                         [value("y", float32, None)], [onnx.numpy_helper.from_array(weight, "w")])
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx")
+    quantise_int8(tmp_path / "model.onnx", tmp_path / "int8.onnx", weight_bits=bits)
+    found = [onnx.numpy_helper.to_array(i) for i in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+    (quantised,) = [w for w in found if w.dtype == np.int8 and w.ndim == 2]
+    assert largest - 2 <= np.abs(quantised.astype(int)).max() <= largest
+    audio = (1 + 0.1 * random.random((50, WIDTH))).astype(np.float32)
+    if bits == 7:
+        y = open_session(tmp_path / "int8.onnx", 1).run(["y"], {"audio": audio})[0]
+        assert np.abs(y / (audio @ weight) - 1).max() < 0.02
+
+
+def test_other_bits_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="7 or 8 bits, not 4"):
+        quantise_int8(model[1], tmp_path / "int8.onnx", weight_bits=4)

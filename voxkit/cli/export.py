@@ -15,6 +15,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
     parser.add_argument("--out", required=True, type=Path, help="the export directory")
     parser.add_argument("--int8", action=argparse.BooleanOptionalAction, default=True, help="quantise too (default)")
+    parser.add_argument("--int8-bits", type=int, choices=(7, 8), default=7,
+                        help="of INT8 weights: 7 says the same on every CPU (default); 8 is finer, and wrong on an x86 without VNNI")
     parser.add_argument("--check", nargs="+", metavar="SET", default=[], help="prepared sets to compare on; none: noise, scores only")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--utterances", type=int, default=20, help="how many of them, spread over the sets (default: 20)")
@@ -36,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     data_dir = args.data_dir or loaded.recipe.config.data.data_dir
     heard = _utterances(data_dir, args.check, args.utterances) if args.check else []
     options = GateOptions(args.tolerance, args.max_wer_increase / 100, args.threads)
-    target, report = export_checkpoint(loaded, args.out, heard, int8=args.int8, options=options)
+    target, report = export_checkpoint(loaded, args.out, heard, int8=args.int8, int8_bits=args.int8_bits, options=options)
     on = f"{report.utterances} utterances of {', '.join(args.check)}" if heard else "noise (give --check SET for text and WER)"
     print(format_table(report.rows(), title=f"{loaded.path} on {on}, {report.seconds:.0f} s, {report.threads} thread(s)"))
     if len(heard) > report.utterances:

@@ -28,14 +28,14 @@ _MEASURED = 4  # utterances that tell which matrices do not bear INT8
 
 
 def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance] = (), *, int8: bool = True,
-                      options: GateOptions | None = None) -> tuple[Path, GateReport]:
+                      int8_bits: int = 7, options: GateOptions | None = None) -> tuple[Path, GateReport]:
     """Export, compare, write.
 
     Args:
         loaded: a checkpoint on the CPU; its model is left in float32.
         out: the directory; replaced where it was one of ours.
         utterances: what to compare on; none = noise, which tells scores, but neither text nor word error rate.
-        int8: quantise too.
+        int8: quantise too; int8_bits: of its weights, see `quantise_int8`.
 
     Returns:
         `out` and the report; where the gate fails, `out` stays as it was and everything is in `out` + ".failed", where the
@@ -61,7 +61,8 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
         heard = [u for u in utterances if len(u.audio) <= meta["max_samples"]] if utterances else noise()
         if int8:
             measured = sorted((u.audio for u in heard if len(u.audio) >= MIN_SAMPLES), key=len)[:_MEASURED]
-            kept = quantise_int8(part / "model.onnx", part / "model.int8.onnx", measured)
+            kept = quantise_int8(part / "model.onnx", part / "model.int8.onnx", measured, weight_bits=int8_bits)
+            meta["int8_bits"] = int8_bits
             meta["float32_in_int8"] = {name: round(error, 4) for name, error in kept.items()}
         names = [name for name in ("model.onnx", "model.int8.onnx") if (part / name).is_file()]
         loaded.tokenizer.save(part)

@@ -3,6 +3,10 @@
 One scale serves all frames of an activation. Where an encoder has a few dimensions a hundred times larger than the rest (Whisper's
 upper layers; "massive activations", Sun et al. 2024, arXiv 2402.17762), that scale leaves the ordinary frames next to nothing, and
 one such matrix spoils every text. They are found by measuring, and stay in float32.
+
+Weights have 7 bits by default. An x86 CPU without VNNI (before AVX512-VNNI or AVX-VNNI) adds two products of 8-bit numbers in 16 bits, and
+what does not fit is cut off; with 7 bits everything fits, so that an export says the same on every machine
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "when and why do I need to use reduce_range").
 """
 
 from __future__ import annotations
@@ -23,20 +27,25 @@ from voxkit.optional import require
 KEEP_ABOVE = 0.1  # error of a frame, relative to its size, above which a matrix product stays in float32
 
 
-def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: Sequence[np.ndarray] = ()) -> dict[str, float]:
+def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: Sequence[np.ndarray] = (), *,
+                  weight_bits: int = 7) -> dict[str, float]:
     """Write `target`, the ONNX model `source` with the constant matrices of its MatMul and Gemm nodes as INT8, a scale per column.
 
     Convolutions, the filterbank and products of two activations stay float32: they are small, or care about their range.
 
     Args:
         audios: [S] float32 at 16 kHz, to measure on; none = nothing is kept.
+        weight_bits: 7, or 8 for machines that all have VNNI (or are no x86): a little finer.
 
     Returns:
         The nodes that stay in float32 because of their activations, with their error.
 
     Raises:
         MissingPackage: onnx or onnxruntime is not installed.
+        ValueError: other bits.
     """
+    if weight_bits not in (7, 8):
+        raise ValueError(f"INT8 weights have 7 or 8 bits, not {weight_bits}")
     onnx = require("onnx", "export", why="quantisation")
     quantization = require("onnxruntime.quantization", "export", why="quantisation")
     model = onnx.load(os.fspath(source))
@@ -46,7 +55,8 @@ def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: 
         plain = Path(scratch) / "model.onnx"
         onnx.save(model, plain)
         quantization.quantize_dynamic(plain, Path(target), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                                      weight_type=quantization.QuantType.QInt8, nodes_to_exclude=list(kept))
+                                      reduce_range=weight_bits == 7, weight_type=quantization.QuantType.QInt8,
+                                      nodes_to_exclude=list(kept))
     return kept
 
 
