@@ -45,6 +45,7 @@ def test_a_good_export_is_in_its_place(exported):
     assert report.problems == [] and out.name == "onnx"
     assert sorted(p.name for p in out.iterdir()) == ["meta.json", "model.int8.onnx", "model.onnx", "tokenizer.model"]
     meta = json.loads((out / "meta.json").read_text())
+    assert meta["int8_bits"] == 7
     assert meta["checkpoint"]["step"] == 7 and len(meta["checkpoint"]["sha256"]) == 64 and meta["max_samples"] == 480000
     assert meta["seconds_per_frame"] == pytest.approx(checkpoint.model.seconds_per_frame)
     assert meta["files"]["model.onnx"] == (out / "model.onnx").stat().st_size > meta["files"]["model.int8.onnx"]

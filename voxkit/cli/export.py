@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the export directory")
     parser.add_argument("--int8", action=argparse.BooleanOptionalAction, default=True, help="quantise too (default)")
     parser.add_argument("--int8-bits", type=int, choices=(7, 8), default=7,
-                        help="of INT8 weights: 7 says the same on every CPU (default); 8 is finer, and wrong on an x86 without VNNI")
+                        help="of INT8 weights: 7 overflow on no CPU (default); 8 are finer, and overflow on an x86 without VNNI")
     parser.add_argument("--check", nargs="+", metavar="SET", default=[], help="prepared sets to compare on; none: noise, scores only")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
     parser.add_argument("--utterances", type=int, default=20, help="how many of them, spread over the sets (default: 20)")

@@ -5,8 +5,8 @@ upper layers; "massive activations", Sun et al. 2024, arXiv 2402.17762), that sc
 one such matrix spoils every text. They are found by measuring, and stay in float32.
 
 Weights have 7 bits by default. An x86 CPU without VNNI (before AVX512-VNNI or AVX-VNNI) adds two products of 8-bit numbers in 16 bits, and
-what does not fit is cut off; with 7 bits everything fits, so that an export says the same on every machine
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "when and why do I need to use reduce_range").
+what does not fit is cut off; with 7 bits everything fits (2 · 255 · 64 < 2^15). onnxruntime calls it reduce_range:
+https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 
 from __future__ import annotations
