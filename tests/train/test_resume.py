@@ -60,7 +60,7 @@ def test_broken_off_anywhere_the_losses_go_on_to_the_last_bit(tmp_path, kill_at)
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("name", ["adam", "scaled_adam"])
+@pytest.mark.parametrize("name", ["adam", "muon", "scaled_adam"])
 @pytest.mark.parametrize("schedule", ["eden", "linear", "constant"])
 def test_every_optimiser_and_schedule_resumes(tmp_path, name, schedule):
     options = config(optimiser=OptimiserConfig(name=name, lr=0.02), schedule=ScheduleConfig(name=schedule, warmup_steps=3), epochs=2)

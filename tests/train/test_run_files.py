@@ -177,7 +177,7 @@ def test_a_pattern_that_matches_nothing_is_an_error():
         parameter_groups(Layers().requires_grad_(False), OptimiserConfig(), [])
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "scaled_adam"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "muon", "scaled_adam"])
 def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
     config = tiny_config(optimiser=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
     trainer = tiny_trainer(tmp_path, config)

@@ -8,13 +8,18 @@ from dataclasses import dataclass, field
 from voxkit.precision import PRECISIONS
 
 
+OPTIMISERS = ("adamw", "adam", "muon", "scaled_adam")
+
+
 @dataclass
 class OptimiserConfig:
     """Attributes:
-    name: adamw, adam or scaled_adam (Zipformer's own; its rate is about a hundred times AdamW's).
+    name: adamw, adam, muon (for the matrices, with AdamW for the rest; AdamW's rates and more) or scaled_adam (Zipformer's own; its rate is
+        about a hundred times AdamW's).
     lr: learning rate after the warm-up.
     weight_decay: of matrices; vectors and scalars (biases, norms) are left alone unless `decay_vectors`.
     betas, eps: of Adam; ScaledAdam takes the betas.
+    momentum: Muon's.
     clipping_scale: ScaledAdam clips at this multiple of the median of recent gradient norms; 0 = off.
     """
 
@@ -23,19 +28,22 @@ class OptimiserConfig:
     weight_decay: float = 0.01
     betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
     eps: float = 1e-8
+    momentum: float = 0.95
     clipping_scale: float = 2.0
     decay_vectors: bool = False
 
     def problems(self) -> list[str]:
         found = []
-        if self.name not in ("adamw", "adam", "scaled_adam"):
-            found.append(f"name: {self.name!r} is none of adamw, adam, scaled_adam")
+        if self.name not in OPTIMISERS:
+            found.append(f"name: {self.name!r} is none of {', '.join(OPTIMISERS)}")
         if self.lr <= 0:
             found.append(f"lr: {self.lr} is not above 0")
         if self.weight_decay < 0:
             found.append(f"weight_decay: {self.weight_decay} is negative")
         if len(self.betas) != 2 or not all(0 <= b < 1 for b in self.betas):
             found.append(f"betas: {self.betas} should be two numbers in [0, 1)")
+        if not 0 <= self.momentum < 1:
+            found.append(f"momentum: {self.momentum} is not in [0, 1)")
         if self.clipping_scale < 0:
             found.append(f"clipping_scale: {self.clipping_scale} is negative; 0 switches it off")
         return found

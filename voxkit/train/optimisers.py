@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from voxkit.train.config import GroupConfig, OptimiserConfig
+from voxkit.train.config import OPTIMISERS, GroupConfig, OptimiserConfig
+from voxkit.train.muon import Muon, matrix_names
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -21,7 +22,8 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
     """The trainable parameters as groups for an optimiser: {"params", "names", "lr", "weight_decay", "name"}.
 
     A parameter belongs to the first group whose pattern matches, else to the rest; each is split into matrices and
-    vectors, which weight decay leaves alone unless `config.decay_vectors`. ScaledAdam, which has no weight decay, gets it undivided.
+    vectors, which weight decay leaves alone unless `config.decay_vectors`. ScaledAdam, which has no weight decay, gets it undivided; for
+    Muon the matrices that its steps are for stand apart ({"matrices": True}).
 
     Raises:
         ValueError: nothing to train, or a pattern that matches no trainable parameter.
@@ -39,23 +41,24 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
                              + (" (those that it matches are frozen)" if frozen else "") + f"; names start with: {', '.join(tops)}")
         for name in found:
             taken.setdefault(name, i)
+    orthogonal = matrix_names(model) if config.name == "muon" else set()
     out: list[dict[str, Any]] = []
     for i, group in enumerate([*groups, GroupConfig(pattern="rest")]):
         names = [name for name in trainable if taken.get(name, len(groups)) == i]
         lr = group.lr or config.lr * group.lr_scale
         decay = config.weight_decay if group.weight_decay < 0 else group.weight_decay
         undivided = config.decay_vectors or not decay or config.name == "scaled_adam"
-        vectors = [] if undivided else [name for name in names if trainable[name].ndim < 2]
-        matrices = [name for name in names if name not in set(vectors)]
-        for part, part_decay in ((matrices, decay), (vectors, 0.0)):
-            if part:
+        vectors = set() if undivided else {name for name in names if trainable[name].ndim < 2}
+        for among, part_decay, options in ((orthogonal, decay, {"matrices": True}), (set(names) - orthogonal - vectors, decay, {}),
+                                           (vectors, 0.0, {})):
+            if part := [name for name in names if name in among]:
                 out.append({"params": [trainable[name] for name in part], "names": part, "lr": lr, "weight_decay": part_decay,
-                            "name": group.pattern})
+                            "name": group.pattern, **options})
     return out
 
 
 def build_optimiser(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> torch.optim.Optimizer:
-    """AdamW, Adam or ScaledAdam over the model's trainable parameters.
+    """AdamW, Adam, Muon or ScaledAdam over the model's trainable parameters.
 
     Raises:
         ValueError: as `parameter_groups`; an unknown name.
@@ -68,7 +71,9 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, groups: list[Grou
         from voxkit.train.scaled_adam import ScaledAdam
 
         return ScaledAdam(params, lr=config.lr, clipping_scale=config.clipping_scale or None, betas=betas)
+    if config.name == "muon":
+        return Muon(params, lr=config.lr, momentum=config.momentum, betas=betas, eps=config.eps)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     if config.name not in kinds:
-        raise ValueError(f"train.optimiser.name {config.name!r} is none of adamw, adam, scaled_adam")
+        raise ValueError(f"train.optimiser.name {config.name!r} is none of {', '.join(OPTIMISERS)}")
     return kinds[config.name](params, lr=config.lr, betas=betas, eps=config.eps)

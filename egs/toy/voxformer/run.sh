@@ -19,7 +19,7 @@ methods="greedy joint"         # searches in stage 6
 lm_order=0                     # of an n-gram from the training text that stage 6 decodes with besides, e.g. 3; 0: none
 lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
-encoder_epochs=2               # of the small encoder made in stage 2
+encoder_epochs=1               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
 export_options=                # further options of voxkit export
 data=data                      # where prepared data goes
@@ -43,8 +43,10 @@ fi
 
 if stage 2 "Tokens, and a small pretrained encoder"; then
   cuts_of "$data" $all_sets
-  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe"
+  tokenize=(voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe")
+  beside "${tokenize[@]}"
   run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
+  together "${tokenize[@]}"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then

@@ -157,6 +157,12 @@ def test_noises_have_their_ratio(noise):
     assert 10 * np.log10(np.mean(speech ** 2) / np.mean((mixed - speech) ** 2)) == pytest.approx(10.0, abs=0.01)
 
 
+def test_fast_lengths_have_no_prime_factor_above_five():
+    smooth = sorted(2**a * 3**b * 5**c for a in range(15) for b in range(10) for c in range(7))
+    for samples in (1, 2, 7, 11, 121, 1013, 1025, 15991, 16001):
+        assert sounds.fast_length(samples) == next(size for size in smooth if size >= samples)
+
+
 def test_a_room_keeps_the_direct_sound_and_resampling_the_tone():
     click = np.zeros(8000)
     click[100] = 1.0

@@ -31,7 +31,7 @@ from voxkit.data.recipes.synthesis.engines import Engine, open_engine, speech
 from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
 from voxkit.text.normalise import normalisation
 
-_VERSION = 2  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _SAID = re.compile(r"(?=.*[A-Za-z])[A-Za-zÀ-ÖØ-öø-ÿ '’.,?!;:\"()-]+")  # letters, and what is read over
 _STEP = 500  # Hz between the rates that an utterance is played back at
 _LEVELS = (-32.0, -18.0)  # root mean square of an utterance, dB of full scale

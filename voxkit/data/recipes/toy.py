@@ -26,7 +26,7 @@ from voxkit.data.recipes.synthesis.voices import ACCENTS
 from voxkit.data.validate import Checks, Preparation, file_cut
 from voxkit.optional import require
 
-_VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
+_VERSION = 4  # part of the fingerprint: a change in how the corpus sounds makes it anew
 VOICES = {"train": 240, "dev": 30, "test": 60}  # speakers; each with two accents
 _BLOCK = 25  # utterances per block; part of what decides the samples
 

@@ -79,8 +79,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/encoder"))
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lr", type=float, default=8e-3)
     parser.add_argument("--max-duration", type=float, default=20.0)
     args = parser.parse_args()
     if (args.out / "model.safetensors").is_file():
@@ -93,7 +93,7 @@ def main() -> None:
     encoder = WhisperEncoder(config)
     data = DataConfig(data_dir=args.data_dir, max_duration=args.max_duration, num_workers=0)
     train = structure(TrainConfig, {
-        "epochs": args.epochs, "optimiser": {"lr": args.lr}, "schedule": {"warmup_steps": 40, "min_lr_ratio": 0.02}, "precision": "fp32",
+        "epochs": args.epochs, "optimiser": {"name": "muon", "lr": args.lr}, "schedule": {"warmup_steps": 40, "min_lr_ratio": 0.02}, "precision": "fp32",
         "checkpoint_every": 0, "keep_last": 1, "log_every": 20})
     with tempfile.TemporaryDirectory() as scratch:
         Trainer(FrameClassifier(encoder, frame_labels(cuts)), build_train_loader(cuts, None, data, seed=1), train, scratch,

@@ -9,11 +9,26 @@ import numpy as np
 RATE = 16000  # Hz, of every waveform here
 
 
+def fast_length(samples: int) -> int:
+    """The smallest 2^a 3^b 5^c from `samples` on: the Fourier transform of a prime length takes several times as long."""
+    best = 1 << (samples - 1).bit_length()
+    five = 1
+    while five < best:
+        three = five
+        while three < best:
+            size = three << max(0, (-(-samples // three) - 1).bit_length())
+            best = min(best, size)
+            three *= 3
+        five *= 5
+    return best
+
+
 def coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """Noise [S] whose power falls as 1 / f^slope: 1 is pink, 2 is brown."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    frequency = np.fft.rfftfreq(samples, 1 / RATE)
-    return np.fft.irfft(spectrum / np.maximum(frequency, 30.0) ** (slope / 2), samples)
+    size = fast_length(samples)
+    spectrum = np.fft.rfft(rng.standard_normal(size))
+    frequency = np.fft.rfftfreq(size, 1 / RATE)
+    return np.fft.irfft(spectrum / np.maximum(frequency, 30.0) ** (slope / 2), size)[:samples]
 
 
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
@@ -96,16 +111,17 @@ def room(rng: np.random.Generator, speech: np.ndarray, reverberation: float, dir
     response[: int(rng.uniform(0.002, 0.008) * RATE)] = 0  # the first reflection takes its time
     response *= 10 ** (-direct / 20) / np.sqrt(np.sum(np.square(response)))
     response[0] = 1
-    size = 1 << (len(speech) + length - 1).bit_length()
+    size = fast_length(len(speech) + length)
     wet = np.fft.irfft(np.fft.rfft(speech, size) * np.fft.rfft(response, size), size)
     return wet[: len(speech)]
 
 
 def microphone(rng: np.random.Generator, x: np.ndarray, depth: float = 6.0) -> np.ndarray:
     """Through one microphone of many: a response of at most `depth` dB up or down, smooth over the octaves from 60 Hz."""
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(x), 1 / RATE), 60.0) / 60.0)
+    size = fast_length(len(x))
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / RATE), 60.0) / 60.0)
     curve = sum(rng.uniform(-1, 1) * np.cos(np.pi * k * octaves / 7 + rng.uniform(0, np.pi)) for k in range(1, 5)) / 2
-    return np.fft.irfft(np.fft.rfft(x) * 10 ** (depth * np.clip(curve, -1, 1) / 20), len(x))
+    return np.fft.irfft(np.fft.rfft(x, size) * 10 ** (depth * np.clip(curve, -1, 1) / 20), size)[: len(x)]
 
 
 def radio(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -117,19 +133,21 @@ def radio(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 def band(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Keep [low, high] Hz; the slopes are an eighth of the edge's frequency wide."""
-    frequency = np.fft.rfftfreq(len(x), 1 / RATE)
+    size = fast_length(len(x))
+    frequency = np.fft.rfftfreq(size, 1 / RATE)
     rise = np.clip((frequency - low) / (low / 8) + 1, 0, 1)
     fall = np.clip((high - frequency) / (high / 8) + 1, 0, 1)
-    return np.fft.irfft(np.fft.rfft(x) * rise * fall, len(x))
+    return np.fft.irfft(np.fft.rfft(x, size) * rise * fall, size)[: len(x)]
 
 
 def resample(x: np.ndarray, old: int, new: int) -> np.ndarray:
     """Band-limited change of rate through the spectrum; the ends should be silent."""
     step = old // int(np.gcd(old, new))
-    x = np.concatenate([x, np.zeros(-len(x) % step)])
-    length = len(x) * new // old
-    spectrum = np.fft.rfft(x)
+    steps = -(-len(x) // step)
+    padded = step * fast_length(steps)
+    length = padded * new // old
+    spectrum = np.fft.rfft(x, padded)
     kept = np.zeros(length // 2 + 1, dtype=spectrum.dtype)
     count = min(len(kept), len(spectrum))
     kept[:count] = spectrum[:count]
-    return np.fft.irfft(kept, length) * (length / len(x))
+    return np.fft.irfft(kept, length)[: steps * step * new // old] * (length / padded)
