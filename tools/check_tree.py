@@ -40,7 +40,7 @@ ARROWS: dict[str, set[str]] = {
     "search": {"ops", "text"},
     "align": {"ops", "text"},
     "data": {"audio", "text"},
-    "train": set(),
+    "train": {"ops"},
     "eval": {"text"},
     "runtime": {"audio", "text"},
     "doctor": set(),

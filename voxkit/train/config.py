@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from voxkit.precision import PRECISIONS
 
-
 OPTIMISERS = ("adamw", "adam", "muon", "scaled_adam")
 
 

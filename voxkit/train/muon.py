@@ -33,7 +33,8 @@ class Muon(Optimizer):
     def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, steps: int = 5,
                  betas: tuple[float, float] = (0.9, 0.95), eps: float = 1e-8, weight_decay: float = 0.01) -> None:
         if lr <= 0 or not 0 <= momentum < 1 or steps < 1:
-            raise ValueError(f"Muon needs lr above 0, momentum in [0, 1) and steps of at least 1, not lr {lr}, momentum {momentum}, steps {steps}")
+            raise ValueError("Muon needs lr above 0, momentum in [0, 1) and steps of at least 1, "
+                             f"not lr {lr}, momentum {momentum}, steps {steps}")
         super().__init__(params, {"lr": lr, "momentum": momentum, "steps": steps, "betas": betas, "eps": eps, "weight_decay": weight_decay,
                                   "matrices": False})
         for group in self.param_groups:
@@ -94,6 +95,6 @@ class Muon(Optimizer):
 def matrix_names(model: nn.Module) -> set[str]:
     """Names of the weights that Muon's steps are for: of linear layers and dense convolutions. Embeddings are rows that are looked up one
     by one, and a depthwise convolution is a filter for each channel: neither acts on a vector as a matrix does."""
-    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    channelwise = {id(module.weight) for module in model.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d)) and module.groups > 1}
-    return {name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight") and id(p) not in looked_up | channelwise}
+    others = {id(module.weight) for module in model.modules()
+              if isinstance(module, nn.Embedding) or isinstance(module, (nn.Conv1d, nn.Conv2d)) and module.groups > 1}
+    return {name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight") and id(p) not in others}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# VoxFormer on a toy corpus of spoken game commands, synthesised on the spot: every stage of the large recipes in four to six minutes on
+# VoxFormer on a toy corpus of spoken game commands, synthesised on the spot: every stage of the large recipes in about four minutes on
 # two CPU cores. dev and test hold out sentences and voices.
 set -euo pipefail
 cd "$(dirname "$0")"
