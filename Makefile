@@ -1,4 +1,4 @@
-# make demo   from an empty clone to a word error rate and a transcript, on a CPU, in about ten minutes
+# make demo   from an empty clone to a word error rate and a transcript, on a CPU, in six to ten minutes
 # make test   the whole suite           make test-fast   without the slow and real-data tests
 # make lint   ruff, import arrows, types
 # make venv   .venv with voxkit and the demo's extras          make clean   removes it

@@ -24,7 +24,7 @@ def test_singular_values_come_near_one(shape):
 
 
 def test_scale_does_not_matter_and_zeros_stay():
-    x = torch.randn(6, 9)
+    x = torch.randn(6, 9, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(newton_schulz(x), newton_schulz(1e-4 * x), atol=1e-2, rtol=0)
     assert newton_schulz(torch.zeros(2, 4, 3)).abs().max() == 0
 

@@ -20,7 +20,7 @@ def test_every_stage_runs(repository, tmp_path):
     shutil.copytree(repository / "tools", tmp_path / "tools")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["./run.sh", SMALL, "--vocab-size", "80", "--encoder-epochs", "1", "--ngpu", "0",
+        ["./run.sh", SMALL, "--vocab-size", "80", "--ngpu", "0",
          "--train-options=train.epochs=1", "--export-options=--utterances 4 --max-wer-increase 100"],
         cwd=recipe, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -75,6 +75,22 @@ def test_every_optimiser_and_schedule_resumes(tmp_path, name, schedule):
     assert equal(weights(resumed.model), weights(whole.model))
 
 
+@pytest.mark.parametrize("before, after", [("adamw", "muon"), ("muon", "adamw"), ("scaled_adam", "adamw")])
+def test_another_optimiser_is_refused(tmp_path, before, after):
+    tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name=before, lr=0.01), max_steps=3)).fit()
+    with pytest.raises(ValueError, match=rf"is another one than this run's {after}|the parameter groups of"):
+        tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name=after, lr=0.01), max_steps=6)).fit()
+
+
+def test_what_an_optimiser_is_told_anew_counts(tmp_path):
+    tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name="muon", momentum=0.7, weight_decay=0.5), max_steps=3)).fit()
+    resumed = tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name="muon", momentum=0.9, weight_decay=0.1, lr=1.0), max_steps=4))
+    resumed.fit()
+    for group in resumed.optimiser.param_groups:
+        assert group["momentum"] == 0.9 and group["weight_decay"] in (0.0, 0.1)
+        assert group["initial_lr"] == OptimiserConfig().lr  # the rates go on
+
+
 def test_an_average_not_yet_begun_resumes(tmp_path):
     options = tiny_config(average=AverageConfig(kind="ema", every=6), schedule=ScheduleConfig(warmup_steps=3, total_steps=21))
     whole = tiny_trainer(tmp_path / "a", options)

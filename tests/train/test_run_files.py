@@ -15,7 +15,7 @@ from torch import nn
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer
 from voxkit.config import ConfigError, structure
 from voxkit.train.budget import Budget
-from voxkit.train.config import AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
+from voxkit.train.config import OPTIMISERS, AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
 from voxkit.train.logging import append_row, read_metrics
 from voxkit.train.optimisers import build_optimiser, parameter_groups
 from voxkit.train.run_dir import changed_options, git_hash, latest_run, new_run_dir
@@ -177,7 +177,7 @@ def test_a_pattern_that_matches_nothing_is_an_error():
         parameter_groups(Layers().requires_grad_(False), OptimiserConfig(), [])
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "muon", "scaled_adam"])
+@pytest.mark.parametrize("name", OPTIMISERS)
 def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
     config = tiny_config(optimiser=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
     trainer = tiny_trainer(tmp_path, config)
@@ -187,5 +187,5 @@ def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
 
 
 def test_unknown_optimiser():
-    with pytest.raises(ValueError, match="'sgd' is none of"):
+    with pytest.raises(ValueError, match="'sgd' is none of adamw, adam, muon, scaled_adam"):
         build_optimiser(TinyModel(), OptimiserConfig(name="sgd"), [])

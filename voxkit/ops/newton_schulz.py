@@ -1,4 +1,4 @@
-"""The nearest semi-orthogonal matrix, by Newton-Schulz iteration: what Muon makes of a momentum, and fast weights of their gradient."""
+"""The nearest semi-orthogonal matrix, by Newton-Schulz iteration: what Muon makes of a momentum."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class OptimiserConfig:
         about a hundred times AdamW's).
     lr: learning rate after the warm-up.
     weight_decay: of matrices; vectors and scalars (biases, norms) are left alone unless `decay_vectors`.
-    betas, eps: of Adam; ScaledAdam takes the betas.
+    betas, eps: of Adam, and of what Muon leaves to AdamW; ScaledAdam takes the betas.
     momentum: Muon's.
     clipping_scale: ScaledAdam clips at this multiple of the median of recent gradient norms; 0 = off.
     """

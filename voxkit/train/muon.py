@@ -2,7 +2,8 @@
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the nearest
 semi-orthogonal one, so that no direction of the matrix is left behind. Its steps are scaled to the rms that AdamW's have (Liu et al. 2025,
-"Muon is scalable for LLM training", arXiv 2502.16982), so that rates and weight decay mean what they mean there.
+"Muon is scalable for LLM training", arXiv 2502.16982), so that rates and weight decay mean what they mean there. It orthogonalises in
+bfloat16 on a GPU, as published, and in float32 elsewhere, because CPUs may emulate bfloat16: a run that moves to the other kind differs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from voxkit.ops.newton_schulz import newton_schulz
@@ -50,38 +52,36 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            if group["matrices"]:
-                self._step_matrices(group, params)
-            else:
-                self._step_others(group, params)
+            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            if pairs:
+                torch._foreach_mul_([p for p, _ in pairs], 1 - group["lr"] * group["weight_decay"])
+                (self._step_matrices if group["matrices"] else self._step_others)(group, pairs)
         return loss
 
-    def _step_matrices(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        by_shape: dict[Any, list[Tensor]] = {}
-        for p in params:
-            by_shape.setdefault((p.device, p.dtype, p.shape[0], p[0].numel()), []).append(p)
+    def _step_matrices(self, group: dict[str, Any], pairs: list[tuple[Tensor, Tensor]]) -> None:
+        by_shape: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+        for p, grad in pairs:
+            by_shape.setdefault((p.device, p.dtype, p.shape[0], p[0].numel()), []).append((p, grad))
         for (device, _, *shape), some in by_shape.items():
-            for p in some:
+            for p, _ in some:
                 if not self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-            momenta, grads = [self.state[p]["momentum"] for p in some], [p.grad for p in some]
+            params, grads = [p for p, _ in some], [grad for _, grad in some]
+            momenta = [self.state[p]["momentum"] for p in params]
             torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
             directions = torch.stack([g.lerp(m, group["momentum"]).flatten(1) for g, m in zip(grads, momenta)])
             directions = directions.to(torch.bfloat16 if device.type == "cuda" else torch.float32)
             updates = newton_schulz(directions, group["steps"]).mul_(-group["lr"] * ADAMW_RMS * max(shape) ** 0.5)
-            torch._foreach_add_(some, [u.view_as(p).to(p.dtype) for u, p in zip(updates.unbind(), some)])
+            torch._foreach_add_(params, [u.view_as(p).to(p.dtype) for u, p in zip(updates.unbind(), params)])
 
-    def _step_others(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        for p in params:
-            if not self.state[p]:
-                self.state[p].update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
-            self.state[p]["step"] += 1
+    def _step_others(self, group: dict[str, Any], pairs: list[tuple[Tensor, Tensor]]) -> None:
+        params, grads = [p for p, _ in pairs], [grad for _, grad in pairs]
+        states = [self.state[p] for p in params]
+        for p, state in zip(params, states):
+            if not state:
+                state.update(step=0, exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p))
+            state["step"] += 1
         beta1, beta2 = group["betas"]
-        grads, states = [p.grad for p in params], [self.state[p] for p in params]
         averages, squares = [s["exp_avg"] for s in states], [s["exp_avg_sq"] for s in states]
         torch._foreach_lerp_(averages, grads, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
@@ -93,8 +93,9 @@ class Muon(Optimizer):
 
 
 def matrix_names(model: nn.Module) -> set[str]:
-    """Names of the weights that Muon's steps are for: of linear layers and dense convolutions. Embeddings are rows that are looked up one
-    by one, and a depthwise convolution is a filter for each channel: neither acts on a vector as a matrix does."""
+    """Names of the parameters that Muon's steps are for: every `weight` of two dimensions or more, but for embeddings, whose rows are
+    looked up one by one, and grouped convolutions, which filter each channel alone. Jordan et al. leave the output layer to AdamW too; here
+    it goes with the matrices, unless it is tied to an embedding."""
     others = {id(module.weight) for module in model.modules()
-              if isinstance(module, nn.Embedding) or isinstance(module, (nn.Conv1d, nn.Conv2d)) and module.groups > 1}
-    return {name for name, p in model.named_parameters() if p.ndim >= 2 and name.endswith("weight") and id(p) not in others}
+              if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) or isinstance(module, _ConvNd) and module.groups > 1}
+    return {name for name, p in model.named_parameters() if p.ndim >= 2 and name.split(".")[-1] == "weight" and id(p) not in others}

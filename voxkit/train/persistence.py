@@ -18,6 +18,9 @@ from voxkit.train.state import TrainState, random_state, restore_random_state
 if TYPE_CHECKING:
     from voxkit.train.loop import Trainer
 
+# Of an optimiser: a continued run takes these from its configuration, and its rates from the checkpoint.
+SETTINGS = ("betas", "eps", "momentum", "weight_decay", "decoupled_weight_decay", "clipping_scale")
+
 
 def save(t: Trainer, final: bool = False) -> None:
     """Write a checkpoint (main process), move the pointers, prune, mirror. All processes call it, between two steps."""
@@ -167,12 +170,19 @@ def _load_scaler(t: Trainer, saved: dict[str, Any], meta: dict[str, Any], path: 
 
 
 def _load_optimiser(t: Trainer, saved: dict[str, Any], path: Path) -> None:
-    own = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in t.optimiser.param_groups]
-    there = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in saved["optimiser"]["param_groups"]]
+    groups, saved_groups = t.optimiser.param_groups, saved["optimiser"]["param_groups"]
+    if any(g.keys() != s.keys() for g, s in zip(groups, saved_groups)):
+        raise ValueError(f"the optimiser of {path} is another one than this run's {t.config.optimiser.name}: train.optimiser.name has "
+                         "changed. Start a new run from its weights (init=...)")
+    own = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in groups]
+    there = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in saved_groups]
     if [n for n, _ in own] != [n for n, _ in there]:
         raise ValueError(f"the parameter groups of {path} have {[n for n, _ in there]} parameters, this run's {[n for n, _ in own]}: "
                          "train.groups or what is frozen has changed. Start a new run from its weights (init=...)")
+    settings = [{name: g[name] for name in SETTINGS if name in g} for g in groups]
     t.optimiser.load_state_dict(saved["optimiser"])
+    for group, now in zip(t.optimiser.param_groups, settings):
+        group.update(now)
     if own != there:
         t.log.event(t.state.step, t.state.epoch, f"the learning rates of {path.name} go on ({[lr for _, lr in there]}), not those of the "
                     f"configuration ({[lr for _, lr in own]}): to change them, start a new run from its weights")
