@@ -35,7 +35,18 @@ def test_overrides_may_stand_behind_options(monkeypatch, argv, overrides):
     assert seen["overrides"] == overrides and seen["checkpoint"] == "exp/main"
 
 
-def test_so_may_those_of_info(tmp_path, capsys):
+@pytest.mark.parametrize("argv, last", [
+    (["a.b=1", "--config", "x.yaml", "y.yaml", "a.b=2"], "2"), (["--config", "x.yaml", "y.yaml", "a.b=2", "--threads", "1", "a.b=1"], "1"),
+    (["--config", "x.yaml", "y.yaml", "a.b=1", "a.b=2", "a.b=1"], "1")])
+def test_the_last_override_on_the_line_counts(monkeypatch, argv, last):
+    seen = {}
+    monkeypatch.setattr("voxkit.cli.train.run", lambda args: seen.update(vars(args)))
+    assert cli.main(["train", *argv]) == 0
+    assert seen["config"] == ["x.yaml", "y.yaml"] and seen["overrides"] == [word for word in argv if word.startswith("a.b=")]
+    assert seen["overrides"][-1] == f"a.b={last}"
+
+
+def test_overrides_of_info_may_stand_behind_options(tmp_path, capsys):
     (tmp_path / "conf.yaml").write_text("system: paraformer\nmodel: {front_end: {kind: stacked}, encoder: {dim: 8, heads: 2, layers: 1}}\n")
     given = ["info", str(tmp_path / "conf.yaml"), "model.decoder.layers=1", "--vocab-size", "30", "model.loss.ctc=0"]
     assert cli.main(given[:-1]) == 0 and "ctc" in capsys.readouterr().out

@@ -92,12 +92,18 @@ def _run(module_name: str, argv: list[str]) -> int:
 
 
 def _parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespace:
-    """Overrides `key=value` may stand anywhere; argparse itself takes them only beside the first positional argument."""
+    """Overrides `key=value` may stand anywhere, and the last one of a key counts; argparse itself takes them only beside the first
+    positional argument, and hands those that follow a list (`--config a.yaml key=value`) to that."""
     args, rest = parser.parse_known_args(argv)
     if any(word.startswith("-") or "=" not in word for word in rest) or (rest and not hasattr(args, "overrides")):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        args.overrides = [*args.overrides, *rest]
+    if not hasattr(args, "overrides"):
+        return args
+    given = [*args.overrides, *rest]
+    if isinstance(files := getattr(args, "config", None), list):
+        given += [word for word in files if "=" in word]
+        args.config = [word for word in files if "=" not in word]
+    args.overrides = [word for word in argv if word in given]
     return args
 
 

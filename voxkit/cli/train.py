@@ -41,9 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),
                                                  ("train.price_per_hour", args.price_per_hour)) if value is not None]
-    files = [item for item in args.config if "=" not in item]  # `--config a.yaml key=value`: argparse hands both to --config
-    overrides = [*(item for item in args.config if "=" in item), *args.overrides, *extra]
-    recipe = structure_recipe(configuration.overlay(files, overrides), " + ".join(Path(c).name for c in files))
+    recipe = structure_recipe(configuration.overlay(args.config, [*args.overrides, *extra]), " + ".join(Path(c).name for c in args.config))
     check_recipe(recipe)
     if args.threads:
         torch.set_num_threads(args.threads)
