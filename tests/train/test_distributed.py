@@ -63,8 +63,8 @@ def done(tmp_path_factory):
     return of
 
 
-def config(**changes):
-    return tiny_config(optimiser=OptimiserConfig(lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
+def config(optimiser="adamw", **changes):
+    return tiny_config(optimiser=OptimiserConfig(name=optimiser, lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
 
 
 def train(world, folder, *, model=None, dropout=0.0, name="two", **changes):
@@ -76,6 +76,13 @@ def train(world, folder, *, model=None, dropout=0.0, name="two", **changes):
 def equals(world, folder):
     """Shards of 3 and 2 utterances, accumulated over two batches, the last group shorter."""
     trainer = train(world, folder, accumulate=2)
+    result = trainer.fit()
+    torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
+
+
+def muon(world, folder):
+    """The same with Muon; every process orthogonalises by itself."""
+    trainer = train(world, folder, accumulate=2, optimiser="muon")
     result = trainer.fit()
     torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
 
@@ -173,13 +180,14 @@ def patience(world, folder):
         dist.distributed_c10d._set_pg_timeout(timedelta(minutes=30), dist.group.WORLD)
 
 
-TASKS = {task.__name__: task for task in (equals, idle, uneven, resumes, non_finite, metrics, late, patience)}
+TASKS = {task.__name__: task for task in (equals, muon, idle, uneven, resumes, non_finite, metrics, late, patience)}
 
 
-def test_two_processes_equal_one_with_the_joint_batch(done):
-    folder = done("equals")
+@pytest.mark.parametrize("task, optimiser", [("equals", "adamw"), ("muon", "muon")])
+def test_two_processes_equal_one_with_the_joint_batch(done, task, optimiser):
+    folder = done(task)
     torch.manual_seed(1)
-    one = tiny_trainer(folder / "one", config(accumulate=2), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
+    one = tiny_trainer(folder / "one", config(optimiser, accumulate=2), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
     result = one.fit()
     for rank in (0, 1):
         state, step, seconds = torch.load(folder / f"{rank}.pt")

@@ -71,16 +71,18 @@ def test_the_rest_is_adamw():
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
-def test_matrices_move_as_with_torch():
+@pytest.mark.parametrize("device", [
+    "cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: there it works in bfloat16"))])
+def test_matrices_move_as_with_torch(device):
     torch.manual_seed(3)
-    ours = [nn.Parameter(torch.randn(shape)) for shape in ((20, 12), (12, 20), (9, 9))]
+    ours = [nn.Parameter(torch.randn(shape, device=device)) for shape in ((20, 12), (12, 20), (9, 9))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
     first = Muon([{"params": ours, "matrices": True}], lr=0.02, momentum=0.9, weight_decay=0.1)
     second = torch.optim.Muon(theirs, lr=0.02, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
     for step in range(4):
         generator = torch.Generator().manual_seed(step)
         for p, q in zip(ours, theirs):
-            p.grad = torch.randn(p.shape, generator=generator)
+            p.grad = torch.randn(p.shape, generator=generator).to(device)
             q.grad = p.grad.clone()
         first.step()
         second.step()
