@@ -78,7 +78,7 @@ def test_every_optimiser_and_schedule_resumes(tmp_path, name, schedule):
 @pytest.mark.parametrize("before, after", [("adamw", "muon"), ("muon", "adamw"), ("scaled_adam", "adamw")])
 def test_another_optimiser_is_refused(tmp_path, before, after):
     tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name=before, lr=0.01), max_steps=3)).fit()
-    with pytest.raises(ValueError, match=rf"is another one than this run's {after}|the parameter groups of"):
+    with pytest.raises(ValueError, match=rf"the optimiser of .* is {before} and this run's {after}"):
         tiny_trainer(tmp_path, config(optimiser=OptimiserConfig(name=after, lr=0.01), max_steps=6)).fit()
 
 

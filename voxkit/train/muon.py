@@ -17,6 +17,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.optim import Optimizer
 
 from voxkit.ops.newton_schulz import newton_schulz
+from voxkit.train.closure import evaluate
 
 ADAMW_RMS = 0.2  # of AdamW's steps, in units of the rate
 
@@ -47,10 +48,7 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """One update; parameters without a gradient stay as they are."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate(closure)
         for group in self.param_groups:
             pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
             if pairs:

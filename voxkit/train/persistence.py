@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voxkit.train.loop import Trainer
 
 # Of an optimiser: a continued run takes these from its configuration, and its rates from the checkpoint.
-SETTINGS = ("betas", "eps", "momentum", "weight_decay", "decoupled_weight_decay", "clipping_scale")
+SETTINGS = ("betas", "eps", "momentum", "weight_decay", "clipping_scale")
 
 
 def save(t: Trainer, final: bool = False) -> None:
@@ -88,7 +88,7 @@ def restore(t: Trainer, path: Path) -> None:
     t.watch = DivergenceWatch(t.config.remedies, t.state.watch)
     # Our own file of our own run, with whatever the loader calls its position: not limited to tensors.
     saved: dict[str, Any] = torch.load(path / "training" / "tensors.pt", map_location="cpu", weights_only=False)
-    _load_optimiser(t, saved, path)
+    _load_optimiser(t, saved, meta, path)
     t.schedule.load_state_dict(saved["schedule"])
     _load_scaler(t, saved["scaler"], meta, path)
     kept = meta.get("average")
@@ -145,7 +145,7 @@ def _meta(t: Trainer) -> dict[str, Any]:
     return {
         "format": 1, "step": state.step, "epoch": state.epoch, "git": t.git, "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "hours": t.budget.hours, "seconds_of_audio": state.seconds,
-        "processes": t.world.size, "precision": dtype_name(t.dtype),
+        "processes": t.world.size, "precision": dtype_name(t.dtype), "optimiser": t.config.optimiser.name,
         "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
         "validated": "average" if t.validates_average else "model",
         "average": {"kind": t.config.average.kind, "count": t.average.count} if t.average is not None and t.average.count else None,
@@ -169,11 +169,12 @@ def _load_scaler(t: Trainer, saved: dict[str, Any], meta: dict[str, Any], path: 
                     f"(train.precision={t.config.precision}): not to the bit what it would have been")
 
 
-def _load_optimiser(t: Trainer, saved: dict[str, Any], path: Path) -> None:
+def _load_optimiser(t: Trainer, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
     groups, saved_groups = t.optimiser.param_groups, saved["optimiser"]["param_groups"]
-    if any(g.keys() != s.keys() for g, s in zip(groups, saved_groups)):
-        raise ValueError(f"the optimiser of {path} is another one than this run's {t.config.optimiser.name}: train.optimiser.name has "
-                         "changed. Start a new run from its weights (init=...)")
+    name = t.config.optimiser.name
+    if (before := meta.get("optimiser", name)) != name:  # a checkpoint of before 2026-11-28 does not say it
+        raise ValueError(f"the optimiser of {path} is {before} and this run's {name}: what one remembers means nothing to the other. Keep "
+                         f"train.optimiser.name={before}, or start a new run from its weights (init=...)")
     own = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in groups]
     there = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in saved_groups]
     if [n for n, _ in own] != [n for n, _ in there]:

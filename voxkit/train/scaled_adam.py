@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from voxkit.train.closure import evaluate
+
 CPU_BATCH = 1 << 17  # elements that are updated together on a CPU: what fits its caches; on a GPU everything of one shape
 _STATE = ("exp_avg_sq", "delta", "param_rms", "max_rms", "scale_exp_avg_sq", "scale_grads")
 _EARLY = (10, 20, 40)  # steps after which the clipping threshold is first estimated, generously
@@ -61,10 +63,7 @@ class ScaledAdam(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """One update. A parameter without a gradient counts as one whose gradient is zero."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = evaluate(closure)
         if self._batches is None:
             self._batches = [batch for index in range(len(self.param_groups)) for batch in self._batch(index)]
         work = []

@@ -118,10 +118,12 @@ def room(rng: np.random.Generator, speech: np.ndarray, reverberation: float, dir
 
 def microphone(rng: np.random.Generator, x: np.ndarray, depth: float = 6.0) -> np.ndarray:
     """Through one microphone of many: a response of at most `depth` dB up or down, smooth over the octaves from 60 Hz."""
-    size = fast_length(len(x))
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(size, 1 / RATE), 60.0) / 60.0)
-    curve = sum(rng.uniform(-1, 1) * np.cos(np.pi * k * octaves / 7 + rng.uniform(0, np.pi)) for k in range(1, 5)) / 2
-    return np.fft.irfft(np.fft.rfft(x, size) * 10 ** (depth * np.clip(curve, -1, 1) / 20), size)[: len(x)]
+    def gain(frequency: np.ndarray) -> np.ndarray:
+        octaves = np.log2(np.maximum(frequency, 60.0) / 60.0)
+        curve = sum(rng.uniform(-1, 1) * np.cos(np.pi * k * octaves / 7 + rng.uniform(0, np.pi)) for k in range(1, 5)) / 2
+        return 10 ** (depth * np.clip(curve, -1, 1) / 20)
+
+    return filtered(x, gain)
 
 
 def radio(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
@@ -133,11 +135,14 @@ def radio(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 def band(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Keep [low, high] Hz; the slopes are an eighth of the edge's frequency wide."""
+    return filtered(x, lambda frequency: np.clip((frequency - low) / (low / 8) + 1, 0, 1)
+                    * np.clip((high - frequency) / (high / 8) + 1, 0, 1))
+
+
+def filtered(x: np.ndarray, gain: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """x [S] with every frequency multiplied by its gain, a function of frequencies in Hz; no phase is moved."""
     size = fast_length(len(x))
-    frequency = np.fft.rfftfreq(size, 1 / RATE)
-    rise = np.clip((frequency - low) / (low / 8) + 1, 0, 1)
-    fall = np.clip((high - frequency) / (high / 8) + 1, 0, 1)
-    return np.fft.irfft(np.fft.rfft(x, size) * rise * fall, size)[: len(x)]
+    return np.fft.irfft(np.fft.rfft(x, size) * gain(np.fft.rfftfreq(size, 1 / RATE)), size)[: len(x)]
 
 
 def resample(x: np.ndarray, old: int, new: int) -> np.ndarray:
