@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("transformers")
 
 from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder  # noqa: E402
+from voxkit.masks import lengths_to_mask  # noqa: E402
 
 spec = importlib.util.spec_from_file_location("tiny_checkpoints", Path(__file__).with_name("tiny.py"))
 tiny = importlib.util.module_from_spec(spec)
@@ -167,7 +168,7 @@ def test_gradient_passes_through_a_frozen_layer_above_an_open_one(checkpoints):
 def test_dropout_lives_in_open_layers_and_repeats_with_the_seed(checkpoints):
     audio, lengths = tiny.make_audio(LENGTHS)
     for kind in ("wavlm-base", "whisper"):
-        encoder = build(checkpoints, kind, unfreeze=[4], layerdrop=0.3, mask_time_prob=0.3)
+        encoder = build(checkpoints, kind, unfreeze=[4], layerdrop=0.3, dropout=0.1)
         runs = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
@@ -176,6 +177,63 @@ def test_dropout_lives_in_open_layers_and_repeats_with_the_seed(checkpoints):
         assert torch.equal(runs[0][:, :4], runs[2][:, :4])
         quiet = build(checkpoints, kind, unfreeze=[4], dropout=0.0, attention_dropout=0.0, activation_dropout=0.0)
         torch.testing.assert_close(quiet(audio, lengths)[0], quiet.eval()(audio, lengths)[0], atol=1e-6, rtol=1e-5)
+
+
+def test_spans_are_masked_in_all_states_below_the_open_layers_and_for_each_view_anew(checkpoints):
+    audio, lengths = tiny.make_audio(LENGTHS)
+    encoder = build(checkpoints, "whisper", unfreeze=[3, 4], mask_time_prob=0.3, mask_time_length=3)
+    torch.manual_seed(0)
+    states, frames = encoder(audio, lengths, views=2)
+    assert frames.tolist() == 2 * encoder.eval()(audio, lengths)[1].tolist()
+    whole = encoder(audio, lengths)[0].repeat(2, 1, 1, 1)
+    valid = lengths_to_mask(frames, whole.shape[2])
+    masked = (states[:, 0] == 0).all(-1) & valid
+    assert 0.1 < masked.sum() / valid.sum() < 0.5 and not torch.equal(*masked.chunk(2))
+    for state in range(3):  # 0 to 2 are below layer 3
+        expected = whole[:, state].masked_fill(masked[..., None], 0.0)
+        assert torch.equal(states[:, state], expected)
+    assert (states[:, 3] != 0).any(-1)[masked].all()
+    plain = build(checkpoints, "whisper", unfreeze=[3, 4], dropout=0.0)
+    twice = plain(audio, lengths, views=2)[0]
+    assert torch.equal(*twice.chunk(2))
+
+
+@pytest.mark.parametrize("kind", ["wavlm-base", "whisper"])
+def test_pooling_halves_the_rate_above_a_frozen_layer(checkpoints, kind):
+    audio, lengths = tiny.make_audio(LENGTHS)
+    full, pooled = build(checkpoints, kind).eval(), build(checkpoints, kind, pool_after=2, unfreeze=[3]).eval()
+    assert pooled.frame_rate == full.frame_rate / 2
+    whole, frames = full(audio, lengths)
+    states, halves = pooled(audio, lengths)
+    assert halves.tolist() == [(n + 1) // 2 for n in frames.tolist()] and any(n % 2 for n in frames.tolist())
+    for row, (n, half) in enumerate(zip(frames.tolist(), halves.tolist())):
+        for state in range(3):
+            pairs = torch.stack([whole[row, state, i: min(i + 2, n)].mean(0) for i in range(0, n, 2)])
+            torch.testing.assert_close(states[row, state, :half], pairs, atol=1e-5, rtol=1e-5)
+        assert (states[row, :, half:] == 0).all()
+        alone, _ = pooled(audio[row: row + 1, : lengths[row]], lengths[row: row + 1])
+        torch.testing.assert_close(states[row: row + 1, :, :half], alone, atol=1e-4, rtol=1e-4)
+    cached, counts = pooled.encode(audio, lengths)
+    torch.testing.assert_close(pooled.forward_from_states(cached, counts)[0], states, atol=1e-5, rtol=1e-5)
+    assert not set(pooled.fingerprints()) & set(full.fingerprints())
+
+
+def test_pooled_layers_see_the_positions_of_the_frames_they_stand_for(checkpoints):
+    """On states that change only from pair to pair, an attention layer at half rate gives what it gives at full rate."""
+    encoder = build(checkpoints, "wavlm-base").eval()
+    x = torch.randn(1, 12, encoder.dim, generator=torch.Generator().manual_seed(0))
+    bias = encoder.backbone.context(torch.tensor([24]), 24)[1]
+    strided = encoder.backbone.context(torch.tensor([12]), 12, 2)[1]
+    assert strided.shape[1:] == (12, 12) and torch.equal(strided, bias[:, ::2, ::2])
+    assert encoder.backbone.layer(0, x, encoder.backbone.context(torch.tensor([12]), 12, 2)).shape == x.shape
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"pool_after": 3, "unfreeze": [3, 4]}, "pool_after: 3; the layers up to it must be frozen, and unfreeze begins with 3"),
+    ({"pool_after": -1}, "pool_after: -1 is negative"), ({"pool_after": 9}, "pool_after: no layer 9 in .*; valid: 0 to 4")])
+def test_pooling_where_it_cannot_be_is_refused(checkpoints, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(checkpoints, "whisper", **options)
 
 
 def test_a_layer_that_an_earlier_stage_trained_stays_in_the_checkpoint(checkpoints):

@@ -1,4 +1,4 @@
-"""Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate).
+"""Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate; pretrained: at 25 where pooled).
 
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
     stacked      waveform → log-mel → SpecAugment → neighbouring frames side by side, every n-th → linear
@@ -63,25 +63,25 @@ class FrontEndConfig:
 class PretrainedFrontEnd(nn.Module):
     """Frozen encoder → layer-weighted sum → adapter. Takes audio, or cached states of its frozen part."""
 
-    seconds_per_frame = 0.02
-
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
         self.pretrained = PretrainedEncoder(config.pretrained)
+        self.seconds_per_frame = 1 / self.pretrained.frame_rate
         self.mix = LayerMix(self.pretrained.num_states)
         self.mask = StateMask(config.state_mask)
         self.adapter = Adapter(self.pretrained.dim, config.adapter_hidden, config.adapter_dim, config.adapter_dropout)
         self.output_dim = config.adapter_dim
 
     def forward(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
-        """→ [views·B, T, D] at 50 frames/s, lengths [views·B]."""
+        """→ [views·B, T, D] at the encoder's rate, 50 frames/s or 25, lengths [views·B]."""
+        inside = views if self.pretrained.masks else 1  # else the views are the same up to the mix
         if batch.states is not None:
-            states, lengths = self.pretrained.forward_from_states(batch.states, batch.lengths)
+            states, lengths = self.pretrained.forward_from_states(batch.states, batch.lengths, inside)
         elif batch.audio is not None:
-            states, lengths = self.pretrained(batch.audio, batch.lengths)
+            states, lengths = self.pretrained(batch.audio, batch.lengths, views=inside)
         else:
             raise ValueError("a pretrained front end takes audio or cached states; set data.input to audio")
-        mixed, lengths = self.mix(states).repeat(views, 1, 1), lengths.repeat(views)
+        mixed, lengths = self.mix(states).repeat(views // inside, 1, 1), lengths.repeat(views // inside)
         return self.adapter(self.mask(mixed, lengths)), lengths
 
 

@@ -19,6 +19,8 @@ class PretrainedConfig:
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
+        pool_after: frozen layer above which the encoder runs at half its frame rate, on means of two neighbouring frames; 0 = from the
+            bottom, null = at its own rate. All states come at that rate (Whisper: 25 a second), and what is above costs half.
         dtype: precision of the frozen part: float32, autocast to bfloat16 / float16, or auto: half precision where the device computes
             in it. Open layers follow the trainer's.
         normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
@@ -29,8 +31,8 @@ class PretrainedConfig:
         activation_dropout: the same inside the feed-forward.
         layerdrop: probability that an open layer is skipped in a training step. With DDP a skipped layer needs
             find_unused_parameters, hence 0.
-        mask_time_prob: share of the frames entering the lowest open layer that is zeroed in training, in spans.
-        mask_time_length: frames of one span (50 frames are a second).
+        mask_time_prob: share of the frames entering the lowest open layer that is zeroed in training, in spans, for each view anew.
+        mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.
     """
@@ -38,6 +40,7 @@ class PretrainedConfig:
     name: str = "microsoft/wavlm-base-plus"
     unfreeze: list[int] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
+    pool_after: Optional[int] = None
     dtype: str = "float32"
     normalize: Optional[bool] = None
     gradient_checkpointing: bool = False
@@ -66,6 +69,10 @@ class PretrainedConfig:
             found.append(f"unfreeze: {self.unfreeze}; layers are counted from 1")
         if any(state < 0 for state in self.states):
             found.append(f"states: {self.states}; states are counted from 0")
+        if self.pool_after is not None and self.pool_after < 0:
+            found.append(f"pool_after: {self.pool_after} is negative; 0 = before the first layer, null = nowhere")
+        elif self.pool_after is not None and self.unfreeze and self.pool_after >= min(self.unfreeze):
+            found.append(f"pool_after: {self.pool_after}; the layers up to it must be frozen, and unfreeze begins with {min(self.unfreeze)}")
         for option in ("unfreeze", "states"):
             if len(set(getattr(self, option))) != len(getattr(self, option)):
                 found.append(f"{option}: {getattr(self, option)} names one twice")
@@ -80,4 +87,6 @@ class PretrainedConfig:
         states = [state for state in self.states if not 0 <= state <= num_layers]
         if states:
             found.append(f"states: no state {', '.join(map(str, states))} in {self.name}; valid: 0 to {num_layers}")
+        if self.pool_after is not None and self.pool_after > num_layers:
+            found.append(f"pool_after: no layer {self.pool_after} in {self.name}; valid: 0 to {num_layers}")
         return found

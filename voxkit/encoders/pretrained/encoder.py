@@ -15,6 +15,7 @@ from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
+from voxkit.masks import lengths_to_mask
 from voxkit.precision import autocast, dtype_name, resolve
 
 
@@ -34,6 +35,7 @@ class PretrainedEncoder(nn.Module):
         state_ids: the states `forward` gives, counted from 0 (what enters layer 1).
         cached_ids: the states `encode` gives and `forward_from_states` takes.
         dim, frame_rate: width of a state, states per second.
+        stride: frames of the encoder's own in one of these: 2 where they are pooled, else 1.
     """
 
     def __init__(self, config: PretrainedConfig):
@@ -62,31 +64,34 @@ class PretrainedEncoder(nn.Module):
         self.cached_ids = [state for state in self.state_ids if state <= self.num_frozen]
         if self.num_frozen < self.num_layers and self.num_frozen not in self.cached_ids:
             self.cached_ids.append(self.num_frozen)
-        self.num_states, self.dim, self.frame_rate = len(self.state_ids), self.backbone.dim, self.backbone.frame_rate
+        self.num_states, self.dim = len(self.state_ids), self.backbone.dim
+        self.stride = 1 if config.pool_after is None else 2
+        self.frame_rate = self.backbone.frame_rate / self.stride
         self._replaced: set[str] = set()
         self._open()
         self.register_load_state_dict_pre_hook(_remember_replaced)
         self.train()
 
-    def forward(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None, views: int = 1) -> tuple[Tensor, Tensor]:
         """All states.
 
         Args:
             audio: [B, S] float, 16 kHz, in [-1, 1].
             lengths: [B] samples.
             ids: names of the utterances, for messages.
+            views: copies of the batch, each with masks of its own; the frozen part runs once for all.
 
         Returns:
-            states [B, L, T, D], zero past each utterance's end, and lengths [B] in frames.
+            states [views·B, L, T, D], zero past each utterance's end, and lengths [views·B] in frames.
 
         Raises:
             ValueError: an utterance is too short for one frame, or, in training, too long for the encoder (Whisper: 30 s); in eval
                 mode a longer one goes through in overlapping windows.
         """
         if self._too_long(lengths):
-            return self.forward_from_states(*self.encode(audio, lengths, ids))
+            return self.forward_from_states(*self.encode(audio, lengths, ids), views)
         states, lengths = self._lower(audio, lengths, ids)
-        return self._join(states, lengths), lengths
+        return self._join(states, lengths, views)
 
     def encode(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None) -> tuple[Tensor, Tensor]:
         """The frozen part alone, for the cache: states [B, C, T, D] without gradient, lengths [B] in frames. In eval mode audio that is
@@ -103,15 +108,15 @@ class PretrainedEncoder(nn.Module):
         states, lengths = self._lower(audio, lengths, ids)
         return torch.stack([states[i] for i in self.cached_ids], dim=1), lengths
 
-    def forward_from_states(self, cached: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The rest of `forward` after `encode`: cached [B, C, T, D] (any float type) → states [B, L, T, D], lengths [B]."""
+    def forward_from_states(self, cached: Tensor, lengths: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
+        """The rest of `forward` after `encode`: cached [B, C, T, D] (any float type) → states [views·B, L, T, D], lengths [views·B]."""
         if cached.dim() != 4 or cached.shape[1] != len(self.cached_ids):
             raise ValueError(f"expected the states {self.cached_ids} as [B, {len(self.cached_ids)}, T, D]; got "
                              f"{tuple(cached.shape)}. Was the cache built with other layers open?")
         if self.num_frozen == self.num_layers:
-            return cached, lengths
+            return cached.repeat(views, 1, 1, 1), lengths.repeat(views)
         states = dict(zip(self.cached_ids, cached.unbind(1)))
-        return self._join(states, lengths), lengths
+        return self._join(states, lengths, views)
 
     @torch.no_grad()
     def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:
@@ -120,10 +125,14 @@ class PretrainedEncoder(nn.Module):
         with autocast(self.compute_dtype(), audio.device):
             x, lengths = self.backbone.embed(audio, lengths, ids)
             context = self.backbone.context(lengths, x.shape[1])
+            pooled = self.config.pool_after
             for index in range(self.num_frozen + 1):
+                if index == pooled:
+                    x, lengths = halve(x, lengths)
+                    context = self.backbone.context(lengths, x.shape[1], self.stride)
                 if index in self.cached_ids:
                     top = self.backbone.final(x) if index == self.num_layers else x
-                    states[index] = zero_padding(top, lengths)
+                    states[index] = halve(top, lengths)[0] if pooled is not None and index < pooled else zero_padding(top, lengths)
                 if index < self.num_frozen:
                     x = self.backbone.layer(index, x, context)
         return states, lengths
@@ -131,9 +140,7 @@ class PretrainedEncoder(nn.Module):
     def _upper(self, x: Tensor, lengths: Tensor) -> dict[int, Tensor]:
         """State num_frozen [B, T, D] → the states above it."""
         states: dict[int, Tensor] = {}
-        if self.training and self.config.mask_time_prob > 0:
-            x = mask_spans(x, lengths, self.config.mask_time_prob, self.config.mask_time_length)
-        context = self.backbone.context(lengths, x.shape[1])
+        context = self.backbone.context(lengths, x.shape[1], self.stride)
         for index in range(self.num_frozen, self.num_layers):
             if not self._dropped(index):
                 if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
@@ -145,14 +152,24 @@ class PretrainedEncoder(nn.Module):
                 states[index + 1] = zero_padding(top, lengths)
         return states
 
-    def _join(self, states: dict[int, Tensor], lengths: Tensor) -> Tensor:
+    def _join(self, states: dict[int, Tensor], lengths: Tensor, views: int) -> tuple[Tensor, Tensor]:
+        if views > 1:
+            states, lengths = {i: state.repeat(views, 1, 1) for i, state in states.items()}, lengths.repeat(views)
+        if self.masks:
+            masked = spans(lengths, states[self.num_frozen].shape[1], self.config.mask_time_prob, self.config.mask_time_length)
+            states = {i: state.masked_fill(masked[..., None], 0.0) for i, state in states.items()}
         if self.num_frozen < self.num_layers:
             x = states[self.num_frozen]
             states |= self._upper(x.to(next(self.backbone.layers[self.num_frozen].parameters()).dtype), lengths)
         chosen = [states[i] for i in self.state_ids]
         if len({state.dtype for state in chosen}) > 1:  # float16 from the cache beside bfloat16 from autocast: no stack takes both
             chosen = [state.float() for state in chosen]
-        return torch.stack(chosen, dim=1)
+        return torch.stack(chosen, dim=1), lengths
+
+    @property
+    def masks(self) -> bool:
+        """Whether the next call will mask spans of what enters the open layers."""
+        return self.training and bool(self.open_layers) and self.config.mask_time_prob > 0
 
     def compute_dtype(self) -> torch.dtype:
         """What the frozen part computes in on the device where it is."""
@@ -202,6 +219,8 @@ class PretrainedEncoder(nn.Module):
         """
         dtype = dtype or self.compute_dtype()
         options = {"family": self.backbone.family, "dtype": dtype_name(dtype), "version": 1, **self.backbone.options()}
+        if self.config.pool_after is not None:
+            options["pool_after"] = self.config.pool_after
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):
@@ -217,12 +236,19 @@ class PretrainedEncoder(nn.Module):
         return {"name": self.config.name, "fingerprint": self.fingerprint(), "unfreeze": list(self.config.unfreeze)}
 
 
-def mask_spans(x: Tensor, lengths: Tensor, probability: float, span: int) -> Tensor:
-    """x [B, T, D] with about `probability` of each utterance's frames zeroed, in spans of `span` frames (torch's RNG)."""
-    frames = x.shape[1]
-    starts = torch.rand(x.shape[0], frames) < probability / span
+def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """x [B, T, D] → means of two neighbouring frames [B, ceil(T / 2), D], and their lengths; the last of an odd number stands alone."""
+    frames = (x.shape[1] + 1) // 2
+    pairs = torch.nn.functional.pad(zero_padding(x, lengths), (0, 0, 0, 1))[:, : 2 * frames].reshape(x.shape[0], frames, 2, x.shape[2])
+    alone = lengths_to_mask((lengths + 1) // 2, frames) & ~lengths_to_mask(lengths // 2, frames)
+    return pairs.mean(2) * (1 + alone[..., None].to(x.dtype)), (lengths + 1) // 2
+
+
+def spans(lengths: Tensor, frames: int, probability: float, span: int) -> Tensor:
+    """[B, frames], True on about `probability` of the frames, in spans of `span` (torch's RNG)."""
+    starts = torch.rand(lengths.shape[0], frames) < probability / span
     covered = torch.nn.functional.max_pool1d(torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, 1)[:, 0]
-    return x.masked_fill(covered.bool().to(x.device)[..., None], 0.0)
+    return covered.bool().to(lengths.device)
 
 
 def _remember_replaced(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
