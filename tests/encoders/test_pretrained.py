@@ -229,7 +229,7 @@ def test_pooled_layers_see_the_positions_of_the_frames_they_stand_for(checkpoint
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"pool_after": 3, "unfreeze": [3, 4]}, "pool_after: 3; the layers up to it must be frozen, and unfreeze begins with 3"),
+    ({"pool_after": 3, "unfreeze": [3, 4]}, "pool_after: 3; its layers must be frozen, and unfreeze begins with 3"),
     ({"pool_after": -1}, "pool_after: -1 is negative"), ({"pool_after": 9}, "pool_after: no layer 9 in .*; valid: 0 to 4")])
 def test_pooling_where_it_cannot_be_is_refused(checkpoints, options, message):
     with pytest.raises(ValueError, match=message):

@@ -72,7 +72,7 @@ class PretrainedConfig:
         if self.pool_after is not None and self.pool_after < 0:
             found.append(f"pool_after: {self.pool_after} is negative; 0 = before the first layer, null = nowhere")
         elif self.pool_after is not None and self.unfreeze and self.pool_after >= min(self.unfreeze):
-            found.append(f"pool_after: {self.pool_after}; the layers up to it must be frozen, and unfreeze begins with {min(self.unfreeze)}")
+            found.append(f"pool_after: {self.pool_after}; its layers must be frozen, and unfreeze begins with {min(self.unfreeze)}")
         for option in ("unfreeze", "states"):
             if len(set(getattr(self, option))) != len(getattr(self, option)):
                 found.append(f"{option}: {getattr(self, option)} names one twice")
