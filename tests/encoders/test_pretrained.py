@@ -359,18 +359,19 @@ def test_errors_name_what_and_what_next(checkpoints, tmp_path):
         build(checkpoints, "whisper", unfreeze=[4]).forward_from_states(torch.zeros(1, 5, 3, 32), torch.tensor([3]))
 
 
-def test_long_audio_goes_through_in_windows(checkpoints):
-    encoder = build(checkpoints, "whisper").eval()
+@pytest.mark.parametrize(("pool_after", "rate"), [(None, 50), (2, 25)])
+def test_long_audio_goes_through_in_windows(checkpoints, pool_after, rate):
+    encoder = build(checkpoints, "whisper", pool_after=pool_after).eval()
     torch.manual_seed(0)
     audio, lengths = torch.randn(2, 65 * 16000) * 0.1, torch.tensor([65 * 16000, 5 * 16000])
     with torch.no_grad():
         states, frames = encoder(audio, lengths)
         alone, _ = encoder(audio[1:, :5 * 16000], lengths[1:])
         start, _ = encoder(audio[:1, :29 * 16000], torch.tensor([29 * 16000]))
-    assert frames.tolist() == [65 * 50, 250]
-    torch.testing.assert_close(states[1:, :, :250], alone)
-    torch.testing.assert_close(states[:1, :, :28 * 50], start[:, :, :28 * 50])
-    assert states[1, :, 250:].abs().max() == 0
+    assert frames.tolist() == [65 * rate, 5 * rate]
+    torch.testing.assert_close(states[1:, :, :5 * rate], alone)
+    torch.testing.assert_close(states[:1, :, :28 * rate], start[:, :, :28 * rate])
+    assert states[1, :, 5 * rate:].abs().max() == 0
 
 
 def test_half_precision_cache_under_autocast(checkpoints):

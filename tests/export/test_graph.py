@@ -1,4 +1,4 @@
-"""The graph of every front end gives the model's scores (Whisper's is in test_package.py)."""
+"""The graph of every front end gives the model's scores (Whisper's, at its own rate, is in test_package.py)."""
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
 pytest.importorskip("onnxruntime", reason="pip install 'voxkit[export]'")
 
 
-@pytest.mark.parametrize("kind", ["fbank", pytest.param("wavlm-base", marks=pytest.mark.slow),
-                                  pytest.param("hubert-large", marks=pytest.mark.slow)])
-def test_scores(kind, tmp_path):
-    graph = export_onnx(loaded(tmp_path, kind).model, tmp_path / "model.onnx")
+@pytest.mark.parametrize(("kind", "pool_after"), [
+    ("fbank", None), ("whisper", 2), pytest.param("wavlm-base", None, marks=pytest.mark.slow),
+    pytest.param("wavlm-base", 1, marks=pytest.mark.slow), pytest.param("hubert-large", None, marks=pytest.mark.slow)])
+def test_scores(kind, pool_after, tmp_path):
+    graph = export_onnx(loaded(tmp_path, kind, pool_after).model, tmp_path / "model.onnx")
     session = open_session(tmp_path / "model.onnx", threads=1)
     for audios in (waves(1.0), waves(3.1, 1.7, 0.9)):
         lengths = torch.tensor([len(a) for a in audios])

@@ -21,13 +21,14 @@ ENCODER = {"preset": "toy", "downsampling_factor": [1, 2], "num_layers": [1], "e
            "feedforward_dim": [48, 64], "query_head_dim": [8], "value_head_dim": [8], "num_heads": [2], "pos_dim": 16}
 
 
-def make_checkpoint(folder: Path, kind: str = "fbank") -> Path:
-    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS. The head is large, so that texts are not all blank."""
+def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = None) -> Path:
+    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS, at half its rate above layer `pool_after`. The head is
+    large, so that texts are not all blank."""
     tokenizer = train_bpe(TEXTS, 60, folder / "bpe")
     front_end = {"adapter_hidden": 16, "adapter_dim": 32, "subsampling_dim": 32, "pretrained": {"name": "none", "dtype": "bfloat16"}}
     front_end["kind"] = "fbank" if kind == "fbank" else "pretrained"
     if kind != "fbank":
-        front_end["pretrained"]["name"] = str(save_model(kind, folder))
+        front_end["pretrained"] |= {"name": str(save_model(kind, folder)), "pool_after": pool_after}
     decoder = {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}
     path = folder / "recipe.yaml"
     path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": ENCODER, "decoder": decoder}}))
@@ -46,9 +47,9 @@ def make_checkpoint(folder: Path, kind: str = "fbank") -> Path:
 
 
 @functools.cache
-def loaded(folder: Path, kind: str = "fbank") -> Loaded:
+def loaded(folder: Path, kind: str = "fbank", pool_after: int | None = None) -> Loaded:
     """The same, loaded."""
-    return load_checkpoint(make_checkpoint(folder, kind))
+    return load_checkpoint(make_checkpoint(folder, kind, pool_after))
 
 
 def waves(*seconds: float) -> list[np.ndarray]:

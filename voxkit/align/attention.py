@@ -61,7 +61,7 @@ def best_heads(examples: Sequence[tuple[Tensor, Sequence[float]]], count: int = 
     """
     if not examples:
         raise ValueError("no examples: heads cannot be chosen; pass heads=None to use all")
-    distance = sum(((w[:, :, : len(c)] * (torch.arange(w.shape[3])[None] - torch.tensor(c)[:, None]).abs()).sum(-1).mean(-1))
-                   for w, c in examples) / len(examples)
+    distance = torch.stack([(w[:, :, : len(c)] * (torch.arange(w.shape[3])[None] - torch.tensor(c)[:, None]).abs()).sum(-1).mean(-1)
+                            for w, c in examples]).mean(0)
     order = distance.flatten().argsort()[:count].tolist()
     return [(i // distance.shape[1], i % distance.shape[1]) for i in order]

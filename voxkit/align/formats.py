@@ -87,6 +87,7 @@ def write(path: str | Path, hypotheses: Mapping[str, Hypothesis], name: str | No
     """Write a file in the format its suffix names (or `name`); formats for one recording with several make a folder of files."""
     path = Path(path)
     name = name or path.suffix.lstrip(".").lower().replace("jsonl", "json")
+    files: list[tuple[Path, Mapping[str, Hypothesis]]]
     if name in ONE_RECORDING and len(hypotheses) > 1:
         files = [(path.with_suffix("") / f"{id}.{suffix(name)}", {id: h}) for id, h in hypotheses.items()]
     else:

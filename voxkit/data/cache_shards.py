@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, BinaryIO, Iterator
 
 import numpy as np
 import torch
@@ -58,7 +58,9 @@ class ShardWriter:
         self._start()
 
     def _start(self) -> None:
-        self.file, self.offset, self.index = None, 0, {}
+        self.file: BinaryIO | None = None
+        self.offset = 0
+        self.index: dict[str, dict[str, Any]] = {}
 
     def add(self, cut: Any, states: Tensor, keys: tuple[str, ...]) -> None:
         """states [L, T, D] in the type of the cache; keys: the fingerprints of the L states."""

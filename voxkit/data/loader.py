@@ -204,7 +204,7 @@ class _Plans:
             yield Plan(self.epoch, index, cuts)
 
 
-def _same(loaded: Loaded) -> Loaded:
+def _same(loaded: Any) -> Any:
     return loaded
 
 

@@ -214,6 +214,8 @@ def _constraint(max_duration: float, max_utterances: int, borders: tuple[float, 
     from lhotse.dataset.sampling.base import TimeConstraint
 
     class BucketConstraint(TimeConstraint):
+        longest_seen: float
+
         def add(self, example: Any) -> None:
             super().add(example)
             border = borders[min(bisect_right(borders, example.duration), len(borders) - 1)]
@@ -235,7 +237,8 @@ class _Epoch:
 def duration_bins(durations: list[float], buckets: int) -> list[float]:
     """Borders between `buckets` classes that hold the same number of seconds each (fewer where durations are the same)."""
     durations = sorted(durations)
-    share, total, bins = sum(durations) / buckets, 0.0, []
+    share, total = sum(durations) / buckets, 0.0
+    bins: list[float] = []
     for duration in durations:
         if total >= share * (len(bins) + 1) and (not bins or duration > bins[-1]) and len(bins) < buckets - 1:
             bins.append(duration)

@@ -29,6 +29,8 @@ class CtcGraph(nn.Module):
     encoder that trained under autocast to bfloat16 is exported, and compared, in full precision.
     """
 
+    model: Any
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model.float().eval()
@@ -63,8 +65,9 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> CtcGraph:
     require("onnxscript", "export", why="voxkit export")
     graph = CtcGraph(model)
     longest = max_samples(model)
-    if hasattr(model.encoder, "positions"):
-        model.encoder.positions(longest // _HOP + 1)  # fills its table: a graph cannot let it grow
+    positions = getattr(model.encoder, "positions", None)
+    if positions is not None:
+        positions(longest // _HOP + 1)  # fills its table: a graph cannot let it grow
     shapes = {"audio": {0: torch.export.Dim("batch", min=1, max=1024), 1: torch.export.Dim("samples", min=MIN_SAMPLES, max=longest)}}
     shapes["lengths"] = {0: shapes["audio"][0]}
     example = (0.1 * torch.randn(2, 3 * MIN_SAMPLES + 77), torch.tensor([3 * MIN_SAMPLES + 77, 2 * MIN_SAMPLES]))
@@ -77,6 +80,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike) -> CtcGraph:
         except Exception as error:  # torch.export raises its own kinds, by the dozen
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ValueError(f"the model does not export to ONNX: {type(error).__name__}: {first}") from error
+    assert onnx_program is not None  # torch gives none to the old exporter only
     proto = onnx_program.model_proto
     _name_dimensions(proto)
     path = Path(path)

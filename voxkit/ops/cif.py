@@ -47,7 +47,9 @@ def cif_reference(frames: Tensor, weights: Tensor, counts: Tensor) -> Integrated
     """The plain loop; arguments and result as `cif`."""
     size, _, dim = frames.shape
     most = int(counts.max()) if size else 0
-    vectors, masses, times = [], [], []
+    vectors: list[Tensor] = []
+    masses: list[Tensor] = []
+    times: list[Tensor] = []
     for b in range(size):
         vector, mass = frames.new_zeros(dim), weights.new_zeros(())
         done: list[tuple[Tensor, Tensor, float]] = []

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
@@ -173,7 +174,7 @@ def train_characters(texts: Iterable[str], path: str | os.PathLike) -> Tokenizer
     return _finish(_train(texts, model_type="char", vocab_size=8000, use_all_vocab=True), path)
 
 
-def _train(texts: Sequence[str], **options: object) -> bytes:
+def _train(texts: Sequence[str], **options: Any) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts), model_writer=model,

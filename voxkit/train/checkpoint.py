@@ -56,7 +56,7 @@ class Checkpoint:
 def checkpoint_state(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint holds of a model: `model.checkpoint_state_dict()` where it defines one (it leaves frozen pretrained
     weights out), else all of `state_dict()`."""
-    return model.checkpoint_state_dict() if hasattr(model, "checkpoint_state_dict") else model.state_dict()
+    return getattr(model, "checkpoint_state_dict", model.state_dict)()
 
 
 def write_checkpoint(root: Path, model: nn.Module, meta: dict[str, Any], *, training: tuple[dict[str, Any], Any] | None = None,
@@ -171,10 +171,9 @@ def recover(root: Path) -> None:
 
 def best_checkpoints(found: Iterable[Checkpoint], metric: str, mode: str = "min", count: int = 1) -> list[Checkpoint]:
     """The `count` best of those that have the metric, best first; of equals the later one."""
-    rated = [(c.metric(metric), c) for c in found]
+    rated = [(value, c) for c in found if (value := c.metric(metric)) is not None and value == value]
     sign = 1 if mode == "min" else -1
-    rated = sorted(((sign * value, -c.step, c) for value, c in rated if value is not None and value == value), key=lambda r: r[:2])
-    return [c for *_, c in rated[:count]]
+    return [c for _, c in sorted(rated, key=lambda r: (sign * r[0], -r[1].step))[:count]]
 
 
 def prune(root: Path, keep_last: int, keep_best: int, metric: str, mode: str, busy: Iterable[str] = ()) -> list[str]:

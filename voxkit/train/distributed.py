@@ -87,6 +87,8 @@ def current(device: torch.device | str = "cpu") -> World:
 class LossModule(nn.Module):
     """`forward(batch)` is `model.loss(batch)`: what DistributedDataParallel wraps, because only a forward is hooked."""
 
+    model: Any
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from voxkit.config import write_text
 
@@ -57,7 +57,9 @@ class RunLog:
 
     def __init__(self, run_dir: Path, active: bool = True) -> None:
         self.run_dir, self.active = run_dir, active
-        self._bar, self._board, self._metrics = None, None, None
+        self._metrics: TextIO | None = None
+        self._bar: Any = None  # rich's Progress
+        self._board: Any = None  # TensorBoard's SummaryWriter
         self._handlers: list[logging.Handler] = []
         self._level = _everything.level
         if active:

@@ -91,9 +91,10 @@ class Trainer:
         self.root = self.run_dir / "checkpoints"
         self.model = model.to(self.world.device)
         if config.activation_checkpointing:
-            if not hasattr(model, "enable_activation_checkpointing"):
+            enable = getattr(model, "enable_activation_checkpointing", None)
+            if enable is None:
                 raise ValueError(f"train.activation_checkpointing: {type(model).__name__} does not offer it; switch it off")
-            model.enable_activation_checkpointing()
+            enable()
         self.optimiser = build_optimiser(model, config.optimiser, config.groups)
         self.total_steps = self._schedule_end()
         self.schedule = build_schedule(self.optimiser, replace(config.schedule, total_steps=self.total_steps))

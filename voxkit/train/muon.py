@@ -46,7 +46,7 @@ class Muon(Optimizer):
                 raise ValueError(f"Muon: a parameter of shape {list(vectors[0].shape)} is no matrix; put it into a group of its own")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """One update; parameters without a gradient stay as they are."""
         loss = evaluate(closure)
         for group in self.param_groups:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voxkit.batch import Batch
 from voxkit.train.config import RemedyConfig
@@ -30,7 +30,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def take(batch: Batch, start: int, stop: int) -> Batch:
     """Utterances start..stop of a batch, padding trimmed to the longest of them."""
-    size, changes = batch.size, {}
+    size = batch.size
+    changes: dict[str, Any] = {}
     for f in dataclasses.fields(batch):
         value = getattr(batch, f.name)
         if isinstance(value, (list, Tensor)) and len(value) == size:
@@ -56,7 +57,7 @@ def split(batch: Batch, pieces: int) -> list[Batch]:
 
 
 @torch.no_grad()
-def find_culprits(model: nn.Module, batch: Batch) -> list[str]:
+def find_culprits(model: Any, batch: Batch) -> list[str]:
     """Ids of the utterances whose own loss is not finite; of all, where each alone is fine (then it is the batch or the weights).
 
     The model is asked in eval mode: neither its buffers nor the random generators move.

@@ -61,7 +61,7 @@ class ScaledAdam(Optimizer):
         self._batches = None
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """One update. A parameter without a gradient counts as one whose gradient is zero."""
         loss = evaluate(closure)
         if self._batches is None:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
     """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
-    if hasattr(t.model, "set_step"):
-        t.model.set_step(t.state.step)
+    set_step = getattr(t.model, "set_step", None)
+    if set_step is not None:
+        set_step(t.state.step)
     own_weight, sums, bad = _backward(t, group)
     totals = [own_weight, sums["loss"], sum(batch.seconds * share for batch, share in group), float(bool(bad)),
               float(t.interrupt.asked), float(t.world.main and t.budget.spent)]

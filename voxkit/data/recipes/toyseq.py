@@ -153,7 +153,7 @@ def letter_spectra(bins: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarr
         centres = np.sort(rng.uniform(2, bins - 2, 3))
         moved = centres + rng.uniform(-bins / 8, bins / 8, 3)
         widths = rng.uniform(1.2, 3.0, 3)
-        first, last = (height * sum(hump(c, w) for c, w in zip(where, widths)) for where in (centres, moved))
+        first, last = (height * sum((hump(c, w) for c, w in zip(where, widths)), np.zeros(bins)) for where in (centres, moved))
         spectra[letter] = (first, last)
     return spectra
 

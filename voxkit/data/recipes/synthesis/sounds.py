@@ -35,7 +35,7 @@ def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
     """A machine: a low tone with overtones, over brown noise."""
     time = np.arange(samples) / RATE
     base = rng.uniform(40, 130)
-    tones = sum(np.sin(2 * np.pi * (k * base * time + rng.random())) / k for k in range(1, 7))
+    tones = sum((np.sin(2 * np.pi * (k * base * time + rng.random())) / k for k in range(1, 7)), np.zeros(samples))
     return unit(tones) + 0.5 * unit(coloured(rng, samples, 2.0))
 
 
