@@ -181,6 +181,24 @@ def test_two_views_are_the_batch_twice_each_masked_by_itself(kind, encoder, toke
     assert (two[:2] - two[2:]).abs().max() > 0.1
 
 
+def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
+    """Where spans are masked before the open layers, these run for each view, and the loss is taken over both."""
+    torch.manual_seed(0)
+    inside = pretrained(encoder, unfreeze=[4], pool_after=2, dropout=0.0, mask_time_prob=0.3, mask_time_length=3)
+    halved = {"preset": "toy", "downsampling_factor": [1, 2, 1], "output_downsampling": 1}
+    model = recipe({**inside, "state_mask": {"prob": 0.0}, "adapter_dropout": 0.0}, encoder=halved,
+                   loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
+    assert model.seconds_per_frame == pytest.approx(0.04)
+    batch = make_batch(tokenizer)
+    two, lengths = model.front_end(batch, views=2)
+    assert lengths.tolist() == 2 * [38, 22] and (two[:2] - two[2:]).abs().max() > 0.1
+    losses = model.loss(batch)
+    losses["loss"].backward()
+    assert losses["consistency"] > 0 and model.front_end.pretrained.backbone.layers[3].fc1.weight.grad.abs().max() > 0
+    once, lengths = model.eval().encode(batch)
+    assert once.shape[:2] == (2, 38) and lengths.tolist() == [38, 22]
+
+
 def test_consistency_is_added_in_training_alone(encoder, tokenizer):
     torch.manual_seed(0)
     model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
