@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from voxkit.config import ConfigError
-from voxkit.encoders.build import build_encoder, downsampling
+from voxkit.encoders.build import build_encoder
 
 KINDS = [{"kind": kind, "positions": positions} for kind in ("transformer", "conformer")
          for positions in ("sinusoidal", "learned", "relative")]
@@ -19,7 +19,7 @@ def _build(options):
 def test_padding_does_not_matter(options):
     encoder, x, lengths = _build(options).eval(), torch.randn(2, 23, 10), torch.tensor([23, 14])
     states, out_lengths = encoder(x, lengths)
-    assert states.shape == (2, 23, 16) and out_lengths.tolist() == [23, 14] and downsampling(encoder) == 1
+    assert states.shape == (2, 23, 16) and out_lengths.tolist() == [23, 14] and encoder.downsampling == 1
     x[1, 14:] = 1e3
     torch.testing.assert_close(encoder(x, lengths)[0][1, :14], states[1, :14])
     torch.testing.assert_close(encoder(x[1:, :14], lengths[1:])[0][0], states[1, :14], rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ pytest.importorskip("onnxruntime", reason="pip install 'voxkit[export]'")
 
 
 @pytest.mark.parametrize(("kind", "pool_after"), [
-    ("fbank", None), ("whisper", 2), pytest.param("wavlm-base", None, marks=pytest.mark.slow),
+    ("fbank", None), pytest.param("whisper", 2, marks=pytest.mark.slow), pytest.param("wavlm-base", None, marks=pytest.mark.slow),
     pytest.param("wavlm-base", 1, marks=pytest.mark.slow), pytest.param("hubert-large", None, marks=pytest.mark.slow)])
 def test_scores(kind, pool_after, tmp_path):
     graph = export_onnx(loaded(tmp_path, kind, pool_after).model, tmp_path / "model.onnx")

@@ -22,16 +22,17 @@ ENCODER = {"preset": "toy", "downsampling_factor": [1, 2], "num_layers": [1], "e
 
 
 def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = None) -> Path:
-    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS, at half its rate above layer `pool_after`. The head is
-    large, so that texts are not all blank."""
+    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS, at half its rate above layer `pool_after` (and two
+    vectors for each frame of the Zipformer). The head is large, so that texts are not all blank."""
     tokenizer = train_bpe(TEXTS, 60, folder / "bpe")
     front_end = {"adapter_hidden": 16, "adapter_dim": 32, "subsampling_dim": 32, "pretrained": {"name": "none", "dtype": "bfloat16"}}
     front_end["kind"] = "fbank" if kind == "fbank" else "pretrained"
     if kind != "fbank":
         front_end["pretrained"] |= {"name": str(save_model(kind, folder)), "pool_after": pool_after}
+    encoder = ENCODER if pool_after is None else {**ENCODER, "output_upsampling": 2}
     decoder = {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": ENCODER, "decoder": decoder}}))
+    path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": encoder, "decoder": decoder}}))
     node = configuration.load(path)
     recipe = structure_recipe(node)
     torch.manual_seed(0)

@@ -46,8 +46,3 @@ def _foreign(kind: str, options: dict[str, Any]) -> list[str]:
     names = {of: {field.name for field in fields(config)} for of, config in CONFIGS.items()}
     names["zipformer"].add("preset")
     return [name for name in options if name not in names[kind] and any(name in of for of in names.values())]
-
-
-def downsampling(encoder: nn.Module) -> int:
-    """Frames in per frame out."""
-    return encoder.config.output_downsampling if isinstance(encoder, Zipformer) else encoder.downsampling

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from voxkit.batch import Batch
 from voxkit.decoders.intermediate_ctc import IntermediateCtc
-from voxkit.encoders.build import downsampling
 from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
 from voxkit.nn.scheduled import set_batch_count
 
@@ -35,7 +34,7 @@ class Recogniser(nn.Module):
     @property
     def seconds_per_frame(self) -> float:
         """Of the encoder's output."""
-        return self.front_end.seconds_per_frame * downsampling(self.encoder)
+        return self.front_end.seconds_per_frame * self.encoder.downsampling
 
     def set_step(self, step: int) -> None:
         """Tell the model which optimiser step this is: the loss and the encoder's schedules follow it."""
