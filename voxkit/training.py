@@ -133,7 +133,7 @@ class Training:
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
         if train_states is None:
             self._limit_seconds()
-        config.data.frames_per_second = 1 / self.model.seconds_per_frame
+        config.data.frames_per_second = 1 / self.model.seconds_per_ctc_frame
         if config.data.max_duration == "auto":
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,

@@ -219,7 +219,7 @@ def test_pooling_halves_the_rate_above_a_frozen_layer(checkpoints, kind):
 
 
 def test_pooled_layers_see_the_positions_of_the_frames_they_stand_for(checkpoints):
-    """On states that change only from pair to pair, an attention layer at half rate gives what it gives at full rate."""
+    """WavLM's position bias at half rate is every second row and column of the full one."""
     encoder = build(checkpoints, "wavlm-base").eval()
     x = torch.randn(1, 12, encoder.dim, generator=torch.Generator().manual_seed(0))
     bias = encoder.backbone.context(torch.tensor([24]), 24)[1]

@@ -181,6 +181,16 @@ def test_two_views_are_the_batch_twice_each_masked_by_itself(kind, encoder, toke
     assert (two[:2] - two[2:]).abs().max() > 0.1
 
 
+def test_texts_must_fit_into_the_slowest_ctc_head(encoder, tokenizer):
+    """The output's frames are half as long as those that the heads half-way up read."""
+    letters = {"preset": "toy", "output_downsampling": 1, "output_upsampling": 2}
+    heads = {"intermediate_ctc": {"after": [0]}, "loss": {"intermediate": 0.3}}
+    alone = recipe(pretrained(encoder), encoder=letters).build_model(tokenizer.vocab_size)
+    model = recipe(pretrained(encoder), encoder=letters, **heads).build_model(tokenizer.vocab_size)
+    assert [m.seconds_per_frame for m in (alone, model)] == [0.01, 0.01]
+    assert [m.seconds_per_ctc_frame for m in (alone, model)] == [0.01, 0.02]
+
+
 def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     """Where spans are masked before the open layers, these run for each view, and the loss is taken over both."""
     torch.manual_seed(0)
@@ -188,7 +198,7 @@ def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     halved = {"preset": "toy", "downsampling_factor": [1, 2, 1], "output_downsampling": 1}
     model = recipe({**inside, "state_mask": {"prob": 0.0}, "adapter_dropout": 0.0}, encoder=halved,
                    loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
-    assert model.seconds_per_frame == pytest.approx(0.04)
+    assert model.seconds_per_frame == model.seconds_per_ctc_frame == pytest.approx(0.04)
     batch = make_batch(tokenizer)
     two, lengths = model.front_end(batch, views=2)
     assert lengths.tolist() == 2 * [38, 22] and (two[:2] - two[2:]).abs().max() > 0.1

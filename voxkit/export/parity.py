@@ -140,9 +140,10 @@ def check_parity(graph: CtcGraph, folder: Path, names: Sequence[str], tokenizer:
         else:
             verdict.problems += _float_problems(verdict, options)
     size = sum(p.numel() for p in _exported_parameters(graph)) * 4 / 1e6
-    torch_row: dict[str, object] = {"model": "torch", "MB": f"{size:.1f}", "score diff.": "", "other texts": "",
-                 "WER": "" if wers["torch"] is None else f"{100 * wers['torch']:.2f}", "RTF": f"{statistics.median(model.rtf):.4f}",
-                 "speed-up": "1.00", "gate": ""}
+    torch_row: dict[str, object] = {
+        "model": "torch", "MB": f"{size:.1f}", "score diff.": "", "other texts": "",
+        "WER": "" if wers["torch"] is None else f"{100 * wers['torch']:.2f}", "RTF": f"{statistics.median(model.rtf):.4f}",
+        "speed-up": "1.00", "gate": ""}
     return GateReport(torch_row, verdicts, len(utterances), sum(len(u.audio) for u in utterances) / 16000, options.threads)
 
 

@@ -31,7 +31,8 @@ class PretrainedConfig:
         activation_dropout: the same inside the feed-forward.
         layerdrop: probability that an open layer is skipped in a training step. With DDP a skipped layer needs
             find_unused_parameters, hence 0.
-        mask_time_prob: share of the frames entering the lowest open layer that is zeroed in training, in spans, for each view anew.
+        mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike and
+            for each view anew; nothing where no layer is open.
         mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.

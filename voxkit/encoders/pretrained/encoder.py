@@ -79,7 +79,7 @@ class PretrainedEncoder(nn.Module):
             audio: [B, S] float, 16 kHz, in [-1, 1].
             lengths: [B] samples.
             ids: names of the utterances, for messages.
-            views: copies of the batch, each with masks of its own; the frozen part runs once for all.
+            views: copies of the batch, each with masked spans of its own; the frozen part, a masked spectrum too, is one for all.
 
         Returns:
             states [views·B, L, T, D], zero past each utterance's end, and lengths [views·B] in frames.
@@ -155,9 +155,9 @@ class PretrainedEncoder(nn.Module):
     def _join(self, states: dict[int, Tensor], lengths: Tensor, views: int) -> tuple[Tensor, Tensor]:
         if views > 1:
             states, lengths = {i: state.repeat(views, 1, 1) for i, state in states.items()}, lengths.repeat(views)
-        if self.masks:
-            masked = spans(lengths, states[self.num_frozen].shape[1], self.config.mask_time_prob, self.config.mask_time_length)
-            states = {i: state.masked_fill(masked[..., None], 0.0) for i, state in states.items()}
+        if self.masks_spans:
+            masked = random_spans(len(lengths), states[self.num_frozen].shape[1], self.config.mask_time_prob, self.config.mask_time_length)
+            states = {i: state.masked_fill(masked.to(state.device)[..., None], 0.0) for i, state in states.items()}
         if self.num_frozen < self.num_layers:
             x = states[self.num_frozen]
             states |= self._upper(x.to(next(self.backbone.layers[self.num_frozen].parameters()).dtype), lengths)
@@ -167,7 +167,7 @@ class PretrainedEncoder(nn.Module):
         return torch.stack(chosen, dim=1), lengths
 
     @property
-    def masks(self) -> bool:
+    def masks_spans(self) -> bool:
         """Whether the next call will mask spans of what enters the open layers."""
         return self.training and bool(self.open_layers) and self.config.mask_time_prob > 0
 
@@ -207,7 +207,7 @@ class PretrainedEncoder(nn.Module):
         return [name for name in self.state_dict() if name not in learning and name not in self._replaced]
 
     def fingerprint(self) -> str:
-        """Hash of what decides the cached states: weights (by content), family, preprocessing, precision, which states."""
+        """Hash of what decides the cached states: weights (by content), family, preprocessing, precision, pooling, which states."""
         return _digest(json.dumps([self.cached_ids, self.fingerprints()]).encode())
 
     def fingerprints(self, dtype: torch.dtype | None = None) -> list[str]:
@@ -244,11 +244,11 @@ def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return pairs.mean(2) * (1 + alone[..., None].to(x.dtype)), (lengths + 1) // 2
 
 
-def spans(lengths: Tensor, frames: int, probability: float, span: int) -> Tensor:
-    """[B, frames], True on about `probability` of the frames, in spans of `span` (torch's RNG)."""
-    starts = torch.rand(lengths.shape[0], frames) < probability / span
+def random_spans(size: int, frames: int, probability: float, span: int) -> Tensor:
+    """[size, frames] on the CPU, True = masked: about `probability` of the frames, in spans of `span`."""
+    starts = torch.rand(size, frames) < probability / span
     covered = torch.nn.functional.max_pool1d(torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, 1)[:, 0]
-    return covered.bool().to(lengths.device)
+    return covered.bool()
 
 
 def _remember_replaced(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
