@@ -113,8 +113,8 @@ class PretrainedEncoder(nn.Module):
         if cached.dim() != 4 or cached.shape[1] != len(self.cached_ids):
             raise ValueError(f"expected the states {self.cached_ids} as [B, {len(self.cached_ids)}, T, D]; got "
                              f"{tuple(cached.shape)}. Was the cache built with other layers open?")
-        if self.num_frozen == self.num_layers:
-            return cached.repeat(views, 1, 1, 1), lengths.repeat(views)
+        if self.num_frozen == self.num_layers and views == 1:
+            return cached, lengths
         states = dict(zip(self.cached_ids, cached.unbind(1)))
         return self._join(states, lengths, views)
 
