@@ -125,7 +125,8 @@ def test_an_utterance_of_dev_that_ctc_cannot_align(project):
 def test_a_text_that_ctc_heads_half_way_up_cannot_align_is_left_out(project):
     """63 letters in a second: they fit into the output's 100 frames a second, and not into the heads' 50."""
     noise_set(project / "data", "fast", 1, lambda i: "heal me " * 8, seconds=1.0)
-    options = [*TRAIN, "data.train=[train,fast]", "train.epochs=1", "model.encoder.output_downsampling=1", "model.encoder.output_upsampling=2"]
+    options = [*TRAIN, "data.train=[train,fast]", "train.epochs=1", "model.encoder.output_downsampling=1",
+               "model.encoder.output_upsampling=2"]
     heads = ["model.intermediate_ctc.after=[0]", "model.loss.intermediate=0.3", "--fresh"]
     left_out = "1 more tokens than CTC can align at 50 frames/s (data.frames_per_second) (fast0)"
     for more, said in (([], False), (heads, True)):
