@@ -26,8 +26,19 @@ def stage_6(repository, tmp_path):
 def test_a_language_model_from_the_training_text_decodes_too(stage_6):
     plain, train, fused = stage_6("--train-sets", "a b", "--methods", "greedy joint", "--data", "d", "--exp", "e", "--vocab-size", "50")
     assert plain == "voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods greedy joint"
-    assert train == "voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/bpe50 --order 4 --out d/lm4.arpa"
-    assert fused.startswith("voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods joint --lm d/lm4.arpa --lm-weight")
+    assert train == "voxkit lm train --text d/cuts_a.jsonl.gz d/cuts_b.jsonl.gz --tokenizer d/bpe50 --order 4 --out d/lm4-bpe50.arpa"
+    assert fused.startswith("voxkit decode e/stage3 --data-dir d --sets test-clean-2 --methods joint --lm d/lm4-bpe50.arpa --lm-weight")
+
+
+def test_letters(stage_6):
+    said = stage_6("--train-sets", "a", "--data", "d", "--exp", "e", "--size", "mini_letters_", "--tokens", "char", "--methods",
+                   "greedy prefix_beam", "--lm-order", "8", "--ngpu", "0", stages=("3", "6"))
+    *stages, plain, train, fused = said
+    assert [line.split()[3] for line in stages] == [f"conf/mini_letters_stage{n}.yaml" for n in (1, 2, 3)]
+    assert all(" tokenizer=d/char " in line for line in stages)
+    assert plain.endswith("--methods greedy prefix_beam")
+    assert train == "voxkit lm train --text d/cuts_a.jsonl.gz --tokenizer d/char --order 8 --out d/lm8-char.arpa"
+    assert "--methods prefix_beam --lm d/lm8-char.arpa" in fused
 
 
 @pytest.mark.parametrize("limit, references", [("0", "d/cuts_t.jsonl.gz"), ("5", "o/plain/t-first5_reference.tsv")])
@@ -58,8 +69,8 @@ def test_without_one(stage_6):
 def test_one_that_knows_the_words_of_a_large_model(stage_6):
     _, sample, train, fused = stage_6("--train-sets", "a", "--data", "d", "--methods", "joint", "--sample-lm", "gemma", "--lm-order", "5")
     assert sample == "voxkit lm sample --text d/cuts_a.jsonl.gz --model gemma --out d/sampled-a-gemma.jsonl"
-    assert "--sampled d/sampled-a-gemma.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5.arpa")
-    assert "--lm d/lm5.arpa" in fused
+    assert "--sampled d/sampled-a-gemma.jsonl --prune 0 0 0 1" in train and train.endswith("--order 5 --out d/lm5-bpe300.arpa")
+    assert "--lm d/lm5-bpe300.arpa" in fused
 
 
 def test_synthetic_speech_is_trained_on_beside_the_rest(repository, stage_6):

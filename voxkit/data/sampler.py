@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _ESTIMATE = 10000  # utterances whose durations place the borders of the buckets
 _FULL_BATCHES = 4  # in each bucket, before there are fewer buckets
+_DUPLICATE = re.compile(r"_dup\d+$")
 
 
 class UtteranceFilter:
@@ -103,6 +105,7 @@ class BucketSampler:
         self.config, self.keep, self.seed, self.rank, self.world_size = config, keep, seed, rank, world_size
         self.speeds = list(config.speed_perturb)
         self.lazy = bool(getattr(cuts, "is_lazy", False))
+        self._ids: frozenset[str] = frozenset()  # of eager cuts that end as lhotse's duplicates do
         if self.lazy:
             self.cuts = cuts
             sample = list(islice(filter(keep, cuts), _ESTIMATE))
@@ -110,6 +113,7 @@ class BucketSampler:
         else:
             everything = list(cuts)
             self.cuts = [cut for cut in everything if keep(cut)]
+            self._ids = frozenset(cut.id for cut in self.cuts if _DUPLICATE.search(cut.id))
             if keep.left_out:
                 logger.warning("training data: %s", keep.report(len(everything)))
             sample = self.cuts[:: max(len(self.cuts) // _ESTIMATE, 1)]
@@ -139,7 +143,13 @@ class BucketSampler:
             duration_bins=self.bins, shuffle=config.shuffle, drop_last=config.drop_last, buffer_size=config.buffer_size,
             seed=self.seed + epoch, sync_buckets=True, rank=self.rank, world_size=self.world_size)
         for batch in sampler:
-            yield list(batch)
+            yield [self._original(cut) for cut in batch]
+
+    def _original(self, cut: Any) -> Any:
+        """The cut under its own id: where an epoch ends with fewer utterances than processes, lhotse repeats some as `<id>_dup<n>`, which
+        no cache of states knows."""
+        id = _DUPLICATE.sub("", cut.id)
+        return cut if id == cut.id or cut.id in self._ids else cut.with_id(id)
 
     def stream(self, epoch: int) -> Iterator[Any]:
         """The cuts of an epoch, in the order in which the buckets are filled."""

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # VoxFormer on LibriSpeech: frozen self-supervised encoder, learned mix of its layers, Zipformer, CTC and attention; three training stages.
 #
-#   ./run.sh --parts mini --size mini_ --encoder /path/to/whisper-base     two CPU cores, an evening (RESULTS.md)
+#   ./run.sh --parts mini --encoder /path/to/whisper-base                  two CPU cores, an evening (RESULTS.md)
+#   ./run.sh --parts mini --encoder /path/to/whisper-base --size mini_letters_ --tokens char --methods "greedy prefix_beam" --lm-order 8 \
+#     --exp exp/letters                                                    the same on letters, CTC alone
 #   ./run.sh --parts full --ngpu 8                                         the plan: WavLM Base+, 960 h
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -16,8 +18,9 @@ train_sets="train-clean-5"     # sets to train on
 dev_sets="dev-clean-2"         # for the WER during training
 test_sets="test-clean-2"       # decoded and scored in stage 6
 domain_sets=                   # sets for stage 3; empty: the same speech
-vocab_size=300                 # of the SentencePiece BPE
-size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "" for the plan
+tokens=bpe                     # bpe or char
+vocab_size=300                 # of the BPE
+size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "mini_letters_" with --tokens char, "" for the plan
 machine=                       # overlay for the machine: local_8gb or a100
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
@@ -42,7 +45,9 @@ if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
 fi
 heard=$train_sets
 if [ "$synthetic" -gt 0 ]; then heard="$heard synthetic"; fi
-overrides=("data.data_dir=$data" "tokenizer=$data/bpe$vocab_size" "data.train=[$(echo $heard | tr ' ' ,)]"
+tokenizer="$data/$tokens"
+if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
+overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $heard | tr ' ' ,)]"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 overlay=${machine:+conf/$machine.yaml}
@@ -74,9 +79,9 @@ if [ "$synthetic" -gt 0 ] && stage 1 "Synthetic speech: the transcripts with wor
   run voxkit prepare synthetic --lines "$data/substituted.txt" --voices $voices --out "$data"
 fi
 
-if stage 2 "Tokens: BPE $vocab_size"; then
+if stage 2 "Tokens: $(basename "$tokenizer")"; then
   cuts_of "$data" $train_sets
-  run voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe$vocab_size"
+  run voxkit tokenize --cuts "${cuts[@]}" --kind "$tokens" --vocab-size "$vocab_size" --out "$tokenizer"
 fi
 
 if stage 3 "Train stage 1: encoder frozen"; then
@@ -101,9 +106,10 @@ for method in $methods; do [ "$method" = greedy ] || fused="$fused $method"; don
 if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
   cuts_of "$data" $train_sets
   [ -z "$sample_lm" ] || sample_words
+  lm="$data/lm$lm_order-$(basename "$tokenizer").arpa"
   run voxkit lm train --text "${cuts[@]}" ${sample_lm:+--sampled "$sampled" --prune 0 0 0 1} \
-    --tokenizer "$data/bpe$vocab_size" --order "$lm_order" --out "$data/lm$lm_order.arpa"
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
+    --tokenizer "$tokenizer" --order "$lm_order" --out "$lm"
+  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$lm" $lm_options
 fi
 
 if stage 7 "Export to ONNX and INT8, check parity"; then
