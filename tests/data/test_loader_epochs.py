@@ -63,15 +63,19 @@ def test_few_utterances(sounds):
             assert sum(b.size for b in build_train_loader(few, Letters(), everything(root), seed=1, rank=rank, world_size=2)) >= 1
 
 
-def test_an_utterance_that_two_processes_share_keeps_its_id(sounds):
-    """lhotse calls the second `<id>_dup0`, and no cache of states would know it."""
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+@pytest.mark.parametrize("speed", [1.0, 1.1])
+def test_an_utterance_that_processes_share_keeps_its_id(sounds, world_size, speed):
+    """lhotse calls further ones `<id>_dup0`, `<id>_dup0_dup1` and so on, and no cache of states would know them."""
     root, cuts = sounds
     one = cuts.subset(first=1)
-    own = one.map(lambda cut: cut.with_id("own_dup0"))
+    own = [cut.with_id("own_dup0") for cut in one]
+    suffix = "" if speed == 1.0 else f"_sp{speed}"
     for few, id in ((one, one[0].id), (own, "own_dup0")):
-        for rank in range(2):
-            (batch,) = build_train_loader(few, Letters(), everything(root, speed_perturb=[1.0]), seed=1, rank=rank, world_size=2)
-            assert batch.ids == [id]
+        for rank in range(world_size):
+            config = everything(root, speed_perturb=[speed])
+            (batch,) = build_train_loader(few, Letters(), config, seed=1, rank=rank, world_size=world_size)
+            assert batch.ids == [id + suffix]
 
 
 def test_short_first(sounds):

@@ -41,6 +41,14 @@ def test_letters(stage_6):
     assert "--methods prefix_beam --lm d/lm8-char.arpa" in fused
 
 
+def test_letters_are_refused_before_the_hours_of_training(repository):
+    for wrong, message in ((("--size", "mini_letters_"), "add --tokens char"), (("--tokens", "chars"), "--tokens chars: bpe or char"),
+                           (("--size", "mini_letters_", "--tokens", "char"), "--methods attention: a model of mini_letters_ has no")):
+        refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "9", *wrong], capture_output=True,
+                                 text=True)
+        assert refused.returncode == 2 and message in refused.stderr
+
+
 @pytest.mark.parametrize("limit, references", [("0", "d/cuts_t.jsonl.gz"), ("5", "o/plain/t-first5_reference.tsv")])
 def test_reports_have_audio_speakers_confidences_and_curves(repository, tmp_path, limit, references):
     """Which the cuts, the JSON lines and the runs know, and `id<TAB>text` does not."""

@@ -105,7 +105,7 @@ class BucketSampler:
         self.config, self.keep, self.seed, self.rank, self.world_size = config, keep, seed, rank, world_size
         self.speeds = list(config.speed_perturb)
         self.lazy = bool(getattr(cuts, "is_lazy", False))
-        self._ids: frozenset[str] = frozenset()  # of eager cuts that end as lhotse's duplicates do
+        self._own_dup_ids: frozenset[str] = frozenset()  # of eager cuts, that end as those of lhotse's duplicates do
         if self.lazy:
             self.cuts = cuts
             sample = list(islice(filter(keep, cuts), _ESTIMATE))
@@ -113,7 +113,7 @@ class BucketSampler:
         else:
             everything = list(cuts)
             self.cuts = [cut for cut in everything if keep(cut)]
-            self._ids = frozenset(cut.id for cut in self.cuts if _DUPLICATE.search(cut.id))
+            self._own_dup_ids = frozenset(cut.id for cut in self.cuts if _DUPLICATE.search(cut.id))
             if keep.left_out:
                 logger.warning("training data: %s", keep.report(len(everything)))
             sample = self.cuts[:: max(len(self.cuts) // _ESTIMATE, 1)]
@@ -143,13 +143,16 @@ class BucketSampler:
             duration_bins=self.bins, shuffle=config.shuffle, drop_last=config.drop_last, buffer_size=config.buffer_size,
             seed=self.seed + epoch, sync_buckets=True, rank=self.rank, world_size=self.world_size)
         for batch in sampler:
-            yield [self._original(cut) for cut in batch]
+            alone = len(batch) == 1 and self.world_size > 1  # as every process is where lhotse repeats any
+            yield [self._original(cut) if alone else cut for cut in batch]
 
     def _original(self, cut: Any) -> Any:
-        """The cut under its own id: where an epoch ends with fewer utterances than processes, lhotse repeats some as `<id>_dup<n>`, which
-        no cache of states knows."""
-        id = _DUPLICATE.sub("", cut.id)
-        return cut if id == cut.id or cut.id in self._ids else cut.with_id(id)
+        """The cut under its own id: where an epoch ends with fewer utterances than processes, lhotse repeats some as `<id>_dup<n>`, and
+        these again as `<id>_dup<n>_dup<m>`, which no cache of states knows. (A lazy cut whose own id ends so loses that end here.)"""
+        id = cut.id
+        while (end := _DUPLICATE.search(id)) and id not in self._own_dup_ids:
+            id = id[:end.start()]
+        return cut if id == cut.id else cut.with_id(id)
 
     def stream(self, epoch: int) -> Iterator[Any]:
         """The cuts of an epoch, in the order in which the buckets are filled."""

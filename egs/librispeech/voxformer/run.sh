@@ -40,6 +40,13 @@ parse_options "$@"
 for knob in synthetic lm_order; do
   case ${!knob} in *[!0-9]*|"") die "--$(echo $knob | tr _ -) '${!knob}': a number is needed" ;; esac
 done
+case $tokens in bpe | char) ;; *) die "--tokens $tokens: bpe or char" ;; esac
+if [ "$size" = mini_letters_ ]; then
+  [ "$tokens" = char ] || die "--size mini_letters_ is for letters: add --tokens char"
+  for method in $methods; do
+    case $method in attention | joint | rescoring) die "--methods $method: a model of mini_letters_ has no decoder; greedy, prefix_beam" ;; esac
+  done
+fi
 if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
   die "--synthetic $synthetic needs --sample-lm, a causal language model that knows the words"
 fi
