@@ -140,6 +140,14 @@ together() {  # together COMMAND...: wait for what `beside` has started; where n
   [ $status -eq 0 ] || exit $status
 }
 
+tokenizer_of() {  # tokenizer_of DATA KIND SIZE: the folder of a tokenizer: DATA/char, or DATA/bpe300
+  case $2 in
+    bpe) echo "$1/bpe$3" ;;
+    char) echo "$1/char" ;;
+    *) die "--tokens '$2': bpe or char" ;;
+  esac
+}
+
 cuts_of() {  # cuts_of DATA SET...: the files of prepared sets, in the array cuts
   local data=$1 set
   shift

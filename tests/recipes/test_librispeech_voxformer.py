@@ -42,7 +42,7 @@ def test_letters(stage_6):
 
 
 def test_letters_are_refused_before_the_hours_of_training(repository):
-    for wrong, message in ((("--size", "mini_letters_"), "add --tokens char"), (("--tokens", "chars"), "--tokens chars: bpe or char"),
+    for wrong, message in ((("--size", "mini_letters_"), "add --tokens char"), (("--tokens", "chars"), "--tokens 'chars': bpe or char"),
                            (("--size", "mini_letters_", "--tokens", "char"), "--methods attention: a model of mini_letters_ has no")):
         refused = subprocess.run([str(repository / "egs/librispeech/voxformer/run.sh"), "--stage", "9", *wrong], capture_output=True,
                                  text=True)

@@ -34,8 +34,7 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-tokenizer="$data/$tokens"
-if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
+tokenizer=$(tokenizer_of "$data" "$tokens" "$vocab_size")
 overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $train_sets | tr ' ' ,)]"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi

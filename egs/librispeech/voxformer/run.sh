@@ -40,7 +40,7 @@ parse_options "$@"
 for knob in synthetic lm_order; do
   case ${!knob} in *[!0-9]*|"") die "--$(echo $knob | tr _ -) '${!knob}': a number is needed" ;; esac
 done
-case $tokens in bpe | char) ;; *) die "--tokens $tokens: bpe or char" ;; esac
+tokenizer=$(tokenizer_of "$data" "$tokens" "$vocab_size")
 if [ "$size" = mini_letters_ ]; then
   [ "$tokens" = char ] || die "--size mini_letters_ is for letters: add --tokens char"
   for method in $methods; do
@@ -52,8 +52,6 @@ if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
 fi
 heard=$train_sets
 if [ "$synthetic" -gt 0 ]; then heard="$heard synthetic"; fi
-tokenizer="$data/$tokens"
-if [ "$tokens" = bpe ]; then tokenizer="$data/bpe$vocab_size"; fi
 overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $heard | tr ' ' ,)]"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi

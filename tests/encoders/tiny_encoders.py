@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder
+
 CONV = {"conv_dim": [32, 32, 32], "conv_kernel": [10, 8, 4], "conv_stride": [5, 4, 4], "num_feat_extract_layers": 3}
 COMMON = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64,
           "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "hidden_dropout": 0.1, "attention_dropout": 0.1,
@@ -56,3 +58,8 @@ def make_audio(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     for row, length in zip(audio, lengths):
         row[length:] = 3.0
     return audio, torch.tensor(lengths)
+
+
+def build(checkpoints: dict[str, Path], kind: str, **options) -> PretrainedEncoder:
+    """The encoder on one of the fixture's checkpoints."""
+    return PretrainedEncoder(PretrainedConfig(name=str(checkpoints[kind]), **options))
