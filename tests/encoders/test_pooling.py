@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import tiny_encoders as tiny
 import torch
-from tiny_encoders import build
+
+from tests.encoders import tiny
+from tests.encoders.tiny import build
 
 pytest.importorskip("transformers")
 

@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny_encoders as tiny
 import torch
-from tiny_encoders import build
+
+from tests.encoders import tiny
+from tests.encoders.tiny import build
 
 pytest.importorskip("transformers")
 
