@@ -209,6 +209,21 @@ def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     assert once.shape[:2] == (2, 38) and lengths.tolist() == [38, 22]
 
 
+def test_views_may_share_the_spans_inside_the_encoder(encoder):
+    """Then the open layers run once, and the mix is the same for both views; behind it each is masked on its own."""
+    torch.manual_seed(0)
+    inside = pretrained(encoder, unfreeze=[4], dropout=0.0, mask_time_prob=0.3, mask_time_length=3, mask_time_shared=True)
+    front_end = recipe({**inside, "adapter_dropout": 0.0}).build_model(10).front_end
+    batch, runs, mixed = Batch(ids=["a"], audio=torch.randn(1, 24000), lengths=torch.tensor([24000])), [], []
+    front_end.pretrained.backbone.layers[3].register_forward_hook(lambda *_: runs.append(1))
+    front_end.mask.register_forward_hook(lambda _, given, __: mixed.append(given[0]))
+    two, lengths = front_end(batch, views=2)
+    assert len(runs) == 1 and lengths.tolist() == 2 * [75]
+    assert torch.equal(mixed[0][0], mixed[0][1]) and (two[0] - two[1]).abs().max() > 0.1
+    front_end(batch, views=2)
+    assert (mixed[0] - mixed[1]).abs().max() > 0.1, "the spans should be drawn anew for each batch"
+
+
 def test_consistency_is_added_in_training_alone(encoder, tokenizer):
     torch.manual_seed(0)
     model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)

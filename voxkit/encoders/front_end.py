@@ -74,7 +74,7 @@ class PretrainedFrontEnd(nn.Module):
 
     def forward(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
         """→ [views·B, T, D] at the encoder's rate, 50 frames/s or 25, lengths [views·B]."""
-        inside = views if self.pretrained.masks_spans else 1  # else the views are the same up to the mix
+        inside = views if self.pretrained.tells_views_apart else 1  # else they are the same up to the mix
         if batch.states is not None:
             states, lengths = self.pretrained.forward_from_states(batch.states, batch.lengths, inside)
         elif batch.audio is not None:

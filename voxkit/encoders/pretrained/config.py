@@ -31,9 +31,11 @@ class PretrainedConfig:
         activation_dropout: the same inside the feed-forward.
         layerdrop: probability that an open layer is skipped in a training step. With DDP a skipped layer needs
             find_unused_parameters, hence 0.
-        mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike and
-            for each view anew; nothing where no layer is open.
+        mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike;
+            nothing where no layer is open.
         mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
+        mask_time_shared: the views of a batch (CR-CTC) have the same spans, and the open layers run once for all; false = spans of its
+            own for each view, at twice the cost.
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.
     """
@@ -51,6 +53,7 @@ class PretrainedConfig:
     layerdrop: float = 0.0
     mask_time_prob: float = 0.0
     mask_time_length: int = 10
+    mask_time_shared: bool = False
     spec_augment: SpecAugmentConfig = field(default_factory=lambda: SpecAugmentConfig(prob=0.0))
 
     def problems(self) -> list[str]:

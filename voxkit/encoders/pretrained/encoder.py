@@ -171,6 +171,11 @@ class PretrainedEncoder(nn.Module):
         """Whether the next call will mask spans of what enters the open layers."""
         return self.training and bool(self.open_layers) and self.config.mask_time_prob > 0
 
+    @property
+    def tells_views_apart(self) -> bool:
+        """Whether the views of the next call would differ; else one does for all."""
+        return self.masks_spans and not self.config.mask_time_shared
+
     def compute_dtype(self) -> torch.dtype:
         """What the frozen part computes in on the device where it is."""
         return resolve(self.config.dtype, next(self.parameters()).device, "model.front_end.pretrained.dtype")
