@@ -187,6 +187,14 @@ def test_spans_are_masked_in_all_states_below_the_open_layers_and_for_each_view_
     assert torch.equal(twice, cached.repeat(2, 1, 1, 1)) and double.tolist() == 2 * frames.tolist()
 
 
+def test_views_may_share_their_spans(checkpoints):
+    audio, lengths = tiny.make_audio(LENGTHS)
+    encoder = build(checkpoints, "whisper", unfreeze=[3, 4], dropout=0.0, mask_time_prob=0.3, mask_time_length=3, mask_time_shared=True)
+    first, second = (encoder(audio, lengths, views=2)[0].chunk(2) for _ in range(2))
+    assert torch.equal(*first) and torch.equal(*second)
+    assert not torch.equal(first[0][:, 0], second[0][:, 0]) and not encoder.tells_views_apart
+
+
 def test_a_layer_that_an_earlier_stage_trained_stays_in_the_checkpoint(checkpoints):
     stage2 = build(checkpoints, "wavlm-base", unfreeze=[4])
     with torch.no_grad():

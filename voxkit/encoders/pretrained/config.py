@@ -34,8 +34,8 @@ class PretrainedConfig:
         mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike;
             nothing where no layer is open.
         mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
-        mask_time_shared: the views of a batch (CR-CTC) have the same spans, and the open layers run once for all; false = spans of its
-            own for each view, at twice the cost.
+        mask_time_shared: the views of a batch (CR-CTC) have the same spans, and a front end runs the open layers once for all; false =
+            spans of its own for each view, and the open layers run for each.
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.
     """

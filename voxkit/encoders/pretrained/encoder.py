@@ -79,7 +79,8 @@ class PretrainedEncoder(nn.Module):
             audio: [B, S] float, 16 kHz, in [-1, 1].
             lengths: [B] samples.
             ids: names of the utterances, for messages.
-            views: copies of the batch, each with masked spans of its own; the frozen part, a masked spectrum too, is one for all.
+            views: copies of the batch, each with masked spans of its own (mask_time_shared: all with the same); the frozen part, a
+                masked spectrum too, is one for all.
 
         Returns:
             states [views·B, L, T, D], zero past each utterance's end, and lengths [views·B] in frames.
@@ -156,7 +157,9 @@ class PretrainedEncoder(nn.Module):
         if views > 1:
             states, lengths = {i: state.repeat(views, 1, 1) for i, state in states.items()}, lengths.repeat(views)
         if self.masks_spans:
-            masked = random_spans(len(lengths), states[self.num_frozen].shape[1], self.config.mask_time_prob, self.config.mask_time_length)
+            drawn = len(lengths) // views if self.config.mask_time_shared else len(lengths)
+            masked = random_spans(drawn, states[self.num_frozen].shape[1], self.config.mask_time_prob, self.config.mask_time_length)
+            masked = masked.repeat(len(lengths) // drawn, 1)
             states = {i: state.masked_fill(masked.to(state.device)[..., None], 0.0) for i, state in states.items()}
         if self.num_frozen < self.num_layers:
             x = states[self.num_frozen]
@@ -173,7 +176,7 @@ class PretrainedEncoder(nn.Module):
 
     @property
     def tells_views_apart(self) -> bool:
-        """Whether the views of the next call would differ; else one does for all."""
+        """Whether each view of the next call has spans of its own; where not, one run does for all."""
         return self.masks_spans and not self.config.mask_time_shared
 
     def compute_dtype(self) -> torch.dtype:
