@@ -84,6 +84,10 @@ class Frames(NamedTuple):
         """The same function of every tensor that is there."""
         return Frames(*(None if x is None else function(x) for x in self))  # type: ignore[arg-type]
 
+    def item(self, n: int) -> Frames:
+        """Those of one sequence, [L, ...]."""
+        return self.map(lambda x: x[n])
+
     def slice(self, begin: int, end: int) -> Frames:
         """Frames begin to end."""
         return self.map(lambda x: x[:, begin:end])
@@ -131,8 +135,7 @@ def lact_reference(q: Tensor, frames: Frames, state: FastWeights, options: FastO
     """The plain loop; arguments and result as `lact`."""
     outputs, states = [], []
     for n in range(len(q)):
-        one = frames.map(lambda x, n=n: x[n])
-        out, after = _sequence(q[n], one, [x[n] for x in state], options, None if size is None else size[n])
+        out, after = _sequence(q[n], frames.item(n), [x[n] for x in state], options, None if size is None else size[n])
         outputs.append(out)
         states.append(after)
     return torch.stack(outputs), FastWeights(*(torch.stack(x) for x in zip(*states)))

@@ -63,7 +63,7 @@ def lact_stream(q: Tensor, frames: Frames, state: FastWeights, open_frames: Fram
         final: the stream ends here: the open chunk is learned from.
 
     Returns:
-        [N, L, d], the state, and the frames of the chunk that is open now (None if there are none). Altogether this is what `lact` gives for
+        [N, L, d], the state, and the frames of the open chunk (None if there are none). Altogether this is what `lact` gives for
         the whole.
 
     Raises:
