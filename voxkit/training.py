@@ -13,7 +13,6 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit import files
-from voxkit.audio.io import RATE
 from voxkit.batch import Batch
 from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
@@ -24,6 +23,7 @@ from voxkit.eval.wer import score
 from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
+from voxkit.rate import RATE
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
@@ -171,7 +171,7 @@ class Training:
     def _dev_loss(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
         """Sum and weight of the losses of a batch; an utterance with more tokens than CTC can align has none and is named."""
         losses = model.loss(batch)
-        loss, weight = float(losses["loss"] * losses["weight"]), float(losses["weight"])
+        loss, weight = float(losses.total * losses.weight), float(losses.weight)
         if abs(loss) < float("inf"):
             return loss, weight
         if batch.size == 1:
@@ -197,7 +197,7 @@ class Training:
 
         def step(batch: Any) -> None:
             with autocast(dtype, self.world.device):
-                loss = model.loss(batch.to(self.world.device))["loss"]
+                loss = model.loss(batch.to(self.world.device)).total
             loss.backward()
             model.zero_grad(set_to_none=True)
 

@@ -14,7 +14,8 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-RATE = 16000
+from voxkit.rate import RATE
+
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"})
 
 
