@@ -27,7 +27,7 @@ from voxkit.data.loader import build_train_loader
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
-from voxkit.training import read_sets
+from voxkit.data.sets import read_sets
 
 
 class FrameClassifier(nn.Module):
