@@ -9,10 +9,10 @@ import pytest
 
 from voxkit.audio.io import RATE, read_audio
 from voxkit.cli.main import main
-from voxkit.data.manifests import load_cuts
 from voxkit.data.corpora import synthetic
 from voxkit.data.corpora.synthesis import engines
 from voxkit.data.corpora.synthetic import SyntheticConfig, prepare_synthetic
+from voxkit.data.manifests import load_cuts
 from voxkit.optional import MissingPackage
 
 LINES = ["PUSH THE LEFT LANE", "HEAL ME NOW", "THE DRAGON'S NEST IS UNGUARDED AND THE ENEMY WILL NOT BE BACK FOR HALF A MINUTE", "RETREAT"]
