@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts, write_json
+from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts
+from voxkit.files import write_json
 from voxkit.text.normalise import NORMALISATIONS, normalisation
 
 if TYPE_CHECKING:
