@@ -88,6 +88,7 @@ def cut_of(values: dict[str, Any], folder: Path | None, where: str) -> Cut:
     """
     from lhotse.serialization import deserialize_item
 
+    where = f"{where}, {values.get('id')}"
     check_sources(values, where)
     if folder is not None:
         _prefix(values, str(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 import random
 import re
 from bisect import bisect_right
@@ -74,7 +75,7 @@ class UtteranceFilter:
 
 def needed_frames(tokens: list[int]) -> int:
     """Least frames in which CTC can emit the tokens: a blank goes between two that are the same."""
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
+    return len(tokens) + sum(map(operator.eq, tokens, tokens[1:]))
 
 
 def alignable_frames(seconds: float, frames_per_second: float) -> int:

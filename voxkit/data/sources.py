@@ -11,7 +11,7 @@ from typing import Any
 AUDIO_TYPES = ("file", "memory", "shar")
 STORAGE_TYPES = ("lilcom_files", "numpy_files", "lilcom_chunky", "lilcom_hdf5", "chunked_lilcom_hdf5", "numpy_hdf5", "memory_lilcom",
                  "memory_npy", "memory_raw", "shar")
-_PLAIN = ("text", "alignment", "speaker", "language", "transforms")  # never hold a source; alignments are long
+_PLAIN = frozenset(("alignment", "transforms", "channel_ids", "channels"))  # never hold a source; alignments are long
 
 
 def check_sources(manifest: Any, where: str) -> None:
@@ -30,12 +30,12 @@ def check_sources(manifest: Any, where: str) -> None:
         elif "storage_type" in manifest:
             _check_storage(manifest, where)
         for key, value in manifest.items():
-            if isinstance(value, (dict, list)) and key not in _PLAIN:
-                check_sources(value, f"{where}, {manifest['id']}" if key in ("recording", "sources", "features") and "id" in manifest
-                              else where)
+            if type(value) in (dict, list) and key not in _PLAIN:
+                check_sources(value, where)
     elif isinstance(manifest, list):
         for value in manifest:
-            check_sources(value, where)
+            if type(value) in (dict, list):
+                check_sources(value, where)
 
 
 def _check_audio(source: dict[str, Any], where: str) -> None:
