@@ -7,7 +7,7 @@ import torch
 
 from voxkit import config as configuration
 from voxkit.cli.main import main
-from voxkit.data.recipes.toyseq import ToySeqConfig, prepare_toyseq
+from voxkit.data.corpora.toyseq import ToySeqConfig, prepare_toyseq
 from voxkit.hypothesis import Word
 from voxkit.infer.inspection import inspect
 from voxkit.infer.recognizer import Recognizer, read_input

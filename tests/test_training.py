@@ -174,7 +174,7 @@ def test_a_fresh_run_does_not_go_on_from_a_mirror(project, capsys):
 
 
 def test_a_share_of_a_set(project):
-    from voxkit.training import read_sets
+    from voxkit.data.sets import read_sets
 
     data = project / "data"
     whole = [cut.id for cut in read_sets(str(data), ["train"])]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from voxkit.audio.io import EXTENSIONS, RATE, AudioError, read_audio
 from voxkit.batch import Batch, Padded
-from voxkit.data.recipes.synthesis import sounds
+from voxkit.data.corpora.synthesis import sounds
 
 MADE = ("silence", "white", "pink", "hum", "clicks")
 

@@ -24,10 +24,10 @@ from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_train_loader
+from voxkit.data.sets import read_sets
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
-from voxkit.training import read_sets
 
 
 class FrameClassifier(nn.Module):
