@@ -5,17 +5,16 @@ OmegaConf does the merging and the types; this file adds the `base:` chain and e
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Sequence, TextIO, TypeVar
+from typing import Any, Sequence, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from voxkit.files import write_text
 
 T = TypeVar("T")
 
@@ -77,30 +76,6 @@ def save(config: Any, path: str | os.PathLike) -> None:
     """Write a DictConfig, mapping or dataclass as YAML, atomically."""
     node = OmegaConf.structured(config) if dataclasses.is_dataclass(config) else OmegaConf.create(config)
     write_text(path, OmegaConf.to_yaml(node, resolve=True))
-
-
-@contextlib.contextmanager
-def writing(path: str | os.PathLike) -> Iterator[TextIO]:
-    """A text file under a temporary name, renamed in the end: a reader sees the old file or the new one, never half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name + ".", suffix=".part")
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file, atomically."""
-    with writing(path) as file:
-        file.write(text)
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from voxkit import config as configuration
+from voxkit import files
 from voxkit.audio.io import RATE
 from voxkit.batch import Batch
 from voxkit.checkpoint.format import read_meta
@@ -206,7 +207,7 @@ class Training:
                                   share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:
-            configuration.write_text(kept, f"{found:.1f}\n")
+            files.write_text(kept, f"{found:.1f}\n")
         log.info("data.max_duration: auto is %.0f s of audio per batch", found)
         return round(found, 1)
 

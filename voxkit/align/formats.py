@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 from voxkit.hypothesis import Hypothesis, Word
 
 

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 
 log = logging.getLogger("voxkit.train")
 

@@ -255,7 +255,7 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
 
 
 def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> None:
-    from voxkit import config as configuration
+    from voxkit import files
     from voxkit.align import formats as words
     from voxkit.eval.texts import write_texts
 
@@ -263,7 +263,7 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
     write_texts(out / f"{name}_reference.tsv", found.references)
     lines = [json.dumps({"id": id, "reference": found.references[id], **h.to_json()}, ensure_ascii=False)
              for id, h in found.hypotheses.items()]
-    configuration.write_text(out / f"{stem}.jsonl", "".join(line + "\n" for line in lines))
+    files.write_text(out / f"{stem}.jsonl", "".join(line + "\n" for line in lines))
     for kind in formats:
         words.write(out / f"{stem}.{words.suffix(kind)}", found.hypotheses, kind)
 

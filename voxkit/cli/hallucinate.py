@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def hallucinate(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Recognise, print and write → the rows of the table."""
-    from voxkit import config as configuration
+    from voxkit import files
     from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli import record
     from voxkit.cli.fingerprint import sha256
@@ -80,7 +80,7 @@ def hallucinate(args: argparse.Namespace) -> list[dict[str, Any]]:
             append_csv(out / "hallucination.csv", {"date": made["date"], **here[-1], "checkpoint": str(loaded.path),
                                                    "record": f"{stem}.json"})
         said = [{"id": id, "text": text} for id, text in found["all"].said.items()]
-        configuration.write_text(out / f"{stem}.jsonl", "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in said))
+        files.write_text(out / f"{stem}.jsonl", "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in said))
         folders = [record.stamped(folder, out / f"{stem}.json") for folder in args.folders] if folders is None else folders
         record.write(out / f"{stem}.json", "hallucinate", {
             **record.checkpoint_part(loaded, out / f"{stem}.json", weights), **record.search_part(search, options, out / f"{stem}.json"),

@@ -127,7 +127,7 @@ def _sampled(path: str, split: Callable[[str], list[str]]) -> Iterable[tuple[lis
 
 
 def _sample(args: argparse.Namespace) -> int:
-    from voxkit.config import writing
+    from voxkit.files import writing
     from voxkit.infer.pretrained_lm import PretrainedLM
     from voxkit.infer.text_sampling import expected_words
 
@@ -147,7 +147,7 @@ def _sample(args: argparse.Namespace) -> int:
 
 
 def _generate(args: argparse.Namespace) -> int:
-    from voxkit.config import writing
+    from voxkit.files import writing
     from voxkit.infer.pretrained_lm import PretrainedLM
     from voxkit.infer.text_sampling import generated_lines
 
@@ -169,7 +169,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _substitute(args: argparse.Namespace) -> int:
-    from voxkit.config import writing
+    from voxkit.files import writing
     from voxkit.infer.text_sampling import substituted_lines
 
     if args.lines < 1:
@@ -224,8 +224,8 @@ def _train_neural(args: argparse.Namespace) -> int:
 
 
 def _rare_words(args: argparse.Namespace) -> int:
-    from voxkit.config import write_text
     from voxkit.eval.biasing import rare_words
+    from voxkit.files import write_text
 
     found = rare_words(_lines(args.text, args.ids, args.normalise), _lines([args.test], args.ids, args.normalise), args.said, args.total,
                        at_most=args.at_most)

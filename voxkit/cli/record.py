@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit import config as configuration
+from voxkit import files
 from voxkit.cli.fingerprint import sha256, stamp
 from voxkit.cli.idle_options import WEIGHTS, counts
 
@@ -49,7 +49,7 @@ def write(path: Path, command: str, content: Mapping[str, Any]) -> None:
     """Write a record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {"again": f"voxkit {command} --again {path}", **content}
-    configuration.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def read(path: str, command: str, where: str) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def search_arguments(record: Mapping[str, Any], out: Path) -> dict[str, Any]:
     models, phrases = models_of(record), None
     if record["phrases"]:
         phrases = str(out / "phrases.tsv")
-        configuration.write_text(phrases, "".join(f"{phrase}\t{boost!r}\n" for phrase, boost in record["phrases"].items()))
+        files.write_text(phrases, "".join(f"{phrase}\t{boost!r}\n" for phrase, boost in record["phrases"].items()))
     then = {"length_limit": math.inf, **record}  # records from before had no limit
     weights = {key: then.get(key) if counts(record, key) else None for key in WEIGHTS}
     return {**weights, **models, "phrases": phrases, "boost": None, "tuned": None,

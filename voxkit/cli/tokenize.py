@@ -15,9 +15,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from voxkit.config import write_text
     from voxkit.data.manifests import existing
     from voxkit.eval.texts import read_texts  # without lhotse and torch, which take longer than the rest
+    from voxkit.files import write_text
     from voxkit.text.tokenizer import train_bpe, train_characters
 
     texts = [text for path in args.cuts for text in read_texts(existing(path)).texts.values() if text]

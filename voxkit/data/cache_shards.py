@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 
 if TYPE_CHECKING:
     from lhotse import CutSet

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping
 
-from voxkit import config as configuration
+from voxkit import files
 from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
 from voxkit.align.words import fit_word_timing, words_from_tokens
 from voxkit.checkpoint.loading import decode_dir
@@ -57,7 +57,7 @@ def read_calibration(path: str | Path) -> dict[str, Any]:
 def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path:
     """Write it, atomically."""
     path = Path(directory) / NAME
-    configuration.write_text(path, json.dumps(content, indent=1) + "\n")
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 
 
 class Budget:

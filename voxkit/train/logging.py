@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from voxkit.config import write_text
+from voxkit.files import write_text
 
 log = logging.getLogger("voxkit.train")
 _everything = logging.getLogger("voxkit")  # what data, cache and probe have to say belongs to the run as well

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from voxkit import config as configuration
+from voxkit import files
 
 _AS_YOU_GO = ("train.max_hours", "train.price_per_hour")  # what continuing a run is for
 
@@ -40,8 +41,8 @@ def describe_run(path: Path, config: Any = None) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if config is not None:
         configuration.save(config, path / "config.yaml")
-    configuration.write_text(path / "git.txt", git_hash() + "\n")
-    configuration.write_text(path / "packages.txt", "\n".join(installed_packages()) + "\n")
+    files.write_text(path / "git.txt", git_hash() + "\n")
+    files.write_text(path / "packages.txt", "\n".join(installed_packages()) + "\n")
 
 
 def changed_options(path: Path, config: Any) -> list[str]:
