@@ -14,20 +14,21 @@ from torch import nn
 from voxkit import config as configuration
 from voxkit import files
 from voxkit.batch import Batch
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.loading import find_checkpoint
+from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder
 from voxkit.eval.wer import score
-from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
 from voxkit.rate import RATE
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.tokenizer import Tokenizer
-from voxkit.train.checkpoint import load_state, read_meta, read_weights
 from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
 from voxkit.train.probe import SHARE, find_max_duration

@@ -11,9 +11,9 @@ from voxkit import config as configuration
 from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import read_audio
 from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.recipe import structure_recipe
 from voxkit.text.tokenizer import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 
 WORDS = ("heal", "me", "ward", "now")
 TONES = {letter: 300.0 * 1.22 ** n for n, letter in enumerate(sorted(set("".join(WORDS))))}

@@ -6,6 +6,7 @@ import torch
 from tests.encoders import tiny
 from voxkit import config as configuration
 from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.parallel import PARALLEL_METHODS
@@ -14,7 +15,6 @@ from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
 from voxkit.search.greedy import ctc_greedy
 from voxkit.text.tokenizer import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 from voxkit.train.optimisers import parameter_groups
 
 STACKED = {"kind": "stacked", "fbank_bins": 8, "stack": 4, "stride": 3, "subsampling_dim": 12, "spec_augment": {"prob": 0.0}}

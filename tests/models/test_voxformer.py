@@ -6,6 +6,7 @@ import torch
 from tests.encoders import tiny
 from voxkit import config as configuration
 from voxkit.batch import Batch, Padded, audio_batch
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import METHODS, Recognizer, SearchOptions
@@ -13,7 +14,6 @@ from voxkit.models import system_classes
 from voxkit.models.sizes import count_parameters
 from voxkit.recipe import structure_recipe
 from voxkit.text.tokenizer import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 from voxkit.training import initialise, nbest_tokens
 
 

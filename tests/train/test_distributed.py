@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train import checkpoint, distributed
+from voxkit.train import distributed, persistence
 from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
 from voxkit.train.logging import read_metrics
 
@@ -150,18 +150,18 @@ def late(world, folder):
     errors = iter([0.9, 0.1, 0.5])
     trainer.validate = lambda model: {"error": next(errors)}
     if world.rank == 0:
-        write = checkpoint.write_checkpoint
+        write = persistence.write_checkpoint
 
         def slowly(*args, **kwargs):
             time.sleep(1)
             return write(*args, **kwargs)
 
-        checkpoint.write_checkpoint = slowly
+        persistence.write_checkpoint = slowly
     try:
         result = trainer.fit()
     finally:
         if world.rank == 0:
-            checkpoint.write_checkpoint = write
+            persistence.write_checkpoint = write
     assert (result.reason, result.averaged) == ("finished", None)  # 0.5 is worse than 0.1 alone
     torch.save(weights(trainer.model), folder / f"{world.rank}.pt")
 

@@ -122,7 +122,9 @@ def test_average_of_the_best(tmp_path):
     errors = iter([0.4, 0.2, 0.3, 0.1])
     result = tiny_trainer(tmp_path, tiny_config(average=AverageConfig(best=2)), validate=lambda model: {"error": next(errors)}).fit()
     assert result.averaged == tmp_path / "checkpoints" / "averaged"
-    from voxkit.train.checkpoint import read_meta, read_weights, resolve
+    from voxkit.checkpoint.folder import resolve
+    from voxkit.checkpoint.format import read_meta
+    from voxkit.checkpoint.weights import read_weights
 
     meta = read_meta(result.averaged)
     parts = [read_weights(tmp_path / "checkpoints" / name) for name in meta["averaged"]]
@@ -143,7 +145,8 @@ def test_an_average_that_is_worse_than_the_best_is_not_kept(tmp_path):
     result = trainer.fit()
     assert seen[-1] == 0.25 and result.averaged is None and not (tmp_path / "checkpoints" / "averaged").exists()
     assert "error 0.25: worse than step-" in (tmp_path / "train.log").read_text()
-    from voxkit.train.checkpoint import read_weights, resolve
+    from voxkit.checkpoint.folder import resolve
+    from voxkit.checkpoint.weights import read_weights
 
     torch.testing.assert_close(trainer.model.state_dict(), read_weights(resolve(tmp_path)))
 

@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → the records."""
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli import decode_record
     from voxkit.cli.fingerprint import sha256, sha256_of_texts
     from voxkit.cli.search_options import build_search, check_streaming, read_chunk
@@ -70,7 +71,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
     from voxkit.infer.parallel import timed_by_ctc
     from voxkit.infer.recognizer import Recognizer

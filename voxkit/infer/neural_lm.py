@@ -13,14 +13,17 @@ import torch
 
 from voxkit import config as configuration
 from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.folder import resolve
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.runs import latest_run
+from voxkit.checkpoint.weights import load_model_weights
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Scorer
 from voxkit.text.tokenizer import Tokenizer
-from voxkit.train.checkpoint import load_model_weights, read_meta, resolve
 from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig, TrainConfig
 from voxkit.train.loop import FitResult, Trainer
-from voxkit.train.run_dir import describe_run, latest_run
+from voxkit.train.run_dir import describe_run
 
 
 class SentenceLoader:
