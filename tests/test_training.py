@@ -10,7 +10,7 @@ from tests.encoders.tiny import save_model
 from tests.noise import MODEL, noise_set
 from voxkit.checkpoint.runs import latest_run
 from voxkit.cli.main import main
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
 

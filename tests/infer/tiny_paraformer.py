@@ -13,7 +13,7 @@ from voxkit.audio.io import read_audio
 from voxkit.batch import Batch, Padded
 from voxkit.checkpoint.format import write_checkpoint
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 WORDS = ("heal", "me", "ward", "now")
 TONES = {letter: 300.0 * 1.22 ** n for n, letter in enumerate(sorted(set("".join(WORDS))))}
@@ -68,7 +68,7 @@ def make_run(root: Path) -> None:
     recipe = structure_recipe(configuration.OmegaConf.create({
         "system": "paraformer", "model": MODEL, "data": {"data_dir": str(root / "data"), "num_workers": 0, "max_duration": 10}}))
     torch.manual_seed(0)
-    model = recipe.build_model(tokenizer.vocab_size)
+    model = recipe.build_model(tokenizer.size)
     _learn(model, _batch(root, texts, tokenizer))
     extra = [lambda d: configuration.save(recipe.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     write_checkpoint(root / "exp" / "tiny" / "checkpoints", model, {"step": 1, "tokenizer": tokenizer.fingerprint()},
