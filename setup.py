@@ -22,7 +22,7 @@ CORE = [
     "numpy>=1.24",
     "omegaconf>=2.3",
     "safetensors>=0.4",
-    "jiwer>=3",
+    "jiwer>=4",
     "rapidfuzz>=3",
     "rich>=13",
     "tensorboard>=2.14",
@@ -45,7 +45,7 @@ EXTRAS = {
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
-    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
+    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "hypothesis>=6", "httpx2",  # httpx2: FastAPI's in-process client
     *(package for extra in ("pretrained", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
       for package in EXTRAS[extra]),
 })
