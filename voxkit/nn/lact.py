@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
+from voxkit.nn.chunks import BORDERS, Layout
 from voxkit.nn.feed_forward import FeedForward
 from voxkit.nn.window import WindowAttention
 from voxkit.ops.lact import NORMS, ORDERS, FastOptions, FastWeights, Frames, normalized, start, swiglu
@@ -26,6 +29,7 @@ class FastConfig:
         heads: networks that learn beside each other, each over its share of the width.
         hidden: inner width of each, as a multiple of its share.
         chunk: frames between two steps; overlap: frames before a chunk that its step looks at again.
+        borders: fixed, or marked: where the marks given with a batch allow it (voxkit.nn.chunks), least: but not before so many frames.
         order: apply_update, update_apply or bidirectional; norm: post or pre (see voxkit.ops.lact).
         rate: what the learned rate of a frame starts at. Without Muon, on chunks of 64, rates of 0.1-0.5 move the weights by 3-15 % a chunk.
         momentum: whether a gate lets steps go on into the next chunk.
@@ -37,6 +41,8 @@ class FastConfig:
     hidden: float = 1.0
     chunk: int = 64
     overlap: int = 0
+    borders: str = "fixed"
+    least: int = 32
     order: str = "apply_update"
     norm: str = "post"
     rate: float = 0.2
@@ -46,7 +52,7 @@ class FastConfig:
     gate: float = 0.1
 
     def problems(self) -> list[str]:
-        found = [f"{name}: {getattr(self, name)} is none of {', '.join(valid)}" for name, valid in (("order", ORDERS), ("norm", NORMS))
+        found = [f"{name}: {getattr(self, name)} is none of {', '.join(valid)}" for name, valid in (("order", ORDERS), ("norm", NORMS), ("borders", BORDERS))
                  if getattr(self, name) not in valid]
         found += [f"{name}: {getattr(self, name)} is below 1" for name in ("heads", "chunk") if getattr(self, name) < 1]
         found += [f"{name}: {getattr(self, name)} is not above 0" for name in ("hidden", "rate") if getattr(self, name) <= 0]
@@ -54,18 +60,21 @@ class FastConfig:
             found.append(f"gate: {self.gate} is not between 0 and 1")
         if self.overlap < 0:
             found.append(f"overlap: {self.overlap} is below 0")
+        if self.borders == "marked" and not 1 <= self.least <= self.chunk:
+            found.append(f"least: {self.least} is not between 1 and chunk, {self.chunk}")
         if self.muon_dtype not in _DTYPES:
             found.append(f"muon_dtype: {self.muon_dtype!r} is none of bfloat16, float16, or empty for float32")
         return found
 
     @property
     def options(self) -> FastOptions:
+        """For the operator."""
         keys = self.chunk + self.overlap if self.overlap else 0
         return FastOptions(self.chunk, keys, self.order, self.norm, self.muon, _DTYPES[self.muon_dtype])
 
 
 class FastLayer(nn.Module):
-    """Fast weights over queries, keys and values that were projected before: heads apart, keys and queries of length 1, a gate on what they say.
+    """Fast weights over queries, keys and values that were projected before: heads apart, queries and keys of length 1, a gate at the end.
 
     Args:
         config: sizes and rules.
@@ -102,15 +111,32 @@ class FastLayer(nn.Module):
         """The state before the first frame, [B · heads, ...]."""
         return start(*(w.float().repeat(batch, 1, 1) for w in (self.w0, self.w1, self.w2)))
 
-    def forward(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, state: FastWeights) -> tuple[Tensor, FastWeights]:
-        """x, q, k, v [B, T, D] (x: what rates and gates are read from), valid [B, T] or None = all → [B, T, D], state."""
+    def forward(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, state: FastWeights,
+                layout: Layout | None = None) -> tuple[Tensor, FastWeights]:
+        """Args:
+            x, q, k, v: [B, T, D]; rates and gates are read from x.
+            valid: [B, T]; None = every frame.
+            state: before the first frame.
+            layout: where chunks end; None = every `chunk` frames.
+
+        Returns:
+            [B, T, D], and the state after the last frame.
+        """
         q, frames, gate = self._heads(x, q, k, v, valid)
         if not self.updates:
             return self._speak(self._read(q, state), gate), state
-        if self.config.overlap:
-            frames = self._overlapped(frames, q.shape[1])
-        out, state = lact(q, frames, state, self.options, self._size(len(x)))
-        return self._speak(out, gate), state
+        if layout is None:
+            out, state = lact(q, frames, state, self.options, self._size(len(x)))
+            return self._speak(out, gate), state
+        heads = partial(torch.flatten, start_dim=0, end_dim=1)  # [B, heads, ...] → [B · heads, ...]
+
+        def moved(y: Tensor, how: Callable[[Tensor], Tensor]) -> Tensor:
+            return heads(how(y.unflatten(0, (len(x), -1)).transpose(1, 2)).transpose(1, 2))
+
+        frames = frames.map(lambda y: moved(y, layout.to_learned))
+        frames = frames._replace(valid=layout.valid.repeat_interleave(self.config.heads, 0))
+        out, state = lact(moved(q, layout.to_queries), frames, state, self.options, self._size(len(x)))
+        return self._speak(moved(out, layout.restore), gate), state
 
     def init_stream(self, batch: int) -> tuple[Tensor, ...]:
         """The open chunk before the first frame: keys, values, rates and momentum gates of no frame."""
@@ -175,16 +201,6 @@ class FastLayer(nn.Module):
             weights = tuple(normalized(w, n) for w, n in zip(weights, state[6:]))
         return swiglu(q.to(state.w0.dtype), *weights)
 
-    def _overlapped(self, frames: Frames, length: int) -> Frames:
-        """Each chunk's frames behind the last ones of the chunk before, which its step looks at again."""
-        chunk, overlap = self.config.chunk, self.config.overlap
-        count = -(-length // chunk)
-        place = (torch.arange(count, device=frames.k.device)[:, None] * chunk
-                 + torch.arange(-overlap, chunk, device=frames.k.device)).flatten()
-        there = (place >= 0) & (place < length)
-        picked = frames.map(lambda y: y[:, place.clamp(0, max(length - 1, 0))])
-        return picked._replace(valid=there.expand(len(frames.k), -1) if picked.valid is None else picked.valid & there)
-
     def _size(self, batch: int) -> Tensor | None:
         return None if self.size is None else self.size.float().repeat(batch)
 
@@ -218,13 +234,14 @@ class LaCTAudioBlock(nn.Module):
         """What is carried before the first utterance: the tensors of FastWeights, or none."""
         return tuple(self.fast.initial(batch)) if self.fast is not None else ()
 
-    def forward(self, x: Tensor, lengths: Tensor, carried: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(self, x: Tensor, lengths: Tensor, carried: tuple[Tensor, ...],
+                layout: Layout | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x [B, T, D], lengths [B], carried: as `initial` → [B, T, D], carried. What padding holds does not matter."""
         y = self.norm(x)
         q, k, v = self.project(y).chunk(3, -1)
         near = self.window(q, k, v, lengths)
         if self.fast is not None:
-            far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried))
+            far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried), layout)
             near = near + far
         return self._finish(x, near), tuple(carried)
 
