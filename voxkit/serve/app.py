@@ -149,11 +149,12 @@ def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOpt
     """Inputs of one kind → hypotheses, in order; key is (kind, words wanted)."""
     kind, words = key
     batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{kind: Padded.of([item.values for item in items])})
-    return recognizer.recognize(batch, SearchOptions(**{**vars(options), "words": words or not hasattr(recognizer.model, "predict")}))
+    words = words or not recognizer.method(options.method).scores_tokens
+    return recognizer.recognize(batch, replace(options, words=words))
 
 
 def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict:
-    """The JSON of a result. A parallel decoder gives a confidence per token, other models per word; the whole is their geometric mean."""
+    """The JSON of a result. Most searches give a confidence per token, others per word; the whole is their geometric mean."""
     out = hypothesis.to_json()
     pieces = recognizer.vocabulary.pieces
     out["tokens"] = [{"token": pieces[t], "confidence": round(c, 4)} for t, c in zip(hypothesis.tokens, hypothesis.token_confidences)]
