@@ -18,7 +18,7 @@ from voxkit.rate import RATE
 from voxkit.system import TokenIds
 
 
-class Heard(NamedTuple):
+class HeardBatch(NamedTuple):
     """What front end and encoder make of a batch.
 
     Attributes:
@@ -86,7 +86,7 @@ class FrontEndListener(Listener):
         """The loss of a batch; in training of several views of it, where the system compares them."""
         return self.loss_of(batch, self.hear(batch, self.views))
 
-    def loss_of(self, batch: Batch, heard: Heard) -> Losses:
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """The loss of what was heard of a batch."""
         raise NotImplementedError
 
@@ -111,7 +111,7 @@ class FrontEndListener(Listener):
             return lengths * self.seconds_per_frame
         return batch.input.lengths / (RATE if batch.audio is not None else Fbank.frames_per_second)
 
-    def hear(self, batch: Batch, views: int = 1) -> Heard:
+    def hear(self, batch: Batch, views: int = 1) -> HeardBatch:
         """Front end and encoder on a batch.
 
         Args:
@@ -119,11 +119,11 @@ class FrontEndListener(Listener):
         """
         x, lengths = self.front_end(batch, views)
         if self.intermediate is None:
-            return Heard(*self.encoder(x, lengths), [], lengths)
+            return HeardBatch(*self.encoder(x, lengths), [], lengths)
         read: list[Tensor] = []
         between = partial(self._between, read)
         states, states_lengths = self.encoder(between(0, x), lengths, between)
-        return Heard(states, states_lengths, read, lengths)
+        return HeardBatch(states, states_lengths, read, lengths)
 
     def _between(self, read: list[Tensor], place: int, x: Tensor) -> Tensor:
         """States [B, T, D] at a place of the encoder → what goes on; what a CTC head reads there is appended to `read`."""

@@ -26,10 +26,11 @@ from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, Heard, check_tokens
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
+from voxkit.search.heads import Heads
 from voxkit.system import System, TokenIds
 
 
@@ -133,6 +134,11 @@ class Paraformer(FrontEndListener):
         self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
         self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
 
+    @property
+    def heads(self) -> Heads:
+        """The parallel decoder, and CTC where there is a head."""
+        return Heads(ctc=self.ctc_log_probs if self.ctc is not None else None, parallel=self)
+
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32.
 
@@ -143,7 +149,7 @@ class Paraformer(FrontEndListener):
             raise ValueError("this model has no CTC head (model.loss.ctc is 0): use the methods greedy and beam, without --ctc-weight")
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss_of(self, batch: Batch, heard: Heard) -> Losses:
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Loss per token, in nats; "accuracy" is of the tokens nobody had shown, given their number."""
         config = self.config.loss
         states, lengths, read, read_lengths = heard
@@ -191,6 +197,13 @@ class Paraformer(FrontEndListener):
             return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times, found.weights)
         logits = self.decoder(found.vectors, found.lengths, states, lengths)
         return Prediction(logits.float().log_softmax(-1), found.lengths, found.times, found.weights)
+
+    def attention_weights(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Where the decoder looks at each of its tokens: [layers, B, H, U, T']."""
+        found = self.predictor(states, lengths)
+        if found.vectors.shape[1] == 0:
+            return states.new_zeros(1, len(states), 1, 0, states.shape[1])
+        return self.decoder.attention_weights(found.vectors, found.lengths, states, lengths)
 
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:

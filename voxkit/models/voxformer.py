@@ -25,8 +25,9 @@ from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, lab
 from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, Heard, check_tokens
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
+from voxkit.search.heads import Heads
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.system import System, TokenIds
 from voxkit.text.vocabulary import Vocabulary
@@ -149,6 +150,11 @@ class VoxFormer(FrontEndListener):
             return f"the model is not causal: its encoder looks at the whole utterance; {_TO_STREAM}"
         return None
 
+    @property
+    def heads(self) -> Heads:
+        """CTC, and the attention decoder where there is one."""
+        return Heads(ctc=self.ctc_log_probs, decoder=self.decoder)
+
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
@@ -158,7 +164,7 @@ class VoxFormer(FrontEndListener):
         """Two where their consistency counts (CR-CTC), in training."""
         return 2 if self.config.loss.consistency > 0 and self.training else 1
 
-    def loss_of(self, batch: Batch, heard: Heard) -> Losses:
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Hybrid loss per token, in nats; "accuracy" is of the next token, teacher-forced."""
         states, lengths, read, read_lengths = heard
         views = len(lengths) // batch.size
