@@ -127,7 +127,7 @@ def test_frozen_means_no_gradient_no_dropout_no_checkpoint(checkpoints, kind):
     assert not first.requires_grad and not any(p.requires_grad for p in encoder.parameters())
     assert not any(module.training for module in encoder.modules() if module is not encoder)
     assert torch.equal(first, encoder(audio, lengths)[0])
-    assert set(encoder.frozen_parameter_names()) == set(encoder.state_dict())
+    assert set(encoder.frozen_names()) == set(encoder.state_dict())
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
@@ -139,7 +139,7 @@ def test_open_layers_learn_and_nothing_else(checkpoints, kind):
     allowed = ("backbone.layers.2.", "backbone.layers.3.", "backbone.last_norm.")
     assert learning and all(name.startswith(allowed) for name in learning)
     assert all((parameter.grad is not None) == (name in learning) for name, parameter in encoder.named_parameters())
-    assert set(encoder.frozen_parameter_names()) == set(encoder.state_dict()) - learning
+    assert set(encoder.frozen_names()) == set(encoder.state_dict()) - learning
     assert encoder.backbone.layers[3].training and not encoder.backbone.layers[1].training
 
 
@@ -200,11 +200,11 @@ def test_a_layer_that_an_earlier_stage_trained_stays_in_the_checkpoint(checkpoin
     with torch.no_grad():
         for parameter in stage2.backbone.layers[3].parameters():
             parameter.add_(0.1)
-    kept = {k: v for k, v in stage2.state_dict().items() if k not in stage2.frozen_parameter_names()}
+    kept = {k: v for k, v in stage2.state_dict().items() if k not in stage2.frozen_names()}
     stage3 = build(checkpoints, "wavlm-base")
     before = stage3.fingerprints()
     stage3.load_state_dict(kept, strict=False)
-    assert set(stage3.state_dict()) - set(stage3.frozen_parameter_names()) == set(kept)
+    assert set(stage3.state_dict()) - set(stage3.frozen_names()) == set(kept)
     after = stage3.fingerprints()
     assert before[:4] == after[:4] and before[4] != after[4]
 

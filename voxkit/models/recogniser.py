@@ -82,7 +82,7 @@ class Recogniser(nn.Module):
     def frozen_names(self) -> set[str]:
         """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
         pretrained = getattr(self.front_end, "pretrained", None)
-        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
+        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_names()} if pretrained is not None else set()
 
     def checkpoint_state_dict(self) -> dict[str, Tensor]:
         """All weights but the frozen pretrained ones."""
