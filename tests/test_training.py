@@ -10,7 +10,7 @@ from tests.encoders.tiny import save_model
 from tests.noise import MODEL, noise_set
 from voxkit.checkpoint.runs import latest_run
 from voxkit.cli.main import main
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
 
@@ -174,7 +174,7 @@ def test_a_fresh_run_does_not_go_on_from_a_mirror(project, capsys):
 
 
 def test_a_share_of_a_set(project):
-    from voxkit.training import read_sets
+    from voxkit.data.sets import read_sets
 
     data = project / "data"
     whole = [cut.id for cut in read_sets(str(data), ["train"])]

@@ -19,7 +19,7 @@ CROWDED = 400
 
 # Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) and `training` (a run put together
 # from data, model and trainer) are rooms of their own.
-SHARED = {"batch", "masks", "config", "files", "optional", "hypothesis", "precision", "hub"}
+SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
 _PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}

@@ -121,7 +121,7 @@ def non_finite(world, folder):
     class Poisoned(TinyModel):
         def loss(self, batch):
             out = super().loss(batch)
-            return {**out, "loss": out["loss"] / (0.0 if "u0-3-4" in batch.ids else 1.0)}
+            return out._replace(total=out.total / (0.0 if "u0-3-4" in batch.ids else 1.0))
 
     trainer = train(world, folder, model=Poisoned(dropout=0.0), remedies=RemedyConfig(), name="bad")
     result = trainer.fit()

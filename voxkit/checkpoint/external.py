@@ -46,6 +46,9 @@ class External(nn.Module):
         """What besides the weights came from the source and decides what the module computes; plain values."""
         return {}
 
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the layers that learn in the backward pass, where the module offers it."""
+
     def content(self, names: Iterable[str] | None = None) -> str:
         """Hash of entries of `state_dict()` and of `settings`; by default of those that a checkpoint references.
 

@@ -97,13 +97,13 @@ class Source:
         """A Batch of one, of audio or features."""
         import torch
 
-        from voxkit.batch import Batch
+        from voxkit.batch import Batch, Padded
         from voxkit.data.augment import load_features
         from voxkit.infer.recognizer import read_input
 
         if self.cut is not None:
             features = torch.from_numpy(load_features(self.cut))
-            return Batch([self.path], torch.tensor([len(features)]), features=features[None])
+            return Batch([self.path], features=Padded.of([features]))
         return read_input(self.path if self.path.endswith(".npy") else self.wave())
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from voxkit.checkpoint.loading import Loaded, load_built
 from voxkit.recipe import Recipe, structure_recipe
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.vocabulary import Vocabulary, load_vocabulary
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
@@ -20,7 +20,7 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
     return load_built(path, _build, device, overrides)
 
 
-def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Tokenizer, Recipe]:
+def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Recipe]:
     recipe = structure_recipe(node, str(path / "config.yaml"))
-    tokenizer = Tokenizer.load(path)
-    return recipe.build_model(tokenizer.vocab_size), tokenizer, recipe
+    vocabulary = load_vocabulary(path)
+    return recipe.build_model(vocabulary.size), vocabulary, recipe

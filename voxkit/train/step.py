@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Counts
 from voxkit.precision import autocast
 from voxkit.train import distributed
 from voxkit.train.remedies import Diverged, NonFiniteLoss, find_culprits, is_out_of_memory, oom_advice, split
@@ -16,13 +18,39 @@ from voxkit.train.run import Run
 from voxkit.train.state import undisturbed_random_state
 
 
+@dataclass
+class Sums:
+    """Of several batches: weight; sums of the total and of the parts, each times the weight; metrics as (sum, count)."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, losses: Any, share: float = 1.0) -> None:
+        """A model's `Losses` of one more batch, which counts by its share."""
+        weight = share * float(losses.weight)
+        self.weight += weight
+        self.total += weight * float(losses.total.detach())
+        for name, value in losses.parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + weight * float(value)
+        for name, (value, count) in losses.metrics.items():
+            before = self.metrics.get(name, (0.0, 0.0))
+            self.metrics[name] = (before[0] + share * float(value), before[1] + share * float(count))
+
+    def means(self) -> dict[str, float]:
+        """Of parts and metrics."""
+        return {**{name: value / max(self.weight, 1e-9) for name, value in self.parts.items()},
+                **{name: value / max(count, 1e-9) for name, (value, count) in self.metrics.items()}}
+
+
 def step(run: Run, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
     """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
     set_step = getattr(run.model, "set_step", None)
     if set_step is not None:
         set_step(run.state.step)
-    own_weight, sums, bad = _backward(run, group)
-    totals = [own_weight, sums["loss"], sum(batch.seconds * share for batch, share in group), float(bool(bad)),
+    sums, bad = _backward(run, group)
+    totals = [sums.weight, sums.total, sum(batch.seconds * share for batch, share in group), float(bool(bad)),
               float(run.interrupt.asked), float(run.world.main and run.budget.spent)]
     weight, loss, seconds, any_bad, asked, spent = distributed.reduce(run.world, totals)
     stop = "interrupted" if asked else "budget" if spent else ""
@@ -56,16 +84,15 @@ def step(run: Run, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] |
     run.state.skipped_in_a_row = 0
     if run.average is not None:
         run.average.update(run.model, run.state.step)
-    values = {name: value / max(own_weight, 1e-9) for name, value in sums.items()}
-    return {**values, "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
+    return {**sums.means(), "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
 
 
-def _backward(run: Run, group: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
-    """Gradients of the sum of weight · loss over a group → (weight, sums, batches whose loss is not finite)."""
+def _backward(run: Run, group: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
+    """Gradients of the sum of weight · loss over a group → (sums, batches whose loss is not finite)."""
     while True:
         failed = None
         try:
-            return _try_backward(run, [(part, share) for batch, share in group for part in split(batch, run.state.pieces)])
+            return _try_backward(run, [(part, share) for batch, share in _counted(run, group) for part in split(batch, run.state.pieces)])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -73,24 +100,31 @@ def _backward(run: Run, group: list[tuple[Batch, float]]) -> tuple[float, dict[s
         _shrink(run, group, failed)
 
 
-def _try_backward(run: Run, parts: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
+def _counted(run: Run, group: list[tuple[Batch, float]]) -> list[tuple[Batch, float]]:
+    """Batches that are to count as one, told how much that one holds: losses that are means over different units (tokens, tokens and
+    ends) then weigh against one another as in one large batch."""
+    if run.world.size == 1 and len(group) == 1 and run.state.pieces == 1 or any(batch.tokens is None for batch, _ in group):
+        return group
+    own = [float(sum(share * batch.size for batch, share in group)),
+           float(sum(share * int(batch.tokens.lengths.sum()) for batch, share in group))]  # type: ignore[union-attr]
+    whole = Counts(*distributed.reduce(run.world, own))
+    return [(replace(batch, whole=whole), share) for batch, share in group]
+
+
+def _try_backward(run: Run, parts: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
     run.optimiser.zero_grad(set_to_none=True)
-    total, sums, bad = 0.0, {"loss": 0.0}, []
+    sums, bad = Sums(), []
     for i, (batch, share) in enumerate(parts):
         hold = run.world.size > 1 and i < len(parts) - 1
         with run.net.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
             batch = batch.to(run.world.device)
             with _autocast(run), contextlib.nullcontext() if share else undisturbed_random_state():
-                out: dict[str, Tensor] = run.net(batch)
-            weight = share * float(out.get("weight", batch.size))
-            run.scaler.scale(out["loss"] * weight).backward()
-        values = {name: float(value.detach()) for name, value in out.items() if name != "weight"}
-        if not abs(values["loss"]) < float("inf"):
+                losses = run.net(batch)
+            run.scaler.scale(losses.total * (share * float(losses.weight))).backward()
+        if not abs(float(losses.total.detach())) < float("inf"):
             bad.append(batch)
-        total += weight
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + weight * value
-    return total, sums, bad
+        sums.add(losses, share)
+    return sums, bad
 
 
 def _drop(run: Run, bad: list[Batch], what: str) -> None:
@@ -113,7 +147,7 @@ def _drop(run: Run, bad: list[Batch], what: str) -> None:
 
 def _shrink(run: Run, group: list[tuple[Batch, float]], failed: str) -> None:
     """Cut every batch into twice as many parts from now on."""
-    largest = max((batch for batch, _ in group), key=lambda batch: batch.input.numel())
+    largest = max((batch for batch, _ in group), key=lambda batch: batch.input.values.numel())
     state = run.state
     if run.world.size > 1 or state.pieces >= 2 ** run.config.remedies.shrink_on_oom or state.pieces >= largest.size:
         raise ValueError(oom_advice(largest) + f" ({failed})")

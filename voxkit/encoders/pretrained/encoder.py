@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxkit.audio.specaugment import SpecAugment
-from voxkit.checkpoint.external import External
+from voxkit.checkpoint.external import External, externals
 from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
@@ -205,6 +205,10 @@ class PretrainedEncoder(External):
             self.backbone.spec_augment.train(mode)
         return self
 
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the open layers in the backward pass: less memory, a third more time."""
+        self.config.gradient_checkpointing = True
+
     def settings(self) -> dict[str, Any]:
         """The family and its preprocessing."""
         return {"family": self.backbone.family, **self.backbone.options()}
@@ -229,6 +233,11 @@ class PretrainedEncoder(External):
             if index < self.num_frozen:
                 chain = _digest(chain.encode(), *_weights([self.backbone.layers[index]]))
         return found
+
+
+def pretrained_encoder(model: nn.Module) -> PretrainedEncoder | None:
+    """The pretrained encoder that a model listens through; None where it has none."""
+    return next((module for module in externals(model).values() if isinstance(module, PretrainedEncoder)), None)
 
 
 def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
