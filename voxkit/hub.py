@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from voxkit.files import read_text
 
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "processor_config.json")  # those that may name code
@@ -119,7 +121,7 @@ def reading(what: str, source: Source | str, local: bool | None = None) -> Itera
     try:
         with _quiet():
             yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         advice = ("the folder must hold config.json and model.safetensors" if source.folder else
                   "check the spelling and the network; without a network, download it elsewhere "

@@ -14,6 +14,7 @@ from torch import nn
 from voxkit import config as configuration
 from voxkit import files
 from voxkit.batch import Batch
+from voxkit.checkpoint.external import check_externals
 from voxkit.checkpoint.format import read_meta
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.checkpoint.weights import load_state, read_weights
@@ -241,6 +242,7 @@ def initialise(model: nn.Module, path: str, tokenizer: Vocabulary, parts: Sequen
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
                          "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
                          "(init_parts=[front_end,encoder]), or start from scratch")
+    check_externals(model, meta, f"init: {checkpoint}", parts)
     load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint), parts)
     if hasattr(model, "schedule_offset") and (not parts or "encoder" in parts):
         model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))

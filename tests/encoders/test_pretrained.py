@@ -211,13 +211,14 @@ def test_a_layer_that_an_earlier_stage_trained_stays_in_the_checkpoint(checkpoin
 
 def test_fingerprints_follow_content(checkpoints, tmp_path):
     frozen, again = build(checkpoints, "whisper"), build(checkpoints, "whisper")
-    assert frozen.fingerprint() == again.fingerprint()
+    assert frozen.content() == again.content()
     opened = build(checkpoints, "whisper", unfreeze=[3, 4])
     assert opened.fingerprints() == frozen.fingerprints()[:3]
     assert build(checkpoints, "whisper", dtype="bfloat16").fingerprints()[0] != frozen.fingerprints()[0]
     moved = tmp_path / "elsewhere"
     shutil.copytree(checkpoints["whisper"], moved)
-    assert PretrainedEncoder(PretrainedConfig(name=str(moved))).fingerprint() == frozen.fingerprint()
+    elsewhere = PretrainedEncoder(PretrainedConfig(name=str(moved)))
+    assert elsewhere.fingerprints() == frozen.fingerprints() and elsewhere.content() == frozen.content()
     with torch.no_grad():
         again.backbone.layers[1].fc1.weight[0, 0] += 1e-3
     assert [a == b for a, b in zip(frozen.fingerprints(), again.fingerprints())] == [True, True, False, False, False]
@@ -308,6 +309,9 @@ def test_errors_name_what_and_what_next(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="'bert'.*wavlm, hubert, wav2vec2, whisper"):
         PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
     shutil.copy(checkpoints["whisper"] / "config.json", tmp_path)
+    with pytest.raises(ValueError, match="no model.safetensors in"):
+        PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
+    (tmp_path / "model.safetensors").write_bytes(b"not what it is called")
     with pytest.raises(ValueError, match="cannot load the pretrained encoder"):
         PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
     with pytest.raises(ValueError, match="at most 30 s; too long: b \\(31.00 s\\)"):
