@@ -22,7 +22,7 @@ CROWDED = 400
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
-_PARTS = _NETWORKS | {"encoders", "predictors", "decoders", "losses"}
+_PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
 _RUN = _MODELS | {"search", "align", "system", "recipe", "train", "checkpoint", "data", "eval"}
 
@@ -32,11 +32,11 @@ ARROWS: dict[str, set[str]] = {
     "text": set(),
     "ops": set(),
     "nn": {"ops"},
-    "encoders": _NETWORKS | {"audio"},
+    "encoders": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
     "decoders": _NETWORKS,
     "losses": _NETWORKS,
-    "models": _PARTS | {"audio", "text", "search", "system"},
+    "models": _PARTS | {"audio", "text", "search", "system", "checkpoint"},
     "system": {"text", "models"},
     "search": {"ops", "text"},
     "align": {"ops", "text"},
