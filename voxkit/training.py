@@ -13,21 +13,22 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit import files
-from voxkit.audio.io import RATE
 from voxkit.batch import Batch
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.loading import find_checkpoint
+from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder
 from voxkit.eval.wer import score
-from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
+from voxkit.rate import RATE
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
-from voxkit.text.tokenizer import Tokenizer
-from voxkit.train.checkpoint import load_state, read_meta, read_weights
+from voxkit.text.vocabulary import Vocabulary, load_vocabulary
 from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
 from voxkit.train.probe import SHARE, find_max_duration
@@ -72,7 +73,7 @@ class Training:
         check_recipe(recipe)
         config = recipe.config
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
-        self.tokenizer = Tokenizer.load(config.tokenizer)
+        self.tokenizer = load_vocabulary(config.tokenizer)
         self.model = build_model(recipe, self.tokenizer)
         if hasattr(self.model, "check_training"):
             self.model.check_training()
@@ -129,7 +130,7 @@ class Training:
     def _dev_loss(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
         """Sum and weight of the losses of a batch; an utterance with more tokens than CTC can align has none and is named."""
         losses = model.loss(batch)
-        loss, weight = float(losses["loss"] * losses["weight"]), float(losses["weight"])
+        loss, weight = float(losses.total * losses.weight), float(losses.weight)
         if abs(loss) < float("inf"):
             return loss, weight
         if batch.size == 1:
@@ -155,7 +156,7 @@ class Training:
 
         def step(batch: Any) -> None:
             with autocast(dtype, self.world.device):
-                loss = model.loss(batch.to(self.world.device))["loss"]
+                loss = model.loss(batch.to(self.world.device)).total
             loss.backward()
             model.zero_grad(set_to_none=True)
 
@@ -216,15 +217,15 @@ def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> 
 WITHOUT_VOCABULARY = {"front_end", "encoder"}
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
+def build_model(recipe: Recipe, tokenizer: Vocabulary) -> nn.Module:
     """The model that the training of a recipe begins with."""
-    model = recipe.build_model(tokenizer.vocab_size)
+    model = recipe.build_model(tokenizer.size)
     if recipe.config.init:
         initialise(model, recipe.config.init, tokenizer, recipe.config.init_parts)
     return model
 
 
-def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequence[str] = ()) -> None:
+def initialise(model: nn.Module, path: str, tokenizer: Vocabulary, parts: Sequence[str] = ()) -> None:
     """Start from the weights of another run (the stage before): a frozen layer that is open now keeps its pretrained weights.
 
     Args:

@@ -22,8 +22,8 @@ import soundfile
 from voxkit.audio.containers import TOLERANCE, foreign_format, incomplete
 from voxkit.audio.mpeg import Stream, walk, with_length
 from voxkit.audio.resample import resample
+from voxkit.rate import RATE
 
-RATE = 16000  # Hz, of all audio inside voxkit
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz; a header that says something else is wrong
 EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"})
 

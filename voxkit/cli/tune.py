@@ -77,10 +77,11 @@ def run(args: argparse.Namespace) -> int:
 
 def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Tune, print and write → method → what was best for it."""
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli.search_options import LANGUAGE_MODELS, build_search
     from voxkit.data.sets import read_sets
     from voxkit.eval.table import format_table
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import encode_cuts
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from voxkit.audio.decode import RATE, AudioError, audio_info, decode, mix_down
+from voxkit.audio.decode import AudioError, audio_info, decode, mix_down
 from voxkit.audio.resample import resample
 from voxkit.data.shar import fill
 from voxkit.data.sources import check_audio
+from voxkit.rate import RATE
 
 _LARGE_KERNEL = 1 << 21  # samples of torchaudio's kernels beyond which ours, that needs none, resamples
 

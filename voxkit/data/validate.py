@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit.audio.decode import RATE, AudioError
+from voxkit.audio.decode import AudioError
 from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts
 from voxkit.data.reader import load_features, load_recording
 from voxkit.files import write_json
+from voxkit.rate import RATE
 from voxkit.text.normalise import NORMALISATIONS, normalisation
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ class FrameClassifier(nn.Module):
         self.head = nn.Linear(encoder.config.d_model, 1 + int(max(x.max() for x in labels.values())))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        x, lengths = self.backbone.embed(batch.audio, batch.lengths, batch.ids)
+        x, lengths = self.backbone.embed(batch.audio.values, batch.audio.lengths, batch.ids)
         context = self.backbone.context(lengths, x.shape[1])
         for i in range(len(self.backbone.layers)):
             x = self.backbone.layer(i, x, context)
