@@ -121,7 +121,8 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 
         with tempfile.TemporaryDirectory() as folder:
             write_report(args.report, words, title=name, summary=[shown], speakers=references.speakers, conditions=conditions,
-                         durations=references.durations or hypotheses.durations, audio=references.audio, comparison=comparison, worst=args.worst,
+                         durations=references.durations or hypotheses.durations, audio=references.audio, comparison=comparison,
+                         worst=args.worst,
                          calibrated={"word confidences": confidences} if confidences else None, curves=_curves(args.curves, folder))
         print(f"report: {args.report}")
     result = {**row, "tests": comparison, "phrases": bias}

@@ -43,7 +43,8 @@ class Limits:
         """What cannot be."""
         found = [] if 0 < self.min_seconds < self.max_seconds < math.inf else \
             [f"min_seconds: {self.min_seconds} is not between 0 and max_seconds, or max_seconds ({self.max_seconds}) has no end"]
-        found += [f"{name}: {getattr(self, name)} is below 1" for name in ("max_bytes", "max_values", "max_held") if getattr(self, name) < 1]
+        found += [f"{name}: {getattr(self, name)} is below 1" for name in ("max_bytes", "max_values", "max_held")
+                  if getattr(self, name) < 1]
         return found + [f"{name}: {getattr(self, name)} is not above 0" for name in ("timeout", "upload_timeout", "head_timeout", "drain")
                         if not getattr(self, name) > 0]
 
@@ -91,8 +92,8 @@ def file_from(body: bytes, limits: Limits) -> Input:
         raise RequestError(413, f"the audio is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
     _long_enough(seconds, "the audio", limits)
     if not np.abs(wave).max(initial=0.0) <= _LOUD:
-        raise RequestError(422, f"the audio holds samples of {np.abs(wave).max():g}; those of a float file are between -1 and 1, divide 16-bit "
-                                "ones by 32768")
+        raise RequestError(422, f"the audio holds samples of {np.abs(wave).max():g}; those of a float file are between -1 and 1, divide "
+                                "16-bit ones by 32768")
     return Input("audio", wave, seconds)
 
 
@@ -109,7 +110,7 @@ def _check_header(body: bytes) -> None:
     except (soundfile.SoundFileError, RuntimeError, TypeError):
         return  # reading says what is wrong
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
-        raise RequestError(422, f"the header says {info.samplerate} samples per second, and between {LOWEST_RATE} and {HIGHEST_RATE} are taken")
+        raise RequestError(422, f"the header says {info.samplerate} samples per second; {LOWEST_RATE} to {HIGHEST_RATE} are taken")
     _check_rate(info.samplerate)
     if info.channels > _CHANNELS:
         raise RequestError(422, f"{info.channels} channels; at most {_CHANNELS} are taken")
