@@ -12,7 +12,7 @@ import torch
 from voxkit import config as configuration
 from voxkit.infer.recognizer import Recognizer
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 MODELS = {
     "paraformer": {"front_end": {"kind": "stacked", "fbank_bins": 16, "stack": 4, "stride": 4, "subsampling_dim": 16},
@@ -30,7 +30,7 @@ def recognizers(tmp_path_factory):
     for system, model in MODELS.items():
         torch.manual_seed(0)
         recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.vocab_size).eval(), tokenizer)
+        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
     return out
 
 

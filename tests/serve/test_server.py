@@ -27,6 +27,12 @@ def _wav(samples=8000, rate=16000, subtype="PCM_16", value=None):
     return memory.getvalue()
 
 
+def _opus():
+    memory = io.BytesIO()
+    soundfile.write(memory, np.random.default_rng(0).normal(0, 0.1, 16000), 16000, format="OGG", subtype="OPUS")
+    return memory.getvalue()
+
+
 def _until(condition):
     """Wait for what other threads do; the limit only ends a test that fails."""
     for _ in range(1000):
@@ -71,7 +77,8 @@ def _header(rate, channels=1):
 @pytest.mark.parametrize("body, said", [
     (_wav(subtype="FLOAT", value=np.nan), "NaN"), (_wav(subtype="FLOAT", value=np.inf), "infinit"),
     (_wav(subtype="FLOAT", value=3e38), "between -1 and 1"), (_wav(subtype="FLOAT", value=20000.0), "20000"),
-    (_wav(0), "no samples"), (b"", "the body is empty"), (b"RIFF", "cannot be read"), (_wav()[:40], "cannot be read"),
+    (_wav(0), "no samples"), (b"", "the body is empty"), (b"RIFF", "cannot be read"), (_wav()[:40], ""),
+    (_wav()[:8000], "truncated"), (_opus()[:2000], "truncated"), (_wav(subtype="FLOAT")[:-9000], "truncated"),
     (_wav(100), "too short"),
     (_header(2_000_000_000), "2000000000 samples per second"), (_header(1), "1 samples per second"), (_header(16000, 400), "")])
 def test_files_that_cannot_be_are_refused_by_name(serving, body, said):

@@ -106,7 +106,7 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
     @app.get("/info", response_model=says.Info)
     async def info(request: Request) -> Any:
         _parameters(request)
-        return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.tokenizer.vocab_size,
+        return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.vocabulary.size,
                 "feature_bins": bins, "takes": ["audio"] if bins is None else ["audio", "features"],
                 "max_seconds": limits.max_seconds, "calibrated": calibration is not None, "temperature": search.temperature,
                 "calibrated_on": (calibration or {}).get("set")}

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxkit.audio.io import RATE, AudioError, read_audio, resample
+from voxkit.audio.decode import AudioError, read_mono
+from voxkit.audio.resample import resample
+from voxkit.rate import RATE
 from voxkit.serve.errors import RequestError
 from voxkit.serve.schema import HIGHEST_RATE, LOWEST_RATE, Request
 
 FRAMES_PER_SECOND = 100  # of features
 _CHANNELS = 8
-_PHASES = 1000
 _LOUD = 8.0  # lossy formats and 32-bit files may pass 1 a little; what passes this was not scaled
 
 
@@ -71,7 +72,7 @@ def input_of(request: Request, limits: Limits) -> Input:
                                 "taken, send shorter pieces")
     _long_enough(seconds, request.kind, limits)
     values = np.asarray(request.values, dtype=np.float32)
-    return Input(request.kind, _at_16k(values, request.rate) if request.kind == "audio" else values, seconds)
+    return Input(request.kind, resample(values, request.rate, RATE) if request.kind == "audio" else values, seconds)
 
 
 def file_from(body: bytes, limits: Limits) -> Input:
@@ -84,10 +85,9 @@ def file_from(body: bytes, limits: Limits) -> Input:
         raise RequestError(422, "the body is empty; send an audio file (wav, flac, ogg, mp3)")
     _check_header(body)
     try:
-        audio, seconds = read_audio(body, duration=limits.max_seconds + 1)
+        wave, seconds = read_mono(body, duration=limits.max_seconds + 1)
     except AudioError as error:
         raise RequestError(422, str(error)) from error
-    wave = np.asarray(audio, dtype=np.float32)
     if seconds > limits.max_seconds:
         raise RequestError(413, f"the audio is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
     _long_enough(seconds, "the audio", limits)
@@ -111,22 +111,8 @@ def _check_header(body: bytes) -> None:
         return  # reading says what is wrong
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
         raise RequestError(422, f"the header says {info.samplerate} samples per second; {LOWEST_RATE} to {HIGHEST_RATE} are taken")
-    _check_rate(info.samplerate)
     if info.channels > _CHANNELS:
         raise RequestError(422, f"{info.channels} channels; at most {_CHANNELS} are taken")
-
-
-def _at_16k(wave: np.ndarray, rate: int) -> np.ndarray:
-    import torch
-
-    _check_rate(rate)
-    return resample(torch.from_numpy(wave), rate, RATE).numpy()
-
-
-def _check_rate(rate: int) -> None:
-    """Refuse what the windowed sinc would need a filter of gigabytes for: it has one for each of `RATE / gcd` phases."""
-    if rate // math.gcd(rate, RATE) > _PHASES:
-        raise RequestError(422, f"{rate} samples per second cannot be resampled in reasonable time; send {RATE}, or another usual rate")
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:

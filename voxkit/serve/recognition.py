@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from voxkit.batch import Batch
-from voxkit.data.dataset import pad
+from voxkit.batch import Batch, Padded
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.serve.inputs import Input
@@ -30,9 +29,8 @@ def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOpt
         Stopped: `unwanted` was set before it was done.
     """
     kind, words = key
-    lengths = torch.tensor([len(item.values) for item in items])
-    values = pad([torch.from_numpy(item.values) for item in items])
-    batch = Batch(ids=[f"request {i}" for i in range(len(items))], lengths=lengths, **{kind: values})
+    values = Padded.of([torch.from_numpy(item.values) for item in items])
+    batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{kind: values})
     with stoppable(unwanted):
         return recognizer.recognize(batch, SearchOptions(**{**vars(options), "words": words or not hasattr(recognizer.model, "predict")}))
 
@@ -40,7 +38,7 @@ def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOpt
 def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict[str, Any]:
     """The JSON of a result. A parallel decoder gives a confidence per token, other models per word; the whole is their geometric mean."""
     out = hypothesis.to_json()
-    pieces = recognizer.tokenizer.pieces
+    pieces = recognizer.vocabulary.pieces
     out["tokens"] = [{"token": pieces[t], "confidence": round(c, 4)} for t, c in zip(hypothesis.tokens, hypothesis.token_confidences)]
     found = hypothesis.token_confidences or [w.confidence for w in hypothesis.words]
     whole = torch.tensor(found, dtype=torch.float64).clamp(min=1e-12).log().mean().exp().item() if found else 0.0
