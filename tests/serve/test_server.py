@@ -80,7 +80,7 @@ def _header(rate, channels=1):
     (_wav(0), "no samples"), (b"", "the body is empty"), (b"RIFF", "cannot be read"), (_wav()[:40], ""),
     (_wav()[:8000], "truncated"), (_opus()[:2000], "truncated"), (_wav(subtype="FLOAT")[:-9000], "truncated"),
     (_wav(100), "too short"),
-    (_header(2_000_000_000), "2000000000 samples per second"), (_header(1), "1 samples per second"), (_header(16000, 400), "")])
+    (_header(2_000_000_000), "2000000000 samples per second"), (_header(1), "1 samples per second"), (_header(16000, 400), "400 channels")])
 def test_files_that_cannot_be_are_refused_by_name(serving, body, said):
     status, answer = serving(limits=Limits(max_seconds=2.0)).ask("POST", "/recognize/file", body)
     assert 400 <= status < 500 and said in answer["error"], answer

@@ -15,7 +15,7 @@ from voxkit.serve.errors import RequestError
 from voxkit.serve.schema import HIGHEST_RATE, LOWEST_RATE, Request
 
 FRAMES_PER_SECOND = 100  # of features
-_CHANNELS = 8
+_VALUES_PER_SECOND = 8 * 48_000  # of all channels: eight at 48 kHz, two at 192 kHz
 _LOUD = 8.0  # lossy formats and 32-bit files may pass 1 a little; what passes this was not scaled
 
 
@@ -33,7 +33,7 @@ class Limits:
     max_seconds: float = 60.0
     min_seconds: float = 0.1
     max_bytes: int = 32 * 2**20
-    max_values: int = 4_000_000
+    max_values: int = 3_000_000
     max_held: int = 256 * 2**20
     timeout: float = 30.0
     upload_timeout: float = 30.0
@@ -101,7 +101,7 @@ def _check_header(body: bytes) -> None:
     """Refuse, before anything is decoded, what its header says cannot be.
 
     Raises:
-        RequestError: 422.
+        RequestError: 422 an impossible rate, or too many channels for it.
     """
     import soundfile
 
@@ -111,8 +111,9 @@ def _check_header(body: bytes) -> None:
         return  # reading says what is wrong
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
         raise RequestError(422, f"the header says {info.samplerate} samples per second; {LOWEST_RATE} to {HIGHEST_RATE} are taken")
-    if info.channels > _CHANNELS:
-        raise RequestError(422, f"{info.channels} channels; at most {_CHANNELS} are taken")
+    if info.channels * info.samplerate > _VALUES_PER_SECOND:
+        raise RequestError(422, f"{info.channels} channels of {info.samplerate} samples per second; at most {_VALUES_PER_SECOND} in all are "
+                                "taken, send one channel")
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:
