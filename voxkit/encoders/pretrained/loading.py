@@ -67,7 +67,7 @@ def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
     preprocessor = _preprocessor(name, local)
     if family == "whisper":
         if normalize is not None:
-            raise ValueError("encoder.normalize: Whisper's log-mel has a normalisation of its own; leave the option out")
+            raise ValueError("model.front_end.pretrained.normalize: Whisper's log-mel has a normalisation of its own; leave the option out")
         model = _read(_whisper_encoder(), name, local, key_mapping={r"^(model\.)?encoder\.": ""})
         return backbone(model, preprocessor)
     model = _read(getattr(transformers, class_name), name, local)
