@@ -6,6 +6,7 @@ import dataclasses
 import re
 import typing
 
+from voxkit.encoders.build import CONFIGS as ENCODERS
 from voxkit.models import SYSTEMS, system_classes
 from voxkit.recipe import RecipeConfig
 
@@ -13,9 +14,9 @@ from voxkit.recipe import RecipeConfig
 FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
 # files, and attributes of objects, that look like keys
-NO_KEYS = {"model.safetensors", "model.onnx", "model.int8.onnx", "average.safetensors", "train.log", "train.tsv", "decoder.onnx", "encoder.onnx", "model.loss", "model.write",
-           "model.nbest", "model.transducer", "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "encoder.set_chunk",
-           "front_end.mix.logits"}
+NO_KEYS = {"model.safetensors", "model.onnx", "model.int8.onnx", "average.safetensors", "train.log", "train.tsv", "decoder.onnx",
+           "encoder.onnx", "model.loss", "model.write", "model.nbest", "model.transducer", "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "encoder.set_chunk",
+           "front_end.mix.logits", "front_end.adapter"}
 
 
 def _strings(repository):
@@ -47,6 +48,7 @@ def test_every_configuration_key_named_exists(repository):
     keys = set(_paths(RecipeConfig))
     for system in SYSTEMS:
         keys |= {f"model.{path}" for path in _paths(system_classes(system)[1])}
+    keys |= {f"model.encoder.{path}" for config in ENCODERS.values() for path in _paths(config)}
     ends = {".".join(key.split(".")[i:]) for key in keys for i in range(key.count(".") + 1)}
     groups = {key.split(".")[i] for key in keys for i in range(key.count("."))}
     looks_like_a_key = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(groups))})(?:\.[a-z_][a-z_0-9]*)+")
@@ -63,7 +65,7 @@ def _read(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("add_argument", "add_parser"):
             continue
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in HOLDERS:
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", getattr(node.value, "attr", None)) in HOLDERS:
             yield re.escape(node.attr)
         elif isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
             parts = [*node.keys, *node.values] if isinstance(node, ast.Dict) else node.elts

@@ -112,8 +112,8 @@ def _check_header(body: bytes) -> None:
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
         raise RequestError(422, f"the header says {info.samplerate} samples per second; {LOWEST_RATE} to {HIGHEST_RATE} are taken")
     if info.channels * info.samplerate > _VALUES_PER_SECOND:
-        raise RequestError(422, f"{info.channels} channels of {info.samplerate} samples per second; at most {_VALUES_PER_SECOND} in all are "
-                                "taken, send one channel")
+        raise RequestError(422, f"{info.channels} channels of {info.samplerate} samples per second; at most {_VALUES_PER_SECOND} in all "
+                                "are taken, send one channel")
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:
