@@ -14,9 +14,9 @@ from voxkit.recipe import RecipeConfig
 FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
 # files, and attributes of objects, that look like keys
-NO_KEYS = {"model.safetensors", "model.onnx", "model.int8.onnx", "average.safetensors", "train.log", "train.tsv", "decoder.onnx",
-           "encoder.onnx", "model.loss", "model.write", "model.nbest", "model.transducer", "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "encoder.set_chunk",
-           "front_end.mix.logits", "front_end.adapter"}
+NO_KEYS = {"average.safetensors", "decoder.onnx", "encoder.onnx", "encoder.set_chunk", "front_end.adapter", "front_end.mix.logits",
+           "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "model.int8.onnx", "model.loss", "model.nbest",
+           "model.onnx", "model.safetensors", "model.transducer", "model.write", "train.log", "train.tsv"}
 
 
 def _strings(repository):
