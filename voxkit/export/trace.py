@@ -81,7 +81,6 @@ def trace(graph: Graph, path: str | os.PathLike) -> None:
                                              input_names=[p.name for p in graph.inputs], output_names=[p.name for p in graph.outputs])
         except Exception as error:  # torch.export raises its own kinds, by the dozen
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            if os.environ.get("DBG"): raise
             raise ValueError(f"{graph.name}: the model does not export to ONNX: {type(error).__name__}: {first}") from error
     assert onnx_program is not None  # torch gives none to the old exporter only
     proto = onnx_program.model_proto
