@@ -84,6 +84,7 @@ def trace(graph: Graph, path: str | os.PathLike) -> None:
             raise ValueError(f"{graph.name}: the model does not export to ONNX: {type(error).__name__}: {first}") from error
     assert onnx_program is not None  # torch gives none to the old exporter only
     proto = onnx_program.model_proto
+    _strip(proto)
     _name_dimensions(proto, {port.name: port.axes for port in (*graph.inputs, *graph.outputs)})
     with writing(Path(path), "wb") as file:
         file.write(proto.SerializeToString())
@@ -94,6 +95,14 @@ def _as_taken(module: nn.Module, values: list[Any]) -> tuple[Any, ...]:
     kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
     rest = kinds.index(inspect.Parameter.VAR_POSITIONAL) if inspect.Parameter.VAR_POSITIONAL in kinds else None
     return tuple(values) if rest is None else (*values[:rest], tuple(values[rest:]))
+
+
+def _strip(proto: Any) -> None:
+    """Take away where in the source each node came from: half of a small file, and paths of this machine."""
+    for holder in (proto, proto.graph, *proto.graph.node, *proto.graph.value_info, *proto.graph.initializer, *proto.graph.input,
+                   *proto.graph.output, *proto.functions):
+        holder.ClearField("doc_string")
+        holder.ClearField("metadata_props")
 
 
 def _name_dimensions(proto: Any, axes: dict[str, Sequence[str | None]]) -> None:
