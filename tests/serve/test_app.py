@@ -12,13 +12,13 @@ import torch
 
 from voxkit import config as configuration
 from voxkit.audio.io import read_audio
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.recipe import structure_recipe
 from voxkit.serve.batcher import Batcher, BatchingConfig
 from voxkit.serve.errors import RequestError
 from voxkit.serve.inputs import Limits
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 fastapi = pytest.importorskip("fastapi", reason="the service needs the extra serve")
 testclient = pytest.importorskip("fastapi.testclient", reason="the in-process client needs httpx2")
@@ -41,7 +41,7 @@ def recognizers(tmp_path_factory):
     for system, model in MODELS.items():
         torch.manual_seed(0)
         recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.vocab_size).eval(), tokenizer)
+        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
     return out
 
 
@@ -72,7 +72,7 @@ def test_features_give_what_the_recogniser_says(served):
     client, recognizer = served
     found = client.post("/recognize", json={"features": _features().tolist(), "words": True})
     assert found.status_code == 200, found.text
-    batch = Batch(["x"], torch.tensor([80]), features=torch.from_numpy(_features())[None])
+    batch = Batch(["x"], features=Padded.of([torch.from_numpy(_features())]))
     expected = recognizer.recognize(batch, SearchOptions(words=True))[0]
     body = found.json()
     assert body["text"] == expected.text and len(body["words"]) == len(expected.words) and body["audio_duration"] == 0.8
