@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.export.trace import Graph, Port
 from voxkit.infer.chunks import Chunk
 
@@ -26,7 +26,7 @@ class OfflineEncoder(nn.Module):
         self.model, self.takes = model, takes
 
     def forward(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
-        states, frames = self.model.encode(_batch(self.takes, values, lengths))
+        states, frames = self.model.encode(_batch(self.takes, values, lengths))[:2]
         return (states, self.model.ctc_log_probs(states), frames) if has_ctc(self.model) else (states, frames)
 
 
@@ -116,4 +116,4 @@ def has_ctc(model: Any) -> bool:
 
 
 def _batch(takes: str, values: Tensor, lengths: Tensor) -> Batch:
-    return Batch(ids=[""], lengths=lengths, **{takes: values})
+    return Batch(ids=[""], **{takes: Padded(values, lengths)})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from voxkit.export.trace import Graph, Port
-from voxkit.ops.cif import HEARD
+from voxkit.ops.heard import HEARD
 
 
 def cif_dense(frames: Tensor, weights: Tensor, tail: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxkit.align.ctc import TokenSpan, forced_align, spans_from_peaks
+from voxkit.align.ctc import forced_align
+from voxkit.align.spans import TokenSpan, spans_from_peaks
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import read_audio
