@@ -27,7 +27,8 @@ Feed = Mapping[str, np.ndarray]  # the inputs of one run, by name
 KEEP_ABOVE = 0.1  # error of a frame, relative to its size, above which a matrix product stays in float32
 
 
-def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 7, exact: Collection[str] = ()) -> tuple[Any, dict[str, float]]:
+def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 7,
+                  exact: Collection[str] = ()) -> tuple[Any, dict[str, float]]:
     """The constant matrices of a graph's MatMul and Gemm nodes as INT8, a scale per column.
 
     Only matrices are: of a constant with more dimensions onnxruntime would make zero points of another shape than its kernels take.
