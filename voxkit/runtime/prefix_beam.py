@@ -1,4 +1,4 @@
-"""CTC prefix beam search with plain numbers, chunk by chunk, with n-grams and phrases: the result of voxkit.search.prefix_beam, without torch.
+"""CTC prefix beam search with plain numbers, chunk by chunk, with n-grams and phrases: the result of voxkit.search.prefix_beam.
 
 A trained model is sure of blank in four frames of five and leaves a few tokens open in the others; what a frame costs is what it leaves
 open. Probabilities are rescaled where they become small, so that nothing underflows.
