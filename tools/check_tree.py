@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "checkpoint": set(),
     "train": {"ops", "checkpoint"},
     "eval": {"text"},
-    "runtime": {"audio", "text"},
+    "runtime": {"audio", "text", "search", "align"},  # of the last two what needs no tensors: check_imports finds torch behind them
     "doctor": set(),
     "plot": {"checkpoint", "train"},
     "recipe": {"system", "models", "text", "data", "train"},
