@@ -8,7 +8,8 @@ import torch
 from tests.decoders.test_transducer_head import golden, head  # noqa: F401
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.scorer import NeuralScorer, Weighted
-from voxkit.search.transducer import TransducerBeam, TransducerGreedy, transducer_beam, transducer_greedy
+from voxkit.search.transducer import TransducerGreedy, transducer_greedy
+from voxkit.search.transducer_beam import TransducerBeam, transducer_beam
 from voxkit.search.transducer_reference import beam_reference, exhaustive, greedy_reference
 
 
@@ -58,7 +59,7 @@ def test_a_wide_beam_is_the_sum_over_all_paths(seed, vocab, frames):
     states = torch.randn(2, frames, 8)
     everything = sum((vocab - 1) ** n for n in range(frames + 1))
     with torch.no_grad():
-        found = transducer_beam(model, states, torch.tensor([frames, frames - 1]), everything, nbest=everything)
+        found = transducer_beam(model, states, torch.tensor([frames, frames - 1]), everything, nbest=everything, prune=None)
         for row, x, n in zip(found, states, (frames, frames - 1)):
             plain = exhaustive(scores_of(model, x), n, vocab)
             assert {tuple(h.tokens) for h in row} == set(plain)
@@ -72,7 +73,7 @@ def test_a_wide_beam_is_the_sum_over_all_paths(seed, vocab, frames):
 def test_the_beam_is_the_plain_loop(seed, beam):
     model, states, lengths = case(seed)
     with torch.no_grad():
-        for row, x, n in zip(transducer_beam(model, states, lengths, beam, nbest=beam), states, lengths.tolist()):
+        for row, x, n in zip(transducer_beam(model, states, lengths, beam, nbest=beam, prune=None), states, lengths.tolist()):
             plain = beam_reference(scores_of(model, x), n, beam)
             assert [tuple(h.tokens) for h in row] == [p.tokens for p in plain]
             for h, p in zip(row, plain):
@@ -145,7 +146,7 @@ def fused_by(vocab, tokens, seed=1, end=False):
 def test_a_language_model_counts_as_in_the_plain_loop(seed):
     model, states, lengths = case(seed)
     with torch.no_grad():
-        found = transducer_beam(model, states, lengths, 4, nbest=4, scorer=bigram(7))
+        found = transducer_beam(model, states, lengths, 4, nbest=4, scorer=bigram(7), prune=None)
         for row, x, n in zip(found, states, lengths.tolist()):
             plain = beam_reference(scores_of(model, x), n, 4, fused=lambda tokens: fused_by(7, tokens))
             expected = sorted(((p.score - fused_by(7, p.tokens) + fused_by(7, p.tokens, end=True), p.tokens) for p in plain), reverse=True)
@@ -158,7 +159,7 @@ def test_a_language_model_counts_as_in_the_plain_loop(seed):
 def test_the_internal_language_model_is_taken_off():
     model, states, lengths = case()
     with torch.no_grad():
-        found = transducer_beam(model, states, lengths, 4, nbest=4, internal_lm_weight=0.3)
+        found = transducer_beam(model, states, lengths, 4, nbest=4, internal_lm_weight=0.3, prune=None)
 
         def internal(tokens):
             before = (-1, 0, *tokens)

@@ -61,8 +61,21 @@ class StatelessDecoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Contexts one after the other: tokens [N, context - 1 + U], PADDING where there is none → [N, U, D]."""
-        x = self.embedding(tokens.clamp(min=0)) * (tokens >= 0)[..., None]
+        x = self._embed(tokens)
         return x if self.conv is None else self.conv(x.transpose(1, 2)).transpose(1, 2).relu()
+
+    def last(self, context: Tensor) -> Tensor:
+        """One context each: tokens [N, context] → [N, D]; a convolution of one step costs more to call than to compute."""
+        x = self._embed(context)
+        if self.conv is None:
+            return x[:, 0]
+        groups = self.conv.groups
+        grouped = x.view(len(x), self.context, groups, 1, -1)  # [N, C, groups, 1, inputs]
+        weight = self.conv.weight.view(groups, -1, *self.conv.weight.shape[1:]).permute(3, 0, 1, 2)  # [C, groups, outputs, inputs]
+        return (grouped * weight).sum((1, 4)).flatten(1).relu()
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        return self.embedding(tokens.clamp(min=0)) * (tokens >= 0)[..., None]
 
 
 class Joiner(nn.Module):
@@ -126,7 +139,7 @@ class Transducer(nn.Module):
 
     def say(self, context: Tensor) -> Tensor:
         """The last tokens [N, context] → [N, J], what the joiner takes of them."""
-        return self.joiner.decoder_proj(self.decoder(context)[:, -1])
+        return self.joiner.decoder_proj(self.decoder.last(context))
 
     def join(self, heard: Tensor, said: Tensor) -> Tensor:
         """[..., J] each, of shapes that broadcast → log-probabilities [..., V], float32."""
