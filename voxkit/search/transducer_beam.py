@@ -140,7 +140,8 @@ class TransducerBeam:
         if loud:
             chosen = [i for b, at in loud.items() for i in range(at, at + len(s.beams[b]))]
             gains = self._gains(s, index[1, chosen], tokens[chosen])
-            openings = iter([(own[i], chains[i], list(zip(row, best[i], gain))) for i, row, gain in zip(chosen, tokens[chosen].tolist(), gains)])
+            candidates = [list(zip(row, best[i], gain)) for i, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
+            openings = iter([(own[i], chains[i], of_one) for i, of_one in zip(chosen, candidates)])
             for b in loud:
                 self._extend(s, b, [next(openings) for _ in s.beams[b]])
             self._move(s)
@@ -148,8 +149,8 @@ class TransducerBeam:
             s.frames[b] += 1
 
     def _meet(self, s: BeamState, texts: list[_Text], of: list[int], own: list[float], chains: list[tuple | None], scores: Tensor) -> None:
-        """Texts that come about in two ways, in place: by blank, which is counted already, and by their last token after the hypothesis that
-        is their beginning. Those tokens lose their scores, since they make nothing new."""
+        """Texts that come about in two ways, in place: by blank, which is counted already, and by their last token after the hypothesis
+        that is their beginning. Those tokens lose their scores, since they make nothing new."""
         places = {(b, text.key): i for i, (b, text) in enumerate(zip(of, texts))}
         pairs = [(places[b, text.before], j) for j, (b, text) in enumerate(zip(of, texts)) if (b, text.before) in places]
         if not pairs:
