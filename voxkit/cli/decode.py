@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxkit.hypothesis import Hypothesis
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import Vocabulary
 
 HELP = "transcribe test sets with a checkpoint"
 FORMATS = ("ctm", "srt", "vtt", "textgrid")
@@ -63,18 +63,19 @@ def run(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → the records."""
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli import decode_record
     from voxkit.cli.fingerprint import sha256, sha256_of_texts
     from voxkit.cli.search_options import build_search, check_streaming, read_chunk
+    from voxkit.data.sets import read_sets
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
     from voxkit.infer.parallel import timed_by_ctc
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
-    from voxkit.training import read_sets
 
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
@@ -141,16 +142,17 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
+    from voxkit.eval.table import interval_cell
     from voxkit.eval.wer import score
 
     result = score(found.references, found.texts, normalise=normalise)
     speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
-    low, high = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
+    interval = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
     row = result.row()
-    return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
+    return {"WER": row.pop("WER"), "95 %": interval_cell(interval), **row}
 
 
-def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Tokenizer) -> float:
+def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Vocabulary) -> float:
     """Edit distance in tokens over the tokens of the references: 1 - token accuracy."""
     from voxkit.eval.wer import edit_errors
 
@@ -269,7 +271,7 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
 
 def _name(of_set: str) -> str:
     """A set's name, also where it is given as a path of cuts."""
-    from voxkit.training import split_share
+    from voxkit.data.sets import split_share
 
     name, share = split_share(of_set)
     whole = Path(name).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")

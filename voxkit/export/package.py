@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from voxkit import __version__
+from voxkit.checkpoint.loading import Loaded
 from voxkit.export.graph import MIN_SAMPLES, OPSET, export_onnx, max_samples
 from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
 from voxkit.export.quantise import quantise_int8
-from voxkit.infer.checkpoint import Loaded
 from voxkit.optional import require
 
 _MEASURED = 4  # utterances that tell which matrices do not bear INT8
@@ -89,7 +89,7 @@ def _describe(loaded: Loaded) -> dict[str, Any]:
     config = loaded.recipe.config
     pretrained = getattr(loaded.model.front_end, "pretrained", None)
     return {
-        "format": 1, "system": config.system, "name": config.name, "vocab_size": loaded.tokenizer.vocab_size,
+        "format": 1, "system": config.system, "name": config.name, "vocab_size": loaded.tokenizer.size,
         "seconds_per_frame": loaded.model.seconds_per_frame, "sample_rate": 16000, "min_samples": MIN_SAMPLES,
         "max_samples": max_samples(loaded.model), "opset": OPSET,
         "encoder": Path(pretrained.config.name).name if pretrained is not None else "fbank",

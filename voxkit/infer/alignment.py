@@ -10,11 +10,9 @@ import torch
 from voxkit.align.ctc import TokenSpan, forced_align
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.fbank import Fbank
-from voxkit.audio.io import RATE, read_audio
-from voxkit.batch import Batch
+from voxkit.audio.io import read_audio
+from voxkit.batch import Batch, audio_batch
 from voxkit.hypothesis import Hypothesis
-from voxkit.text.tokenizer import UNK
 
 
 @dataclass
@@ -32,30 +30,29 @@ def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
     """A batch of one utterance, of audio or features, and its text → where its tokens are.
 
     Args:
-        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`.
+        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `vocabulary`.
 
     Raises:
         ValueError: no text, characters that the tokenizer lacks, more than fits the utterance, or input that the model does not take.
     """
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
-    tokens, model = recognizer.tokenizer.encode(text), recognizer.model
-    if UNK in tokens:
+    tokens, model = recognizer.vocabulary.encode(text), recognizer.model
+    if recognizer.vocabulary.unk in tokens:
         raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
                          "written (see --normalise)")
-    states, lengths = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
+    states, lengths, seconds, _ = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
     log_probs = model.ctc_log_probs(states).cpu()
     found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
     assert found is not None, "strict alignment raises where there is none"
-    seconds = int(batch.lengths[0]) / (Fbank.frames_per_second if batch.audio is None else RATE)
-    return Aligned(found.spans, found.score, tokens, seconds)
+    return Aligned(found.spans, found.score, tokens, float(seconds[0]))
 
 
 def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTiming | WordTiming | None = None, *,
                     offset: float = 0.0) -> Hypothesis:
     """The same → Hypothesis with word times, `offset` seconds added."""
     found = align_spans(recognizer, batch, text)
-    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, recognizer.model.seconds_per_frame, timing=timing,
+    words = words_from_tokens(found.spans, recognizer.vocabulary, recognizer.model.seconds_per_frame, timing=timing,
                               duration=found.seconds, offset=offset)
     return Hypothesis(text, words, found.score, found.tokens, found.seconds)
 
@@ -66,7 +63,7 @@ def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:
     for cut in cuts:
         wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
         try:
-            out[cut.id] = align_spans(recognizer, Batch([cut.id], torch.tensor([len(wave)]), audio=wave[None]), cut.supervisions[0].text)
+            out[cut.id] = align_spans(recognizer, audio_batch(wave, cut.id), cut.supervisions[0].text)
         except ValueError:
             continue
     if not out:

@@ -11,11 +11,11 @@ from torch import Tensor
 from voxkit.align.attention import attention_spans, best_heads
 from voxkit.align.ctc import forced_align
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.io import RATE
-from voxkit.batch import Batch
+from voxkit.batch import audio_batch
 from voxkit.hub import is_folder, reading
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.optional import require
+from voxkit.rate import RATE
 
 _EXAMPLES = 16  # utterances that the heads are chosen on
 
@@ -66,15 +66,15 @@ class AttentionAligner:
         peaks = [float(log_probs[:, token].max()) for token in tokens]
         spans = attention_spans(weights, tokens, peaks, heads=self.heads, width=self.width)
         model, seconds = self.recognizer.model, len(wave) / RATE
-        words = words_from_tokens(spans, self.recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
+        words = words_from_tokens(spans, self.recognizer.vocabulary, model.seconds_per_frame, timing=timing, duration=seconds,
                                   offset=offset)
         return Hypothesis(text, words, 0.0, tokens, seconds)
 
     def _weights(self, wave: Tensor, text: str) -> tuple[Tensor, Tensor, list[int]]:
         """→ attention [L, H, U + 1, T], CTC log-probabilities [T, V], tokens."""
         model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
-        tokens = self.recognizer.tokenizer.encode(text)
-        states, lengths = model.encode(Batch(ids=["audio"], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(device))
+        tokens = self.recognizer.vocabulary.encode(text)
+        states, lengths = model.encode(audio_batch(wave).to(device))[:2]
         inputs, _, _ = model.decoder.teacher_forcing(torch.tensor([tokens], device=device), torch.tensor([len(tokens)], device=device))
         frames = int(lengths[0])
         weights = model.decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()

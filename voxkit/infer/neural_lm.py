@@ -12,15 +12,18 @@ from typing import Any, Sequence
 import torch
 
 from voxkit import config as configuration
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.folder import resolve
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.runs import latest_run
+from voxkit.checkpoint.weights import load_model_weights
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Scorer
-from voxkit.text.tokenizer import Tokenizer
-from voxkit.train.checkpoint import load_model_weights, read_meta, resolve
+from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig, TrainConfig
 from voxkit.train.loop import FitResult, Trainer
-from voxkit.train.run_dir import describe_run, latest_run
+from voxkit.train.run_dir import describe_run
 
 
 class SentenceLoader:
@@ -52,12 +55,7 @@ class SentenceLoader:
         for n in range(start, len(order)):
             self.position = n + 1
             rows = [self.sentences[i] for i in self.groups[order[n]]]
-            lengths = torch.tensor([len(r) for r in rows])
-            tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-            for row, sentence in zip(tokens, rows):
-                row[:len(sentence)] = torch.tensor(sentence)
-            nothing = torch.zeros(*tokens.shape, 0)  # a Batch has frames: here they hold nothing, text is all there is
-            yield Batch([str(i) for i in self.groups[order[n]]], lengths, features=nothing, tokens=tokens, token_lengths=lengths)
+            yield Batch([str(i) for i in self.groups[order[n]]], tokens=Padded.of([torch.tensor(row) for row in rows]))
         self.position = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -74,11 +72,11 @@ class SentenceLoader:
         self.epoch, self.position = state["epoch"], state["position"]
 
 
-def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Tokenizer, config: TokenLMConfig, out: str | os.PathLike, *,
+def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Vocabulary, config: TokenLMConfig, out: str | os.PathLike, *,
                     epochs: int = 20, lr: float = 1e-3, seed: int = 0, device: str | torch.device = "cpu") -> FitResult:
     """Train into the run directory `out`; a run there is continued. The best checkpoint is that of the least perplexity on dev."""
     torch.manual_seed(seed)
-    config.vocab_size = tokenizer.vocab_size
+    config.vocab_size = tokenizer.size
     model, out = TokenLM(config), Path(out)
     loader = SentenceLoader([tokenizer.encode(t) for t in texts], seed=seed)
     held = SentenceLoader([tokenizer.encode(t) for t in dev], shuffle=False)
@@ -91,7 +89,7 @@ def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Tokeniz
         total = weight = 0.0
         for batch in held:
             losses = m.loss(batch.to(device))
-            total, weight = total + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
+            total, weight = total + float(losses.total * losses.weight), weight + float(losses.weight)
         return {"loss": (total, weight), "perplexity": math.exp(total / weight)}
 
     def save_extra(directory: Path) -> None:
@@ -104,7 +102,7 @@ def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Tokeniz
                    extra_meta={"tokenizer": tokenizer.fingerprint()}).fit()
 
 
-def load_neural_lm(path: str | os.PathLike, tokenizer: Tokenizer, device: torch.device | str = "cpu") -> Scorer:
+def load_neural_lm(path: str | os.PathLike, tokenizer: Vocabulary, device: torch.device | str = "cpu") -> Scorer:
     """A trained one as a scorer.
 
     Raises:
@@ -122,4 +120,5 @@ def load_neural_lm(path: str | os.PathLike, tokenizer: Tokenizer, device: torch.
     model = TokenLM(configuration.structure(TokenLMConfig, node.language_model, f"{checkpoint}/config.yaml"))
     load_model_weights(model, checkpoint)
     model = model.to(device).eval()
-    return RecurrentScorer(model.step) if model.config.kind == "lstm" else NeuralScorer(model.next_log_probs)
+    kind, ask = (RecurrentScorer, model.step) if model.config.kind == "lstm" else (NeuralScorer, model.next_log_probs)
+    return kind(ask, model.bos, model.eos)
