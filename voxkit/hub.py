@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
+
+
+@contextlib.contextmanager
+def shape_only() -> Iterator[None]:
+    """Within it pretrained encoders and language models are built without weights, on the meta device: enough to count and to name
+    parameters."""
+    token = _shape_only.set(True)
+    try:
+        yield
+    finally:
+        _shape_only.reset(token)
+
+
+def builds_shapes_only() -> bool:
+    """Whether this runs within `shape_only`."""
+    return _shape_only.get()
 
 
 def is_folder(name: str) -> bool:

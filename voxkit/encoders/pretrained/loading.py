@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import json
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 
@@ -14,7 +12,7 @@ from voxkit.encoders.pretrained.backbone import Backbone
 from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
-from voxkit.hub import is_folder, reading
+from voxkit.hub import builds_shapes_only, is_folder, reading
 from voxkit.optional import require
 
 FAMILIES = {
@@ -23,18 +21,7 @@ FAMILIES = {
     "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
     "whisper": ("WhisperEncoder", WhisperBackbone),
 }
-_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
 _UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
-
-
-@contextlib.contextmanager
-def shape_only() -> Iterator[None]:
-    """Within it pretrained encoders are built without weights, on the meta device: enough to count and to name parameters."""
-    token = _shape_only.set(True)
-    try:
-        yield
-    finally:
-        _shape_only.reset(token)
 
 
 def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
@@ -50,7 +37,7 @@ def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
     """
     transformers = require("transformers", "pretrained", why="pretrained encoders")
     local = is_folder(name)
-    if _shape_only.get() and not local and name in KNOWN:
+    if builds_shapes_only() and not local and name in KNOWN:
         kind, options = KNOWN[name]
         config = transformers.AutoConfig.for_model(kind, **options)
     else:
@@ -60,7 +47,7 @@ def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
     if family not in FAMILIES:
         raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
     class_name, backbone = FAMILIES[family]
-    if _shape_only.get():
+    if builds_shapes_only():
         with torch.device("meta"):
             empty = (_whisper_encoder() if family == "whisper" else getattr(transformers, class_name))(config)
         return backbone(empty, {}) if family == "whisper" else backbone(empty, {}, normalize)
