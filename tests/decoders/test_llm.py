@@ -115,7 +115,8 @@ def test_peft_loads_the_adapter_by_itself(folders, tmp_path):
     other = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folders["qwen2"]), str(tmp_path)).eval()
     tokens = torch.tensor([[3, 60, 99]])
     with torch.no_grad():
-        torch.testing.assert_close(llm.logits(llm(llm.embed(tokens), torch.tensor([3]))), other(input_ids=tokens).logits, atol=1e-4, rtol=1e-4)
+        found = llm.logits(llm(llm.embed(tokens), torch.tensor([3])))
+        torch.testing.assert_close(found, other(input_ids=tokens).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_the_rms_is_what_the_layers_read(folders):

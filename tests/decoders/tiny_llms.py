@@ -8,13 +8,14 @@ import torch
 
 TEXTS = ["HOLD THE LEFT BRIDGE NOW", "TWO ENEMIES AT THE RIVER", "I NEED AMMO", "run back to the castle", "Where is the wizard?",
          "नमस्ते दुनिया", "你好世界"]
-_SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+_SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
 FAMILIES = {
-    "qwen2": dict(tie_word_embeddings=True, **_SIZES),
-    "llama": dict(**_SIZES),
-    "phi3": dict(pad_token_id=0, **_SIZES),
-    "gemma3_text": dict(_SIZES, num_key_value_heads=1, head_dim=8, sliding_window=16, layer_types=["sliding_attention", "full_attention"]),
-    "gemma2": dict(_SIZES, num_key_value_heads=1, head_dim=8, sliding_window=16, final_logit_softcapping=5.0),
+    "qwen2": {**_SIZES, "tie_word_embeddings": True},
+    "llama": _SIZES,
+    "phi3": {**_SIZES, "pad_token_id": 0},
+    "gemma3_text": {**_SIZES, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 16,
+                    "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma2": {**_SIZES, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 5.0},
 }
 CHAT = ("{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}")

@@ -276,7 +276,7 @@ def _add_lora(model: Any, config: LLMConfig) -> None:
         peft.inject_adapter_in_model(_lora_config(peft, config), model, adapter_name=_ADAPTER)
     except ValueError as error:
         raise ValueError(f"model.llm.lora.targets: {config.lora.targets!r} names no layers of {type(model).__name__}: {error}") from error
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad and not parameter.is_meta:
             parameter.data = parameter.data.float()  # small updates vanish in half precision
 

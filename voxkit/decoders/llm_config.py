@@ -66,7 +66,7 @@ class LLMConfig:
         if self.quantized and self.learns == "all":
             found.append(f"quantized: {self.quantized} weights cannot learn; set learns: lora, or quantized to empty")
         if self.learns == "all" and self.dtype not in ("auto", "float32"):
-            found.append(f"dtype: {self.dtype} weights lose small updates; where all of them learn set float32 (train.precision may be bf16)")
+            found.append(f"dtype: {self.dtype} weights lose small updates; where all learn set float32 (train.precision may be bf16)")
         if self.architecture and "model_type" not in self.architecture:
             found.append("architecture: lacks model_type, e.g. qwen2 or llama")
         return found
