@@ -32,7 +32,8 @@ CORE = [
 
 EXTRAS = {
     "pretrained": ["transformers>=5,<6"],
-    "llm": ["transformers>=5,<6", "tokenizers>=0.20", "peft>=0.17", "jinja2>=3"],
+    "text": ["tokenizers>=0.20"],  # the vocabulary of a pretrained model, where transformers is not wanted
+    "llm": ["transformers>=5,<6", "peft>=0.17", "jinja2>=3"],
     "quantized": ["bitsandbytes>=0.45"],
     "toy": ["espeakng-loader>=0.2.4"],
     "tts": ["hibari-tts>=0.2", "py-nanotts>=0.1", "espeakng-loader>=0.2.4"],
@@ -47,8 +48,8 @@ EXTRAS = {
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
-    "pytest>=8", "pytest-xdist>=3", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
-    *(package for extra in ("pretrained", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
+    "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
+    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
       for package in EXTRAS[extra]),
 })
 

@@ -13,7 +13,7 @@ from voxkit.infer.inspection import inspect
 from voxkit.infer.recognizer import Recognizer, read_input
 from voxkit.plot import plot_alignment, plot_attention
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.checkpoint import write_checkpoint
 
 pytest.importorskip("matplotlib", reason="pip install 'voxkit[plot]'")
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     for system, model in MODELS.items():
         torch.manual_seed(0)
         recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        made = recipe.build_model(tokenizer.vocab_size).eval()
+        made = recipe.build_model(tokenizer.size).eval()
 
         def extra(directory, recipe=recipe):
             configuration.save(recipe.as_mapping(), directory / "config.yaml")

@@ -9,7 +9,7 @@ import pytest
 from tests.encoders.tiny import save_model
 from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
 from voxkit.train.run_dir import latest_run

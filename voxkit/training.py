@@ -26,7 +26,7 @@ from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.vocabulary import Vocabulary, load_vocabulary
 from voxkit.train.checkpoint import load_state, read_meta, read_weights
 from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
@@ -114,7 +114,7 @@ class Training:
         check_recipe(recipe)
         config = recipe.config
         self.recipe, self.run_dir, self.world = recipe, run_dir, world
-        self.tokenizer = Tokenizer.load(config.tokenizer)
+        self.tokenizer = load_vocabulary(config.tokenizer)
         self.model = build_model(recipe, self.tokenizer)
         if hasattr(self.model, "check_training"):
             self.model.check_training()
@@ -266,15 +266,15 @@ def with_speeds(cuts: Any, factors: list[float]) -> Any:
 WITHOUT_VOCABULARY = {"front_end", "encoder"}
 
 
-def build_model(recipe: Recipe, tokenizer: Tokenizer) -> nn.Module:
+def build_model(recipe: Recipe, tokenizer: Vocabulary) -> nn.Module:
     """The model that the training of a recipe begins with."""
-    model = recipe.build_model(tokenizer.vocab_size)
+    model = recipe.build_model(tokenizer.size)
     if recipe.config.init:
         initialise(model, recipe.config.init, tokenizer, recipe.config.init_parts)
     return model
 
 
-def initialise(model: nn.Module, path: str, tokenizer: Tokenizer, parts: Sequence[str] = ()) -> None:
+def initialise(model: nn.Module, path: str, tokenizer: Vocabulary, parts: Sequence[str] = ()) -> None:
     """Start from the weights of another run (the stage before): a frozen layer that is open now keeps its pretrained weights.
 
     Args:

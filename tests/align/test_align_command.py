@@ -7,9 +7,10 @@ import pytest
 import soundfile
 import torch
 
+from tests.text.vocabularies import Pieces
 from voxkit.cli import align as command
 
-PIECES = ["<b>", "<s>", "</s>", "<unk>", "▁HEAL", "▁ME"]
+PIECES = Pieces(["<b>", "<s>", "</s>", "<unk>", "▁HEAL", "▁ME"])
 
 
 class Model:
@@ -27,8 +28,7 @@ class Model:
 
 
 def load(checkpoint, device):
-    tokenizer = SimpleNamespace(pieces=PIECES, encode=lambda text: [PIECES.index("▁" + w) for w in text.split()])
-    return SimpleNamespace(model=Model(), tokenizer=tokenizer)
+    return SimpleNamespace(model=Model(), vocabulary=PIECES)
 
 
 def call(*argv):
@@ -111,4 +111,4 @@ def test_a_text_that_the_tokenizer_cannot_spell_is_refused():
     from voxkit.infer.alignment import align_spans
 
     with pytest.raises(ValueError, match="the text 'heal 5' holds characters that the tokenizer lacks"):
-        align_spans(SimpleNamespace(model=None, tokenizer=SimpleNamespace(encode=lambda text: [4, 3])), None, "heal 5")
+        align_spans(SimpleNamespace(model=None, vocabulary=SimpleNamespace(encode=lambda text: [4, 3], unk=3)), None, "heal 5")

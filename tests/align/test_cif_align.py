@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from tests.text.vocabularies import Pieces
 from voxkit.align.cif import sound_ends, spans_from_fires
 from voxkit.align.ctc import TokenSpan
 from voxkit.align.words import words_from_tokens
 from voxkit.ops.cif import cif
 
-PIECES = ["<pad>", "<s>", "</s>", "<unk>", "▁", "▁he", "al", "m", "e"]
+PIECES = Pieces(["<pad>", "<s>", "</s>", "<unk>", "▁", "▁he", "al", "m", "e"])
 LOUD = [0.4] * 12
 
 

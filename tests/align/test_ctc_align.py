@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.text.vocabularies import Pieces
 from voxkit.align.ctc import forced_align, spans_from_peaks
 from voxkit.align.timing import WordTiming
 from voxkit.align.words import fit_word_timing, words_from_tokens
@@ -57,7 +58,7 @@ def test_too_much_text_is_named(scene):
         forced_align(x, LENGTHS, tokens * 0, TOKEN_LENGTHS)
 
 
-PIECES = ["<pad>", "▁HE", "AL", "<unk>", "▁", "N", "OW", "▁ME"]
+PIECES = Pieces(["<pad>", "▁HE", "AL", "<unk>", "▁", "N", "OW", "▁ME"])
 
 
 def peaks(*places):
@@ -86,7 +87,8 @@ def test_shifted_words_stay_in_order_and_inside():
 def test_words_placed_against_their_order_stay_in_order():
     """A fitted timing may put a word before the beginning of the one before it."""
     placed = SimpleNamespace(places=lambda groups, step, duration: [(0.50, 0.55), (0.30, 0.40), (0.35, 0.70)])
-    words = words_from_tokens(spans_from_peaks(peaks((1, 1), (6, 7), (11, 5))), [*PIECES[:5], "▁N", "OW", "▁ME"], 0.04, timing=placed)
+    vocabulary = Pieces([*PIECES.pieces[:5], "▁N", "OW", "▁ME"])
+    words = words_from_tokens(spans_from_peaks(peaks((1, 1), (6, 7), (11, 5))), vocabulary, 0.04, timing=placed)
     times = [t for w in words for t in (w.start, w.end)]
     assert len(words) == 3 and times == sorted(times)
 

@@ -258,7 +258,7 @@ def test_mistakes_are_named(cuts, where, tmp_path, capsys):
 def test_the_states_of_a_configuration_are_kept(cuts, where, tmp_path, capsys):
     pytest.importorskip("transformers")
     from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder
-    from voxkit.text.tokenizer import train_characters
+    from voxkit.text.sentencepiece import train_characters
 
     encoder = tiny.save_model("whisper", tmp_path)
     train_characters(["heal me now"], tmp_path / "tokens")

@@ -15,7 +15,7 @@ from voxkit.audio.fbank import PADDING, Fbank
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import TooManyFailures, build_eval_loader, build_train_loader
 from voxkit.data.sampler import needed_frames
-from voxkit.text.tokenizer import train_bpe
+from voxkit.text.sentencepiece import train_bpe
 
 
 def test_padding_and_tokens(sounds):

@@ -13,7 +13,7 @@ from tests.encoders.tiny import save_model
 from voxkit import config as configuration
 from voxkit.infer.checkpoint import Loaded, load_checkpoint
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_bpe
+from voxkit.text.sentencepiece import train_bpe
 from voxkit.train.checkpoint import write_checkpoint
 
 TEXTS = ["enemy landing zone detected", "move to the base", "hold the line and wait for my order", "the tank is ready", "retreat now"]
@@ -36,7 +36,7 @@ def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = 
     node = configuration.load(path)
     recipe = structure_recipe(node)
     torch.manual_seed(0)
-    model = recipe.build_model(tokenizer.vocab_size)
+    model = recipe.build_model(tokenizer.size)
     with torch.no_grad():
         model.ctc.weight.mul_(20)
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 CONFIG = MODEL + """data: {max_duration: 10, num_workers: 0, train: [test], dev: []}
 train: {epochs: 1, schedule: {warmup_steps: 2}, precision: fp32}

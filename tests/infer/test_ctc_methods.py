@@ -10,7 +10,7 @@ from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS
 from voxkit.infer.recognizer import METHODS, REFUSALS, Recognizer, SearchOptions
 from voxkit.search.ngram import train
 from voxkit.search.ngram_scorer import NgramScorer
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 FRAMES = 24
 
@@ -62,7 +62,7 @@ def tokenizer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recognizers(tokenizer):
     unlikely = tokenizer.encode("ward")
-    return [Recognizer(kind(tokenizer.vocab_size, unlikely), tokenizer) for kind in (Autoregressive, Parallel)]
+    return [Recognizer(kind(tokenizer.size, unlikely), tokenizer) for kind in (Autoregressive, Parallel)]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,6 @@ def test_refusals_are_of_methods_there_are(recognizers, lm):
 
 
 def test_only_methods_that_a_model_has_are_named(tokenizer, lm):
-    model = Parallel(tokenizer.vocab_size, tokenizer.encode("ward"))
+    model = Parallel(tokenizer.size, tokenizer.encode("ward"))
     model.ctc = None
     assert Recognizer(model, tokenizer).refusal(SearchOptions("greedy", lm=lm)).endswith("; use beam")

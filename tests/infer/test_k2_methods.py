@@ -8,7 +8,7 @@ import pytest
 from tests.noise import MODEL, noise_set
 from voxkit.cli.main import main
 from voxkit.optional import available
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 needs_k2 = pytest.mark.skipif(not available("k2"), reason="k2 is not installed (tools/install_k2.sh)")
 without_k2 = pytest.mark.skipif(available("k2"), reason="k2 is installed")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.text.vocabularies import Pieces
 from voxkit.align.ctc import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
@@ -13,7 +14,7 @@ from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.alignment import Aligned
 from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, timing_of, write_calibration
 
-PIECES = ["<blk>", "<s>", "</s>", "<unk>", "▁HEAL", "▁", "ME", "▁WA", "RD"]
+PIECES = Pieces(["<blk>", "<s>", "</s>", "<unk>", "▁HEAL", "▁", "ME", "▁WA", "RD"])
 WORDS = {"HEAL": [4], "ME": [5, 6], "WARD": [7, 8]}
 STEP = 0.04
 
@@ -39,7 +40,7 @@ def corpus(count, seed):
 
 
 def test_word_times_are_fitted_per_token():
-    recognizer = SimpleNamespace(model=SimpleNamespace(seconds_per_frame=STEP), tokenizer=SimpleNamespace(pieces=PIECES))
+    recognizer = SimpleNamespace(model=SimpleNamespace(seconds_per_frame=STEP), vocabulary=PIECES)
     aligned, true = corpus(60, 0)
     fitted = fit_timing(recognizer, aligned, true)
     assert fitted["error_held_out"] < 0.02 < 0.6 * fitted["error_shifted"] < fitted["error_plain"]

@@ -9,7 +9,8 @@ from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Weighted
-from voxkit.text.tokenizer import Tokenizer, train_characters
+from voxkit.text.sentencepiece import train_characters
+from voxkit.text.vocabulary import load_vocabulary
 
 TEXT = ["heal me now", "ward me", "push the left lane", "heal the ward"] * 10
 
@@ -52,10 +53,10 @@ def test_steps_equal_the_whole():
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
 def test_trained_it_steers_the_beam(folder, kind):
-    tokenizer = Tokenizer.load(folder / "tokens.model")
+    tokenizer = load_vocabulary(folder / "tokens.model")
     scorer = load_language_model(folder / kind, tokenizer)
     right, wrong = tokenizer.encode("heal me"), tokenizer.encode("hean me")
-    frames = torch.full((1, 2 * len(right), tokenizer.vocab_size), -8.0)
+    frames = torch.full((1, 2 * len(right), tokenizer.size), -8.0)
     frames[0, 1::2, 0] = 8.0
     for i, (r, w) in enumerate(zip(right, wrong)):
         frames[0, 2 * i, r], frames[0, 2 * i, w] = 5.0, 5.0

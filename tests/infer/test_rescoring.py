@@ -14,7 +14,7 @@ from voxkit.infer.pretrained_lm import PretrainedLM  # noqa: E402
 from voxkit.infer.recognizer import Recognizer, SearchOptions  # noqa: E402
 from voxkit.infer.rescoring import rank  # noqa: E402
 from voxkit.search.hypotheses import CtcHypothesis  # noqa: E402
-from voxkit.text.tokenizer import train_characters  # noqa: E402
+from voxkit.text.sentencepiece import train_characters  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("lm_in_float32")
 
@@ -163,7 +163,7 @@ def test_its_score_counts_by_its_weight(tmp_path):
                                           (Parallel, "rescoring"), (Parallel, "beam")])
 def test_another_of_the_beam_can_win(stub, method, tmp_path):
     tokenizer = train_characters(["heal me", "ward now"], tmp_path / "tokens")
-    recognizer = Recognizer(stub(tokenizer.vocab_size, tokenizer.encode("ward")[0]), tokenizer)
+    recognizer = Recognizer(stub(tokenizer.size, tokenizer.encode("ward")[0]), tokenizer)
     options = {"beam": 4, "ctc_weight": 0.3, "words": True}
     plain = recognizer.recognize(BATCH, SearchOptions(method, **options))[0]
     seen = []

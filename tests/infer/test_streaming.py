@@ -15,7 +15,7 @@ from voxkit.infer.streaming import StreamingRecognizer, stream_recording
 from voxkit.models.voxformer import VoxFormer, VoxFormerConfig
 from voxkit.search.ngram import train
 from voxkit.search.ngram_scorer import NgramScorer
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 ENCODER = {"preset": "toy", "downsampling_factor": [1, 4, 2], "encoder_dim": [16, 32, 24], "unmasked_dim": [12], "num_heads": [2],
            "feedforward_dim": [32], "kernel": [7], "query_head_dim": [8], "pos_dim": 16}
@@ -26,7 +26,7 @@ PIECES = ([1, 37, 401, 159, 2803], [8000], [10 ** 6])
 def make(tokenizer, seed=0, conditioned=True, **encoder):
     """A random model that says something: peaked scores, of which no two are alike by rounding, around their mean over some noise."""
     torch.manual_seed(seed)
-    config = {"vocab_size": tokenizer.vocab_size, "front_end": {"kind": "fbank", "subsampling_dim": 16},
+    config = {"vocab_size": tokenizer.size, "front_end": {"kind": "fbank", "subsampling_dim": 16},
               "encoder": {**ENCODER, **CAUSAL, **encoder}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}}
     if conditioned:
         config |= {"intermediate_ctc": {"after": [0, 2]}, "loss": {"intermediate": 0.3}}

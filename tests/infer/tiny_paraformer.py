@@ -12,7 +12,7 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import read_audio
 from voxkit.batch import Batch
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.checkpoint import write_checkpoint
 
 WORDS = ("heal", "me", "ward", "now")
@@ -68,7 +68,7 @@ def make_run(root: Path) -> None:
     recipe = structure_recipe(configuration.OmegaConf.create({
         "system": "paraformer", "model": MODEL, "data": {"data_dir": str(root / "data"), "num_workers": 0, "max_duration": 10}}))
     torch.manual_seed(0)
-    model = recipe.build_model(tokenizer.vocab_size)
+    model = recipe.build_model(tokenizer.size)
     _learn(model, _batch(root, texts, tokenizer))
     extra = [lambda d: configuration.save(recipe.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     write_checkpoint(root / "exp" / "tiny" / "checkpoints", model, {"step": 1, "tokenizer": tokenizer.fingerprint()},

@@ -101,10 +101,10 @@ def test_transducer_trains():
 @pytest.mark.parametrize("options", [{"ctc_by": "k2"}, {"transducer": 0.5}, {"ctc_by": "k2", "transducer": 0.5, "attention": 0.7}])
 def test_a_model_learns_by_them(options, tokenizer):  # noqa: F811
     torch.manual_seed(0)
-    model = recipe({"kind": "fbank"}, loss=options, transducer={"dim": 16}).build_model(tokenizer.vocab_size)
+    model = recipe({"kind": "fbank"}, loss=options, transducer={"dim": 16}).build_model(tokenizer.size)
     model.check_training()
     batch = make_batch(tokenizer)
-    plain = recipe({"kind": "fbank"}).build_model(tokenizer.vocab_size)
+    plain = recipe({"kind": "fbank"}).build_model(tokenizer.size)
     plain.load_state_dict(model.state_dict(), strict=False)
     losses, without = model.eval().loss(batch), plain.eval().loss(batch)
     torch.testing.assert_close(losses["ctc"], without["ctc"], atol=1e-2, rtol=1e-3)
@@ -123,7 +123,7 @@ def test_a_range_of_one_symbol_is_refused():
 @pytest.mark.skipif(available("k2"), reason="k2 is installed")
 @pytest.mark.parametrize("options", [{"ctc_by": "k2"}, {"transducer": 0.5}])
 def test_without_k2_the_options_say_what_to_install(options, tokenizer):  # noqa: F811
-    model = recipe({"kind": "fbank"}, loss=options).build_model(tokenizer.vocab_size)
+    model = recipe({"kind": "fbank"}, loss=options).build_model(tokenizer.size)
     with pytest.raises(MissingPackage, match="install_k2.sh"):
         model.check_training()
     with pytest.raises(MissingPackage, match="install_k2.sh"):

@@ -13,7 +13,7 @@ from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
 from voxkit.search.greedy import ctc_greedy
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.checkpoint import write_checkpoint
 from voxkit.train.optimisers import parameter_groups
 
@@ -33,7 +33,7 @@ def recipe(**model):
 
 def build(tokenizer, **model):
     torch.manual_seed(0)
-    return recipe(**model).build_model(tokenizer.vocab_size)
+    return recipe(**model).build_model(tokenizer.size)
 
 
 def make_batch(tokenizer, bins: int = 8, frames=(90, 62)) -> Batch:
@@ -125,7 +125,7 @@ def test_score_is_what_the_decoder_says_of_a_text(boundary, tokenizer):
     """One hypothesis among others of other lengths scores as it does alone, with the vectors that it would have had in training."""
     model, batch = build(tokenizer, loss={"boundary": boundary}).eval(), make_batch(tokenizer)
     states, lengths = model.encode(batch)
-    tokens = torch.randint(4, tokenizer.vocab_size, (2, 3, 6))
+    tokens = torch.randint(4, tokenizer.size, (2, 3, 6))
     counts = torch.tensor([[6, 2, 0], [1, 4, 5]])
     scores = model.score(states, lengths, tokens, counts)
     assert scores[0, 2] == 0
@@ -215,7 +215,7 @@ def test_mistakes_are_named(tokenizer):
 
 def test_checkpoint_describes_itself(tokenizer, tmp_path):
     made = recipe()
-    model = made.build_model(tokenizer.vocab_size).eval()
+    model = made.build_model(tokenizer.size).eval()
     extra = [lambda d: configuration.save(made.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     written = write_checkpoint(tmp_path, model, {"step": 1}, save_extra=lambda d: [write(d) for write in extra])
     loaded, batch = load_checkpoint(written.path), make_batch(tokenizer)

@@ -12,7 +12,7 @@ from voxkit.infer.recognizer import METHODS, Recognizer, SearchOptions
 from voxkit.models import system_classes
 from voxkit.models.sizes import count_parameters
 from voxkit.recipe import structure_recipe
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 from voxkit.train.checkpoint import write_checkpoint
 from voxkit.training import initialise, nbest_tokens
 
@@ -47,7 +47,7 @@ def make_batch(tokenizer) -> Batch:
 @pytest.mark.parametrize("kind", ["pretrained", "fbank"])
 def test_padding_never_matters(kind, encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.vocab_size).eval()
+    model = recipe(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
     with torch.no_grad():
         states, lengths = model.encode(batch)
@@ -59,7 +59,7 @@ def test_padding_never_matters(kind, encoder, tokenizer):
 
 def test_cached_states_give_what_audio_gives(encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.vocab_size).eval()
+    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
     states, lengths = model.front_end.pretrained.encode(batch.audio, batch.lengths)
     cached = Batch(batch.ids, lengths, states=states, texts=batch.texts, tokens=batch.tokens, token_lengths=batch.token_lengths)
@@ -67,7 +67,7 @@ def test_cached_states_give_what_audio_gives(encoder, tokenizer):
 
 
 def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
-    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.vocab_size)
+    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size)
     model.loss(make_batch(tokenizer))["loss"].backward()
     kept = model.checkpoint_state_dict()
     for name, parameter in model.named_parameters():
@@ -81,10 +81,10 @@ def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
 def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     first = recipe(pretrained(encoder))
-    model = first.build_model(tokenizer.vocab_size).eval()
+    model = first.build_model(tokenizer.size).eval()
     path = save(tmp_path / "one", first, model, tokenizer)
     torch.manual_seed(1)
-    second = recipe(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.vocab_size).eval()
+    second = recipe(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.size).eval()
     initialise(second, str(path), tokenizer)
     batch = make_batch(tokenizer)
     torch.testing.assert_close(model.loss(batch)["loss"], second.loss(batch)["loss"])
@@ -97,13 +97,13 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
 def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     first = recipe(pretrained(encoder))
-    model = first.build_model(tokenizer.vocab_size).eval()
+    model = first.build_model(tokenizer.size).eval()
     path = str(save(tmp_path / "one", first, model, tokenizer))
     other_tokenizer = train_characters(["another alphabet zyx"], tmp_path / "other")
     torch.manual_seed(1)
     options = {**first.config.model, "encoder": {"kind": "zipformer", **first.config.model["encoder"]}}
     options = {"system": "paraformer", "model": {key: options[key] for key in ("front_end", "encoder")}}
-    paraformer = structure_recipe(configuration.OmegaConf.create(options)).build_model(other_tokenizer.vocab_size).eval()
+    paraformer = structure_recipe(configuration.OmegaConf.create(options)).build_model(other_tokenizer.size).eval()
     initialise(paraformer, path, other_tokenizer, ["front_end", "encoder"])
     batch = make_batch(tokenizer)
     torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
@@ -125,12 +125,12 @@ def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     heads = {"loss": {"intermediate": 0.3}, "intermediate_ctc": {"after": [0, 2]}}
     first = recipe(pretrained(encoder), **heads)
-    model = first.build_model(tokenizer.vocab_size).eval()
+    model = first.build_model(tokenizer.size).eval()
     path = str(save(tmp_path / "one", first, model, tokenizer))
     torch.manual_seed(1)
     options = {"front_end": first.config.model["front_end"], "encoder": {"kind": "zipformer", **first.config.model["encoder"]}, **heads}
     made = structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": options}))
-    paraformer = made.build_model(tokenizer.vocab_size).eval()
+    paraformer = made.build_model(tokenizer.size).eval()
     initialise(paraformer, path, tokenizer, ["front_end", "encoder", "intermediate", "ctc"])
     batch = make_batch(tokenizer)
     states, _ = paraformer.encode(batch)
@@ -142,7 +142,7 @@ def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
 def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     made = recipe(pretrained(encoder))
-    model = made.build_model(tokenizer.vocab_size).eval()
+    model = made.build_model(tokenizer.size).eval()
     path = save(tmp_path / "run", made, model, tokenizer)
     loaded = load_checkpoint(path)
     batch = make_batch(tokenizer)
@@ -158,7 +158,7 @@ def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
 
 def test_without_a_decoder_only_ctc_can_search(tokenizer):
     ctc_alone = {"attention": 0, "start_attention": 0, "ctc": 1, "start_ctc": 1}
-    model = recipe({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.vocab_size)
+    model = recipe({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.size)
     assert model.decoder is None
     losses = model.loss(make_batch(tokenizer))
     torch.testing.assert_close(losses["loss"], losses["ctc"])
@@ -170,7 +170,7 @@ def test_without_a_decoder_only_ctc_can_search(tokenizer):
 def test_two_views_are_the_batch_twice_each_masked_by_itself(kind, encoder, tokenizer):
     torch.manual_seed(0)
     masks = {"state_mask": {"prob": 1.0}, "spec_augment": {"prob": 1.0, "time_warp": 0}}
-    model = recipe({**pretrained(encoder), **masks, "kind": kind}, loss={"consistency": 0.2}).build_model(tokenizer.vocab_size)
+    model = recipe({**pretrained(encoder), **masks, "kind": kind}, loss={"consistency": 0.2}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     one, lengths = model.front_end.eval()(batch)
     two, twice = model.front_end(batch, views=2)
@@ -185,8 +185,8 @@ def test_texts_must_fit_into_the_slowest_ctc_head(encoder, tokenizer):
     """The output's frames are half as long as those that the heads half-way up read."""
     letters = {"preset": "toy", "output_downsampling": 1, "output_upsampling": 2}
     heads = {"intermediate_ctc": {"after": [0]}, "loss": {"intermediate": 0.3}}
-    alone = recipe(pretrained(encoder), encoder=letters).build_model(tokenizer.vocab_size)
-    model = recipe(pretrained(encoder), encoder=letters, **heads).build_model(tokenizer.vocab_size)
+    alone = recipe(pretrained(encoder), encoder=letters).build_model(tokenizer.size)
+    model = recipe(pretrained(encoder), encoder=letters, **heads).build_model(tokenizer.size)
     assert [m.seconds_per_frame for m in (alone, model)] == [0.01, 0.01]
     assert [m.seconds_per_ctc_frame for m in (alone, model)] == [0.01, 0.02]
 
@@ -197,7 +197,7 @@ def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     inside = pretrained(encoder, unfreeze=[4], pool_after=2, dropout=0.0, mask_time_prob=0.3, mask_time_length=3)
     halved = {"preset": "toy", "downsampling_factor": [1, 2, 1], "output_downsampling": 1}
     model = recipe({**inside, "state_mask": {"prob": 0.0}, "adapter_dropout": 0.0}, encoder=halved,
-                   loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
+                   loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
     assert model.seconds_per_frame == model.seconds_per_ctc_frame == pytest.approx(0.04)
     batch = make_batch(tokenizer)
     two, lengths = model.front_end(batch, views=2)
@@ -226,7 +226,7 @@ def test_views_may_share_the_spans_inside_the_encoder(encoder):
 
 def test_consistency_is_added_in_training_alone(encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.vocab_size)
+    model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     losses = model.loss(batch)
     assert losses["consistency"] > 0
@@ -248,7 +248,7 @@ def test_wrong_options_are_named(encoder):
 
 
 def test_counts_add_up(encoder, tokenizer):
-    model = recipe(pretrained(encoder)).build_model(tokenizer.vocab_size)
+    model = recipe(pretrained(encoder)).build_model(tokenizer.size)
     *parts, total = count_parameters(model)
     assert total[1] == sum(row[1] for row in parts) == sum(p.numel() for p in model.parameters())
     assert {row[0]: row[2] for row in parts}["front_end.pretrained"] == 0
@@ -268,7 +268,7 @@ def test_activation_checkpointing_changes_memory_not_gradients(encoder, tokenize
         torch.manual_seed(0)
         made = recipe(pretrained(encoder, unfreeze=[4], dropout=0.0, attention_dropout=0.0, activation_dropout=0.0),
                       dropout=0.0, decoder={"dim": 16, "heads": 2, "ffn": 32, "layers": 1, "dropout": 0.0})
-        model = made.build_model(tokenizer.vocab_size)
+        model = made.build_model(tokenizer.size)
         if on:
             model.enable_activation_checkpointing()
         torch.manual_seed(5)
@@ -294,7 +294,7 @@ def test_every_configuration_of_the_recipes_builds(repository):
 
 def test_minimum_word_error_training(tokenizer):
     torch.manual_seed(0)
-    model = recipe({"kind": "fbank"}, loss={"mwer": 1.0, "mwer_nbest": 3}).build_model(tokenizer.vocab_size).train()
+    model = recipe({"kind": "fbank"}, loss={"mwer": 1.0, "mwer_nbest": 3}).build_model(tokenizer.size).train()
     batch = make_batch(tokenizer)
     with pytest.raises(ValueError, match="needs a search"):
         model.loss(batch)

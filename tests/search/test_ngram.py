@@ -1,17 +1,17 @@
 import math
 import random
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.text.vocabularies import Pieces
 from voxkit.infer.language_model import load_language_model
 from voxkit.search.ngram import NgramModel, train
 from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer
 
 WORDS = "heal me now push the left lane ward at dragon".split()
-KENLM = Path(__file__).parent / "kenlm"
+KENLM = Path(__file__).parent / "kenlm_files"
 PIECES = ["<blank>", "<s>", "</s>", "<unk>", *WORDS]
 
 
@@ -122,7 +122,7 @@ def test_kenlm_binaries_say_what_their_arpa_says(kind):
     """bigram.*.klm were made from bigram.arpa by KenLM's `build_binary KIND`."""
     pytest.importorskip("kenlm")
     ours = NgramScorer.read(KENLM / "bigram.arpa", PIECES)
-    theirs = load_language_model(KENLM / f"bigram.{kind}.klm", SimpleNamespace(pieces=PIECES))
+    theirs = load_language_model(KENLM / f"bigram.{kind}.klm", Pieces(PIECES))
     assert isinstance(theirs, KenlmScorer)
     candidates = torch.arange(3, len(PIECES))[None]
     for words in [*text(10, 5), ["dragon", "ward"]]:
@@ -132,7 +132,7 @@ def test_kenlm_binaries_say_what_their_arpa_says(kind):
             a, b = ours.advance(a, torch.tensor([token])), theirs.advance(b, torch.tensor([token]))
         torch.testing.assert_close(ours.final(a), theirs.final(b), atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="bigram.trie.klm is over other tokens"):
-        load_language_model(KENLM / "bigram.trie.klm", SimpleNamespace(pieces=[*PIECES[:4], "▁HEAL", "▁ME"]))
+        load_language_model(KENLM / "bigram.trie.klm", Pieces([*PIECES[:4], "▁HEAL", "▁ME"]))
 
 
 def test_other_tokens_are_refused(arpa):

@@ -18,7 +18,7 @@ from voxkit.recipe import structure_recipe
 from voxkit.serve.batcher import Batcher, BatchingConfig
 from voxkit.serve.errors import RequestError
 from voxkit.serve.inputs import Limits
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 fastapi = pytest.importorskip("fastapi", reason="the service needs the extra serve")
 testclient = pytest.importorskip("fastapi.testclient", reason="the in-process client needs httpx2")
@@ -41,7 +41,7 @@ def recognizers(tmp_path_factory):
     for system, model in MODELS.items():
         torch.manual_seed(0)
         recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.vocab_size).eval(), tokenizer)
+        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
     return out
 
 

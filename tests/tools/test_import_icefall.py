@@ -137,7 +137,7 @@ def icefall_tokenizer(folder: Path, size: int) -> Path:
 
 def test_command_writes_a_checkpoint_that_decodes(tmp_path, capsys):
     from voxkit.recipe import load_recipe
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import load_vocabulary
     from voxkit.train.checkpoint import load_model_weights
 
     bpe, out = icefall_tokenizer(tmp_path, 40), tmp_path / "model"
@@ -146,9 +146,9 @@ def test_command_writes_a_checkpoint_that_decodes(tmp_path, capsys):
     torch.save(state, tmp_path / "b.pt")
     assert tool.main([str(tmp_path / "a.pt"), str(tmp_path / "b.pt"), "--out", str(out), "--bpe-model", str(bpe)]) == 0
     assert "80 mel bins, not causal" in capsys.readouterr().out
-    tokenizer, recipe = Tokenizer.load(out), load_recipe(out / "config.yaml")
-    assert tokenizer.decode(tokenizer.encode("PUSH THE LEFT LANE")) == "PUSH THE LEFT LANE" and tokenizer.vocab_size == 41
-    model = recipe.build_model(tokenizer.vocab_size).eval()
+    tokenizer, recipe = load_vocabulary(out), load_recipe(out / "config.yaml")
+    assert tokenizer.decode(tokenizer.encode("PUSH THE LEFT LANE")) == "PUSH THE LEFT LANE" and tokenizer.size == 41
+    model = recipe.build_model(tokenizer.size).eval()
     load_model_weights(model, out)
     torch.testing.assert_close(model.encoder.stacks[0].layers[0].norm.bias, state["encoder.encoders.0.layers.0.norm.bias"])
     log_probs = model.ctc_log_probs(torch.randn(1, 2, model.encoder.output_dim))

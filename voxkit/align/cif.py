@@ -9,6 +9,7 @@ from math import ceil, floor
 
 from voxkit.align.ctc import TokenSpan
 from voxkit.ops.cif import HEARD
+from voxkit.text.vocabulary import Vocabulary
 
 _ROUNDING = 1e-3  # of fire times in float32, frames
 _ONSET = 0.2  # weight of the next word's first frames that may stand between a silence and the fire
@@ -39,15 +40,15 @@ def sound_ends(weights: Sequence[float], times: Sequence[float]) -> list[float]:
     return ends
 
 
-def spans_from_fires(tokens: Sequence[int], times: Sequence[float], log_probs: Sequence[float], pieces: Sequence[str],
+def spans_from_fires(tokens: Sequence[int], times: Sequence[float], log_probs: Sequence[float], vocabulary: Vocabulary,
                      weights: Sequence[float]) -> list[TokenSpan]:
     """Spans for `words_from_tokens`.
 
     Args:
         tokens: ids; times: where each fires, in frames; log_probs: of each.
         weights: [T] of the frames, not scaled.
-        pieces: [V] of the tokenizer. A token that is a word boundary and nothing else ("▁") covers the pause before the word: it gets no
-            length, so that the word begins when the pause is over.
+        vocabulary: of the tokens. A token that is a word boundary and nothing else (SentencePiece's "▁") covers the pause before the
+            word: it gets no length, so that the word begins when the pause is over.
 
     Raises:
         ValueError: not one time and log-probability for each token.
@@ -56,7 +57,7 @@ def spans_from_fires(tokens: Sequence[int], times: Sequence[float], log_probs: S
         raise ValueError(f"{len(tokens)} tokens, {len(times)} times and {len(log_probs)} log-probabilities: one of each is needed for each")
     spans, before = [], 0.0
     for token, fired, end, log_prob in zip(tokens, times, sound_ends(weights, times), log_probs):
-        spans.append(TokenSpan(token, fired, fired, log_prob, log_prob) if pieces[token] == "▁"
+        spans.append(TokenSpan(token, fired, fired, log_prob, log_prob) if not vocabulary.words([token])
                      else TokenSpan(token, before, end, log_prob, log_prob))
         before = fired
     return spans

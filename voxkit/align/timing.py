@@ -13,7 +13,7 @@ from typing import Sequence
 import numpy as np
 
 from voxkit.align.ctc import TokenSpan
-from voxkit.text.tokenizer import UNK
+from voxkit.text.vocabulary import Vocabulary
 
 _CONSTANT = ("", 10.0)  # large, so that the ridge hardly shrinks its weight
 _GAP = 1.0  # seconds: longer pauses say no more
@@ -84,19 +84,10 @@ class TokenTiming:
         return cls(*sides)
 
 
-def word_groups(spans: Sequence[TokenSpan], pieces: Sequence[str]) -> list[list[TokenSpan]]:
-    """The spans of each word; a piece that begins with "▁" begins one, and an unknown one is one. Words without a letter are left out."""
-    groups: list[list[TokenSpan]] = []
-    for span in spans:
-        if not groups or pieces[span.token].startswith("▁") or UNK in (span.token, groups[-1][-1].token):
-            groups.append([])
-        groups[-1].append(span)
-    return [group for group in groups if word_of(group, pieces)]
-
-
-def word_of(group: Sequence[TokenSpan], pieces: Sequence[str]) -> str:
-    """The word that spans spell, as the tokenizer decodes it."""
-    return "".join("⁇" if s.token == UNK else pieces[s.token] for s in group).replace("▁", "")
+def word_groups(spans: Sequence[TokenSpan], vocabulary: Vocabulary) -> list[tuple[str, list[TokenSpan]]]:
+    """Each word that the spans' tokens spell, with its spans; spans without a letter are in no word."""
+    spans = [span for span in spans if span.token not in vocabulary.specials]
+    return [(word, spans[places.start:places.stop]) for word, places in vocabulary.words([span.token for span in spans])]
 
 
 def _middle(span: TokenSpan, step: float) -> float:

@@ -7,20 +7,21 @@ from statistics import median
 from typing import Sequence
 
 from voxkit.align.ctc import TokenSpan
-from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
+from voxkit.align.timing import TokenTiming, WordTiming, word_groups
 from voxkit.hypothesis import Word
+from voxkit.text.vocabulary import Vocabulary
 
 CONFIDENCES = ("mean", "min", "product")
 
 
-def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds_per_frame: float, *,
+def words_from_tokens(spans: Sequence[TokenSpan], vocabulary: Vocabulary, seconds_per_frame: float, *,
                       timing: WordTiming | TokenTiming | None = None, duration: float | None = None,
                       offset: float = 0.0, confidence: str = "mean", temperature: float = 1.0) -> list[Word]:
-    """Put pieces together to words.
+    """Put tokens together to words.
 
     Args:
-        spans: of the tokens, in order.
-        pieces: [V] SentencePiece pieces; one that begins with "▁" begins a word.
+        spans: of the tokens, in order; special ones are left out.
+        vocabulary: it says which tokens make a word.
         seconds_per_frame: of the spans' frames.
         timing: where words begin and end around their spikes; words never overlap and never leave the audio.
         duration: seconds of audio, the latest end.
@@ -34,9 +35,8 @@ def words_from_tokens(spans: Sequence[TokenSpan], pieces: Sequence[str], seconds
     if confidence not in CONFIDENCES:
         raise ValueError(f"confidence {confidence!r} is none of {', '.join(CONFIDENCES)}")
     timing = timing or WordTiming()
-    groups = word_groups(spans, pieces)
-    raw = [(word_of(group, pieces), group) for group in groups]
-    placed = timing.places(groups, seconds_per_frame, duration)
+    raw = word_groups(spans, vocabulary)
+    placed = timing.places([group for _, group in raw], seconds_per_frame, duration)
     starts, ends = [p[0] for p in placed], [p[1] for p in placed]
     for i in range(1, len(raw)):  # where shifted words overlap, they meet in the middle
         if starts[i] < ends[i - 1]:

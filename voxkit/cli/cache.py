@@ -82,14 +82,14 @@ def _cuts(paths: list[str]) -> dict[str, Any]:
 def _states(config: str, device: str) -> list[str]:
     """The fingerprints of the states that the training of a configuration would cache."""
     from voxkit.recipe import load_recipe
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import load_vocabulary
     from voxkit.train.distributed import choose_device
     from voxkit.training import build_model
 
     recipe = load_recipe(config)
     if not recipe.config.tokenizer:
         raise ValueError(f"{config}: tokenizer: empty; give the config.yaml of a run, which names it")
-    front_end = build_model(recipe, Tokenizer.load(recipe.config.tokenizer)).front_end
+    front_end = build_model(recipe, load_vocabulary(recipe.config.tokenizer)).front_end
     encoder = getattr(front_end, "pretrained", None)
     if encoder is None:
         raise ValueError(f"{config}: there is no frozen encoder in it whose states could be stored")

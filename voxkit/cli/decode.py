@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voxkit.hypothesis import Hypothesis
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import Vocabulary
 
 HELP = "transcribe test sets with a checkpoint"
 FORMATS = ("ctm", "srt", "vtt", "textgrid")
@@ -150,7 +150,7 @@ def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
     return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
 
 
-def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Tokenizer) -> float:
+def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Vocabulary) -> float:
     """Edit distance in tokens over the tokens of the references: 1 - token accuracy."""
     from voxkit.eval.wer import edit_errors
 

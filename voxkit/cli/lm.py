@@ -192,18 +192,17 @@ def _substitute(args: argparse.Namespace) -> int:
 def _graph(args: argparse.Namespace) -> int:
     from voxkit.search.k2_graphs import build_graph
     from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
-    from voxkit.text.tokenizer import UNK as UNKNOWN
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import load_vocabulary
 
     if args.tokenizer is None:
         raise ValueError("graph needs --tokenizer: words are spelled in its pieces")
-    tokenizer = Tokenizer.load(args.tokenizer)
+    tokenizer = load_vocabulary(args.tokenizer)
     lm, larger = (NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm))
     words = {word for line in _lines(args.text, args.ids, args.normalise) for word in line.split()}
     words |= {word for model in (lm, larger) if model for word in model.vocabulary} - {BOS, EOS, UNK}
     spellings = {word: tokenizer.encode(word) for word in words}
-    spellings = {word: tokens for word, tokens in spellings.items() if tokens and UNKNOWN not in tokens}
-    build_graph(spellings, tokenizer.vocab_size, args.out, lm, larger, tokenizer.fingerprint())
+    spellings = {word: tokens for word, tokens in spellings.items() if tokens and tokenizer.unk not in tokens}
+    build_graph(spellings, tokenizer.size, args.out, lm, larger, tokenizer.fingerprint())
     print(f"{args.out}: {'HLG' if args.lm else 'HL'} over {len(spellings)} words")
     return 0
 
@@ -211,13 +210,13 @@ def _graph(args: argparse.Namespace) -> int:
 def _train_neural(args: argparse.Namespace) -> int:
     from voxkit.infer.neural_lm import train_neural_lm
     from voxkit.models.token_lm import TokenLMConfig
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import load_vocabulary
 
     if args.tokenizer is None:
         raise ValueError("train-neural needs --tokenizer: the model is over its pieces")
     config = TokenLMConfig(args.kind, args.dim, args.layers, dropout=args.dropout, ffn=4 * args.dim)
     result = train_neural_lm(_lines(args.text, args.ids, args.normalise), _lines(args.dev, args.ids, args.normalise),
-                             Tokenizer.load(args.tokenizer), config, args.out, epochs=args.epochs, lr=args.lr, seed=args.seed,
+                             load_vocabulary(args.tokenizer), config, args.out, epochs=args.epochs, lr=args.lr, seed=args.seed,
                              device=args.device)
     print(f"{args.out}: best perplexity per token on dev {result.best:.2f} after {result.epoch} epochs")
     return 0
@@ -237,11 +236,11 @@ def _rare_words(args: argparse.Namespace) -> int:
 def _splitter(tokenizer: str | None) -> tuple[Callable[[str], list[str]], list[str] | None]:
     if tokenizer is None:
         return str.split, None
-    from voxkit.text.tokenizer import Tokenizer
+    from voxkit.text.vocabulary import load_vocabulary
 
-    loaded = Tokenizer.load(tokenizer)
+    loaded = load_vocabulary(tokenizer)
     pieces = list(loaded.pieces)
-    return lambda text: [pieces[i] for i in loaded.encode(text)], [p for i, p in enumerate(pieces) if i not in (0, 1, 2)]
+    return lambda text: [pieces[i] for i in loaded.encode(text)], [p for i, p in enumerate(pieces) if i not in loaded.specials]
 
 
 def _lines(paths: Iterable[str], ids: bool, normalise: str) -> list[str]:

@@ -232,7 +232,7 @@ def build_search(args: argparse.Namespace, recognizer: Any, decode: Any, folder:
         from voxkit.search.k2_graphs import load_graph
 
         graph = load_graph(args.graph, recognizer.device)
-        if graph.tokenizer not in ("", recognizer.tokenizer.fingerprint()):
+        if graph.tokenizer not in ("", recognizer.vocabulary.fingerprint()):
             raise ValueError(f"--graph {args.graph}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and "
                              "the model's own")
     rescore_lm = None

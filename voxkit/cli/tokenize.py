@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     from voxkit.data.manifests import existing
     from voxkit.eval.texts import read_texts  # without lhotse and torch, which take longer than the rest
     from voxkit.files import write_text
-    from voxkit.text.tokenizer import train_bpe, train_characters
+    from voxkit.text.sentencepiece import train_bpe, train_characters
 
     texts = [text for path in args.cuts for text in read_texts(existing(path)).texts.values() if text]
     out = Path(args.out)
@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> None:
         tokenizer = train_characters(texts, out / "tokenizer.model")
     write_text(out / "tokens.txt", "".join(f"{piece} {i}\n" for i, piece in enumerate(tokenizer.pieces)))
     tokens, words = sum(len(tokenizer.encode(t)) for t in texts), sum(len(t.split()) for t in texts)
-    print(f"{out / 'tokenizer.model'}: {tokenizer.vocab_size} tokens from {len(texts)} transcripts, "
+    print(f"{out / 'tokenizer.model'}: {tokenizer.size} tokens from {len(texts)} transcripts, "
           f"{tokens / max(words, 1):.2f} tokens a word; pad = blank 0, bos 1, eos 2, unk 3")

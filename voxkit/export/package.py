@@ -89,7 +89,7 @@ def _describe(loaded: Loaded) -> dict[str, Any]:
     config = loaded.recipe.config
     pretrained = getattr(loaded.model.front_end, "pretrained", None)
     return {
-        "format": 1, "system": config.system, "name": config.name, "vocab_size": loaded.tokenizer.vocab_size,
+        "format": 1, "system": config.system, "name": config.name, "vocab_size": loaded.tokenizer.size,
         "seconds_per_frame": loaded.model.seconds_per_frame, "sample_rate": 16000, "min_samples": MIN_SAMPLES,
         "max_samples": max_samples(loaded.model), "opset": OPSET,
         "encoder": Path(pretrained.config.name).name if pretrained is not None else "fbank",

@@ -18,7 +18,7 @@ from voxkit.export.graph import CtcGraph
 from voxkit.runtime.greedy import ctc_greedy as numpy_greedy
 from voxkit.runtime.onnx import OnnxRecognizer
 from voxkit.search.greedy import ctc_greedy
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.vocabulary import Vocabulary
 
 
 @dataclass
@@ -105,7 +105,7 @@ class GateReport:
         return [self.torch_row, *(verdict.row() for verdict in self.verdicts.values())]
 
 
-def check_parity(graph: CtcGraph, folder: Path, names: Sequence[str], tokenizer: Tokenizer, utterances: Sequence[Utterance],
+def check_parity(graph: CtcGraph, folder: Path, names: Sequence[str], tokenizer: Vocabulary, utterances: Sequence[Utterance],
                  options: GateOptions | None = None) -> GateReport:
     """Compare the exported files with the model.
 
@@ -154,7 +154,7 @@ def noise(count: int = 4) -> list[Utterance]:
     return [Utterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
 
 
-def _listen(models: dict[str, Callable[[np.ndarray], np.ndarray]], tokenizer: Tokenizer,
+def _listen(models: dict[str, Callable[[np.ndarray], np.ndarray]], tokenizer: Vocabulary,
             utterances: Sequence[Utterance]) -> dict[str, Answer]:
     """Every utterance by every model in turn, so that a busy machine is equally busy for all."""
     for run in models.values():

@@ -14,7 +14,6 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import RATE, read_audio
 from voxkit.batch import Batch
 from voxkit.hypothesis import Hypothesis
-from voxkit.text.tokenizer import UNK
 
 
 @dataclass
@@ -32,15 +31,15 @@ def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
     """A batch of one utterance, of audio or features, and its text → where its tokens are.
 
     Args:
-        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `tokenizer`.
+        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `vocabulary`.
 
     Raises:
         ValueError: no text, characters that the tokenizer lacks, more than fits the utterance, or input that the model does not take.
     """
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
-    tokens, model = recognizer.tokenizer.encode(text), recognizer.model
-    if UNK in tokens:
+    tokens, model = recognizer.vocabulary.encode(text), recognizer.model
+    if recognizer.vocabulary.unk in tokens:
         raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
                          "written (see --normalise)")
     states, lengths = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
@@ -55,7 +54,7 @@ def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTimin
                     offset: float = 0.0) -> Hypothesis:
     """The same → Hypothesis with word times, `offset` seconds added."""
     found = align_spans(recognizer, batch, text)
-    words = words_from_tokens(found.spans, recognizer.tokenizer.pieces, recognizer.model.seconds_per_frame, timing=timing,
+    words = words_from_tokens(found.spans, recognizer.vocabulary, recognizer.model.seconds_per_frame, timing=timing,
                               duration=found.seconds, offset=offset)
     return Hypothesis(text, words, found.score, found.tokens, found.seconds)
 

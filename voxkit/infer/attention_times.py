@@ -66,14 +66,14 @@ class AttentionAligner:
         peaks = [float(log_probs[:, token].max()) for token in tokens]
         spans = attention_spans(weights, tokens, peaks, heads=self.heads, width=self.width)
         model, seconds = self.recognizer.model, len(wave) / RATE
-        words = words_from_tokens(spans, self.recognizer.tokenizer.pieces, model.seconds_per_frame, timing=timing, duration=seconds,
+        words = words_from_tokens(spans, self.recognizer.vocabulary, model.seconds_per_frame, timing=timing, duration=seconds,
                                   offset=offset)
         return Hypothesis(text, words, 0.0, tokens, seconds)
 
     def _weights(self, wave: Tensor, text: str) -> tuple[Tensor, Tensor, list[int]]:
         """→ attention [L, H, U + 1, T], CTC log-probabilities [T, V], tokens."""
         model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
-        tokens = self.recognizer.tokenizer.encode(text)
+        tokens = self.recognizer.vocabulary.encode(text)
         states, lengths = model.encode(Batch(ids=["audio"], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(device))
         inputs, _, _ = model.decoder.teacher_forcing(torch.tensor([tokens], device=device), torch.tensor([len(tokens)], device=device))
         frames = int(lengths[0])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from voxkit import files
-from voxkit.align.timing import TokenTiming, WordTiming, word_groups, word_of
+from voxkit.align.timing import TokenTiming, WordTiming, word_groups
 from voxkit.align.words import fit_word_timing, words_from_tokens
 from voxkit.eval.boundaries import BoundaryResult, boundary_scores
 from voxkit.eval.calibration import apply_temperature, calibration, fit_temperature, judged
@@ -95,22 +95,22 @@ def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[st
         two thirds of the utterances and measured on the rest; the weights are fitted on all.
     """
     step = recognizer.model.seconds_per_frame
-    pieces = recognizer.tokenizer.pieces
+    vocabulary = recognizer.vocabulary
     examples = []
     for id, a in aligned.items():
-        groups = word_groups(a.spans, pieces)
-        if id in true and [word_of(g, pieces) for g in groups] == [w.word for w in true[id]]:
-            examples.append((groups, [(w.start, w.end) for w in true[id]], a.seconds, id))
+        groups = word_groups(a.spans, vocabulary)
+        if id in true and [word for word, _ in groups] == [w.word for w in true[id]]:
+            examples.append(([group for _, group in groups], [(w.start, w.end) for w in true[id]], a.seconds, id))
 
     def measure(timing: Any, chosen: list[Any]) -> BoundaryResult:
-        found = [words_from_tokens(aligned[e[3]].spans, pieces, step, timing=timing, duration=e[2]) for e in chosen]
+        found = [words_from_tokens(aligned[e[3]].spans, vocabulary, step, timing=timing, duration=e[2]) for e in chosen]
         return boundary_scores([true[e[3]] for e in chosen], found, collar)
 
     fitted = TokenTiming.fit([e[:3] for e in examples], step)
     rest = examples[2::3]
     held = measure(TokenTiming.fit([e[:3] for i, e in enumerate(examples) if i % 3 != 2], step), rest) if len(examples) > 2 else None
     plain, shifted = measure(None, rest or examples), None
-    found = [words_from_tokens(aligned[e[3]].spans, pieces, step, duration=e[2]) for e in examples]
+    found = [words_from_tokens(aligned[e[3]].spans, vocabulary, step, duration=e[2]) for e in examples]
     shift = fit_word_timing(found, [true[e[3]] for e in examples])
     shifted = measure(shift, rest or examples)
     return {**asdict(fitted), "error_plain": plain.error, "error_shifted": shifted.error, "f1_plain": plain.f1, "f1_shifted": shifted.f1,

@@ -12,7 +12,7 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit.recipe import Recipe, structure_recipe
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.vocabulary import Vocabulary, load_vocabulary
 from voxkit.train.checkpoint import load_model_weights, resolve
 from voxkit.train.run_dir import find_run_dir
 
@@ -22,7 +22,7 @@ class Loaded:
     """A checkpoint in memory: model in eval mode on its device, tokenizer, recipe, and meta.json."""
 
     model: nn.Module
-    tokenizer: Tokenizer
+    tokenizer: Vocabulary
     recipe: Recipe
     meta: dict[str, Any]
     path: Path
@@ -56,8 +56,8 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
     """
     path = find_checkpoint(path)
     recipe = structure_recipe(configuration.load(path / "config.yaml", overrides), str(path / "config.yaml"))
-    tokenizer = Tokenizer.load(path)
-    model = recipe.build_model(tokenizer.vocab_size)
+    tokenizer = load_vocabulary(path)
+    model = recipe.build_model(tokenizer.size)
     meta = load_model_weights(model, path)
     own = tokenizer.fingerprint()
     if meta.get("tokenizer", own) != own:

@@ -82,7 +82,7 @@ def read_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failures:
     """
     if not len(cuts):
         raise ValueError(f"set {name} is empty: there is nothing to decode; prepare it anew or name another")
-    loader = build_eval_loader(cuts, recognizer.tokenizer, data)
+    loader = build_eval_loader(cuts, recognizer.vocabulary, data)
     batches, count = iter(loader), 0
     while True:
         reset_memory(recognizer.device)

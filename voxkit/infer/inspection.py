@@ -39,12 +39,12 @@ class Inspection:
 @torch.inference_mode()
 def inspect(recognizer: Recognizer, batch: Batch) -> Inspection:
     """A batch of one utterance, looked into."""
-    model, tokenizer = recognizer.model, recognizer.tokenizer
+    model, vocabulary = recognizer.model, recognizer.vocabulary
     batch = batch.to(recognizer.device)
     features = batch.features if batch.features is not None else Fbank()(batch.audio.cpu(), batch.lengths.cpu())[0]
     found = recognizer.recognize(batch, SearchOptions("greedy", words=True))[0]
     states, lengths = model.encode(batch)
-    pieces, attention = [tokenizer.pieces[t] for t in found.tokens], None
+    pieces, attention = [vocabulary.pieces[t] for t in found.tokens], None
     if hasattr(model, "predict"):
         cif = model.predictor(states, lengths)
         curve, label, fires = cif.weights[0], "CIF weight", (cif.times[0] * model.seconds_per_frame).tolist()

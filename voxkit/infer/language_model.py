@@ -1,4 +1,4 @@
-"""A language model by its path: ARPA, KenLM's binary, or the directory of a neural one; always over the tokenizer's pieces."""
+"""A language model by its path: ARPA, KenLM's binary, or the directory of a neural one; always over a vocabulary's pieces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from voxkit.search.ngram import NgramModel
 from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer, check_complete
 from voxkit.search.scorer import Scorer
-from voxkit.text.tokenizer import UNK, Tokenizer
+from voxkit.text.vocabulary import Vocabulary
 
 _KENLM = b"mmap lm http://kheafield.com/code"
 
 
-def load_language_model(path: str | os.PathLike, tokenizer: Tokenizer, device: torch.device | str = "cpu") -> Scorer:
+def load_language_model(path: str | os.PathLike, vocabulary: Vocabulary, device: torch.device | str = "cpu") -> Scorer:
     """The scorer that a path means.
 
     Raises:
@@ -27,11 +27,17 @@ def load_language_model(path: str | os.PathLike, tokenizer: Tokenizer, device: t
     if path.is_dir():
         from voxkit.infer.neural_lm import load_neural_lm
 
-        return load_neural_lm(path, tokenizer, device)
+        return load_neural_lm(path, vocabulary, device)
     with path.open("rb") as file:
         binary = file.read(len(_KENLM)) == _KENLM
     if binary:
-        return KenlmScorer(path, tokenizer.pieces)
+        return KenlmScorer(path, _names(vocabulary))
     model = NgramModel.read(path)
-    check_complete(model, tokenizer.pieces[UNK + 1:], str(path))
-    return NgramScorer(model, tokenizer.pieces)
+    nothing = {*vocabulary.specials, vocabulary.unk}
+    check_complete(model, [piece for i, piece in enumerate(vocabulary.pieces) if i not in nothing], str(path))
+    return NgramScorer(model, _names(vocabulary))
+
+
+def _names(vocabulary: Vocabulary) -> list[str]:
+    """The n-gram's word for every token: its piece; a search may offer special tokens, but nobody says them."""
+    return ["<unk>" if i == vocabulary.unk or i in vocabulary.specials else piece for i, piece in enumerate(vocabulary.pieces)]

@@ -16,7 +16,7 @@ from voxkit.batch import Batch
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Scorer
-from voxkit.text.tokenizer import Tokenizer
+from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.checkpoint import load_model_weights, read_meta, resolve
 from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig, TrainConfig
 from voxkit.train.loop import FitResult, Trainer
@@ -74,11 +74,11 @@ class SentenceLoader:
         self.epoch, self.position = state["epoch"], state["position"]
 
 
-def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Tokenizer, config: TokenLMConfig, out: str | os.PathLike, *,
+def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Vocabulary, config: TokenLMConfig, out: str | os.PathLike, *,
                     epochs: int = 20, lr: float = 1e-3, seed: int = 0, device: str | torch.device = "cpu") -> FitResult:
     """Train into the run directory `out`; a run there is continued. The best checkpoint is that of the least perplexity on dev."""
     torch.manual_seed(seed)
-    config.vocab_size = tokenizer.vocab_size
+    config.vocab_size = tokenizer.size
     model, out = TokenLM(config), Path(out)
     loader = SentenceLoader([tokenizer.encode(t) for t in texts], seed=seed)
     held = SentenceLoader([tokenizer.encode(t) for t in dev], shuffle=False)
@@ -104,7 +104,7 @@ def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Tokeniz
                    extra_meta={"tokenizer": tokenizer.fingerprint()}).fit()
 
 
-def load_neural_lm(path: str | os.PathLike, tokenizer: Tokenizer, device: torch.device | str = "cpu") -> Scorer:
+def load_neural_lm(path: str | os.PathLike, tokenizer: Vocabulary, device: torch.device | str = "cpu") -> Scorer:
     """A trained one as a scorer.
 
     Raises:
@@ -122,4 +122,5 @@ def load_neural_lm(path: str | os.PathLike, tokenizer: Tokenizer, device: torch.
     model = TokenLM(configuration.structure(TokenLMConfig, node.language_model, f"{checkpoint}/config.yaml"))
     load_model_weights(model, checkpoint)
     model = model.to(device).eval()
-    return RecurrentScorer(model.step) if model.config.kind == "lstm" else NeuralScorer(model.next_log_probs)
+    kind, ask = (RecurrentScorer, model.step) if model.config.kind == "lstm" else (NeuralScorer, model.next_log_probs)
+    return kind(ask, model.bos, model.eos)

@@ -13,7 +13,6 @@ from voxkit.hypothesis import Hypothesis
 from voxkit.infer import ctc, fusion
 from voxkit.infer.rescoring import rank
 from voxkit.search.parallel import parallel_beam, parallel_greedy
-from voxkit.text.tokenizer import EOS
 
 if TYPE_CHECKING:
     from voxkit.infer.recognizer import Recognizer, SearchOptions
@@ -45,14 +44,14 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
         lengths: [B] in frames, seconds: [B] of audio.
         options: of one of PARALLEL_METHODS that this model has (`Recognizer.check`) and that takes what they hold (`Recognizer.refusal`).
     """
-    model, tokenizer, method = recognizer.model, recognizer.tokenizer, options.method
+    model, vocabulary, method = recognizer.model, recognizer.vocabulary, options.method
     if not PARALLEL_METHODS[method]:
         log_probs = model.ctc_log_probs(states)
-        out, through = [], rank(_through_ctc(model, states, lengths, log_probs, options), tokenizer, options)
+        out, through = [], rank(_through_ctc(model, states, lengths, log_probs, options), vocabulary, options)
         for h, s in zip(through, seconds.tolist()):
-            said = [(t, p) for t, p in zip(h.tokens, h.token_log_probs) if t > EOS]
+            said = [(t, p) for t, p in zip(h.tokens, h.token_log_probs) if t not in vocabulary.specials]
             tokens = [t for t, _ in said]
-            out.append(Hypothesis(tokenizer.decode(tokens), [], float(h.score), tokens, s, _confidences([p for _, p in said], options)))
+            out.append(Hypothesis(vocabulary.decode(tokens), [], float(h.score), tokens, s, _confidences([p for _, p in said], options)))
         if options.words:
             recognizer.add_words(out, through, log_probs, lengths, options)
         return out
@@ -63,14 +62,14 @@ def recognize_parallel(recognizer: Recognizer, states: Tensor, lengths: Tensor, 
         log_probs = model.ctc_log_probs(states) if model.ctc is not None and options.ctc_weight > 0 else None
         found = rank(parallel_beam(guess.log_probs, guess.lengths, options.beam, nbest=options.nbest, scorer=options.scorer(),
                                    candidates=ctc.candidates(options), ctc_log_probs=log_probs, ctc_lengths=lengths,
-                                   ctc_weight=options.ctc_weight), tokenizer, options)
+                                   ctc_weight=options.ctc_weight), vocabulary, options)
     out = []
     for h, times, weights, s in zip(found, guess.times.tolist(), guess.weights.tolist(), seconds.tolist()):
         words = []
         if options.words:
-            spans = spans_from_fires(h.tokens, times[:len(h.tokens)], h.token_log_probs, tokenizer.pieces, weights)
-            words = words_from_tokens(spans, tokenizer.pieces, model.seconds_per_frame, duration=s, temperature=options.temperature)
-        out.append(Hypothesis(tokenizer.decode(h.tokens), words, h.score, h.tokens, s, _confidences(h.token_log_probs, options)))
+            spans = spans_from_fires(h.tokens, times[:len(h.tokens)], h.token_log_probs, vocabulary, weights)
+            words = words_from_tokens(spans, vocabulary, model.seconds_per_frame, duration=s, temperature=options.temperature)
+        out.append(Hypothesis(vocabulary.decode(h.tokens), words, h.score, h.tokens, s, _confidences(h.token_log_probs, options)))
     return out
 
 

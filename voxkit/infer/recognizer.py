@@ -36,7 +36,7 @@ from voxkit.search.context_graph import ContextGraph
 from voxkit.search.ctc_length import expected_tokens
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.scorer import Scorer, combine
-from voxkit.text.tokenizer import EOS, UNK, Tokenizer
+from voxkit.text.vocabulary import Vocabulary
 
 
 @dataclass
@@ -104,12 +104,12 @@ class Recognizer:
     Args:
         model: with `encode(batch)`, `ctc_log_probs(states)`, `decoder` (or None) and `seconds_per_frame`; one with a parallel decoder has
             `predict(states, lengths)`.
-        tokenizer: the one it was trained with.
+        vocabulary: the one it was trained with.
         device: where the model is.
     """
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, device: torch.device | str = "cpu") -> None:
-        self.model, self.tokenizer, self.device = model, tokenizer, torch.device(device)
+    def __init__(self, model: Any, vocabulary: Vocabulary, device: torch.device | str = "cpu") -> None:
+        self.model, self.vocabulary, self.device = model, vocabulary, torch.device(device)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Recognizer:
@@ -123,7 +123,7 @@ class Recognizer:
         Raises:
             ValueError: it is over other tokens, or nothing of the three.
         """
-        return load_language_model(path, self.tokenizer, self.device)
+        return load_language_model(path, self.vocabulary, self.device)
 
     def phrases(self, phrases: Sequence[str] | Mapping[str, float], boost: float = 1.5) -> ContextGraph:
         """Phrases that the search should favour by `boost` nats per token, or each by its own.
@@ -131,13 +131,7 @@ class Recognizer:
         Raises:
             ValueError: none, or one that this tokenizer cannot spell.
         """
-        boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
-        spelled = {phrase: self.tokenizer.encode(phrase) for phrase in boosts}
-        strange = [phrase for phrase, tokens in spelled.items() if UNK in tokens]
-        if strange:
-            raise ValueError(f"{len(strange)} phrases hold characters that the tokenizer lacks, e.g. {strange[0]!r}: write them as the "
-                             "transcripts are written (upper or lower case, no punctuation)")
-        return ContextGraph(list(spelled.values()), self.tokenizer.vocab_size, list(boosts.values()), self.tokenizer.word_starts)
+        return ContextGraph.from_texts(phrases, self.vocabulary, boost)
 
     def methods(self) -> list[str]:
         """The searches that this model can do."""
@@ -184,8 +178,8 @@ class Recognizer:
             return
         if options.graph is None:
             raise ValueError(f"method {options.method} needs --graph; `voxkit lm graph` makes one")
-        if options.graph.vocab_size != self.tokenizer.vocab_size:
-            raise ValueError(f"the graph is over {options.graph.vocab_size} tokens, the model has {self.tokenizer.vocab_size}: make it "
+        if options.graph.vocab_size != self.vocabulary.size:
+            raise ValueError(f"the graph is over {options.graph.vocab_size} tokens, the model has {self.vocabulary.size}: make it "
                              "with the model's tokenizer (`voxkit lm graph --tokenizer`)")
         if options.method.endswith("rescoring") and options.graph.large is None:
             raise ValueError(f"{options.method} needs a graph with a larger model: `voxkit lm graph --rescore-lm`")
@@ -239,10 +233,10 @@ class Recognizer:
         if self._parallel:
             return recognize_parallel(self, states, lengths, encoded.seconds, options)
         log_probs = self.model.ctc_log_probs(states)
-        found = rank(METHODS[options.method](self.model, states, lengths, log_probs, options), self.tokenizer, options)
+        found = rank(METHODS[options.method](self.model, states, lengths, log_probs, options), self.vocabulary, options)
         if METHODS[options.method] is _k2_graph:  # words → their tokens
             for h in found:
-                h.tokens = [t for word in h.tokens for t in self.tokenizer.encode(options.graph.words[word])]
+                h.tokens = [t for word in h.tokens for t in self.vocabulary.encode(options.graph.words[word])]
         out = self.hypotheses(found, encoded.seconds)
         if options.words:
             self.add_words(out, found, log_probs, lengths, options)
@@ -250,8 +244,8 @@ class Recognizer:
 
     def hypotheses(self, found: Sequence[Any], seconds: Sequence[float] | Tensor) -> list[Hypothesis]:
         """What a search found (tokens, score) in so many seconds of audio, as text."""
-        spoken = [[token for token in h.tokens if token > EOS] for h in found]
-        return [Hypothesis(self.tokenizer.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
+        spoken = [self.vocabulary.spoken(h.tokens) for h in found]
+        return [Hypothesis(self.vocabulary.decode(t), [], float(h.score), t, float(s)) for h, t, s in zip(found, spoken, seconds)]
 
     def _ready(self, options: SearchOptions) -> None:
         if reason := self.refusal(options):
@@ -283,11 +277,11 @@ class Recognizer:
 
     def add_peaked_words(self, hypotheses: list[Hypothesis], found: Sequence[Any], options: SearchOptions) -> None:
         """The same as the search found them."""
-        self._place_words(hypotheses, {i: [s for s in spans_from_peaks(h) if s.token > EOS] for i, h in enumerate(found)}, options)
+        self._place_words(hypotheses, {i: spans_from_peaks(h) for i, h in enumerate(found)}, options)
 
     def _place_words(self, hypotheses: list[Hypothesis], spans: Mapping[int, list[TokenSpan]], options: SearchOptions) -> None:
         for i, of_one in spans.items():
-            hypotheses[i].words = words_from_tokens(of_one, self.tokenizer.pieces, self.model.seconds_per_frame, timing=options.timing,
+            hypotheses[i].words = words_from_tokens(of_one, self.vocabulary, self.model.seconds_per_frame, timing=options.timing,
                                                     duration=hypotheses[i].audio_duration, temperature=options.temperature)
 
     def _aligned(self, hypotheses: list[Hypothesis], log_probs: Tensor, lengths: Tensor) -> dict[int, list[TokenSpan]]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from voxkit.text.tokenizer import EOS, Tokenizer
+from voxkit.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from voxkit.infer.recognizer import SearchOptions
 
 
-def rank(nbest: Sequence[Sequence[Any]], tokenizer: Tokenizer, options: SearchOptions) -> list[Any]:
+def rank(nbest: Sequence[Sequence[Any]], vocabulary: Vocabulary, options: SearchOptions) -> list[Any]:
     """Lists of hypotheses, best first → of each list one, its score with the second language model's in it.
 
     Of each list the first `options.nbest` are looked at. The model scores text, so that it may have a tokenizer of its own; its
@@ -21,7 +21,7 @@ def rank(nbest: Sequence[Sequence[Any]], tokenizer: Tokenizer, options: SearchOp
     if options.rescore_lm is None:
         return [row[0] for row in nbest]
     nbest = [row[:options.nbest] for row in nbest]
-    texts = [[tokenizer.decode([t for t in h.tokens if t > EOS]) for h in row] for row in nbest]
+    texts = [[vocabulary.decode(h.tokens) for h in row] for row in nbest]
     found = iter(options.rescore_lm.score([text for row in texts for text in row]))
     power, out = length_power(options), []
     for row in nbest:

@@ -18,7 +18,7 @@ from voxkit.optional import require
 from voxkit.runtime.audio import RATE, read_audio
 from voxkit.runtime.greedy import Path as GreedyPath
 from voxkit.runtime.greedy import ctc_greedy
-from voxkit.text.tokenizer import BOS, EOS, Tokenizer
+from voxkit.text.vocabulary import load_vocabulary
 
 
 class OnnxRecognizer:
@@ -41,10 +41,13 @@ class OnnxRecognizer:
         if not (self.folder / name).is_file():
             raise ValueError(f"no {name} in {self.folder}" + ("; export it with: voxkit export CHECKPOINT --int8" if int8 else ""))
         self.session = open_session(self.folder / name, threads, device)
-        self.tokenizer = Tokenizer.load(self.folder)
-        if self.tokenizer.vocab_size != self.meta["vocab_size"]:
-            raise ValueError(f"{self.folder}: the tokenizer has {self.tokenizer.vocab_size} pieces and the model "
+        self.vocabulary = load_vocabulary(self.folder)
+        if self.vocabulary.size != self.meta["vocab_size"]:
+            raise ValueError(f"{self.folder}: the tokenizer has {self.vocabulary.size} pieces and the model "
                              f"{self.meta['vocab_size']}: files of two exports?")
+        if self.vocabulary.blank is None:
+            raise ValueError(f"{self.folder}: its vocabulary has no blank, and the exported graph is of a CTC head: files of two exports?")
+        self._blank = self.vocabulary.blank
 
     @property
     def seconds_per_frame(self) -> float:
@@ -86,27 +89,20 @@ class OnnxRecognizer:
                              "cut it into pieces")
 
     def _hypothesis(self, log_probs: np.ndarray, duration: float) -> Hypothesis:
-        found = ctc_greedy(log_probs)
-        tokens = [token for token in found.tokens if token not in (BOS, EOS)]
-        return Hypothesis(self.tokenizer.decode(tokens), self._words(found, duration), found.score, tokens, duration)
+        found = ctc_greedy(log_probs, blank=self._blank)
+        tokens = self.vocabulary.spoken(found.tokens)
+        return Hypothesis(self.vocabulary.decode(tokens), self._words(found, duration), found.score, tokens, duration)
 
     def _words(self, found: GreedyPath, duration: float) -> list[Word]:
         """As voxkit.align.words makes them of a CTC alignment, which greedy search's best path is: a word's frames are those of its
         tokens, its confidence is the geometric mean of their peaks."""
-        groups: list[list[int]] = []
-        for i, token in enumerate(found.tokens):
-            if token in (BOS, EOS):
-                continue
-            if self.tokenizer.word_starts[token] or not groups:
-                groups.append([])
-            groups[-1].append(i)
+        kept = [i for i, token in enumerate(found.tokens) if token not in self.vocabulary.specials]
         words, step = [], self.seconds_per_frame
-        for group in groups:
-            text = "".join(self.tokenizer.pieces[found.tokens[i]] for i in group).replace("▁", "")
-            if text:
-                start, end = found.starts[group[0]] * step, found.ends[group[-1]] * step
-                confidence = float(np.exp(np.mean([found.token_log_probs[i] for i in group])))
-                words.append(Word(text, min(start, duration), min(end, duration), min(1.0, confidence)))
+        for word, places in self.vocabulary.words([found.tokens[i] for i in kept]):
+            group = kept[places.start:places.stop]
+            start, end = found.starts[group[0]] * step, found.ends[group[-1]] * step
+            confidence = float(np.exp(np.mean([found.token_log_probs[i] for i in group])))
+            words.append(Word(word, min(start, duration), min(end, duration), min(1.0, confidence)))
         return words
 
 

@@ -15,6 +15,8 @@ from typing import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from voxkit.text.vocabulary import Vocabulary
+
 
 class ContextGraph:
     """`Scorer` of phrases.
@@ -24,7 +26,7 @@ class ContextGraph:
         vocab_size: V.
         boost: per token, in nats; a number for all phrases or one per phrase. A phrase earns boost · its tokens; of phrases that begin
             alike the highest boost is lent, and each keeps its own; one that begins with another earns what that one leaves to earn.
-        word_starts: [V] bool, which tokens begin a word (with BPE, the pieces with "▁"): phrases then count only as whole
+        word_starts: [V] bool, which tokens begin a word (`Vocabulary.word_starts`): phrases then count only as whole
             words. None: they count anywhere.
 
     Raises:
@@ -88,12 +90,20 @@ class ContextGraph:
         self.most = max([0.0, *gains, *ended, *(end + outside for end in ended)])
 
     @classmethod
-    def from_texts(cls, phrases: Mapping[str, float] | Iterable[str], tokenizer, boost: float = 1.5) -> ContextGraph:
-        """Phrases as text, with a tokenizer (`encode`, `pieces`); a mapping gives each phrase its own boost."""
-        values = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
-        pieces = list(tokenizer.pieces)
-        starts = [p.startswith("▁") for p in pieces] if any(p.startswith("▁") for p in pieces) else None
-        return cls([tokenizer.encode(p) for p in values], len(pieces), list(values.values()), starts)
+    def from_texts(cls, phrases: Mapping[str, float] | Iterable[str], vocabulary: Vocabulary, boost: float = 1.5) -> ContextGraph:
+        """Phrases as text, each with `boost`; a mapping gives each phrase its own.
+
+        Raises:
+            ValueError: as the class; or a phrase that the vocabulary cannot spell.
+        """
+        boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
+        spelled = {phrase: vocabulary.encode(phrase) for phrase in boosts}
+        strange = [phrase for phrase, tokens in spelled.items() if vocabulary.unk in tokens]
+        if strange:
+            raise ValueError(f"{len(strange)} phrases hold characters that the vocabulary lacks, e.g. {strange[0]!r}: write them as the "
+                             "transcripts are written (upper or lower case, no punctuation)")
+        starts = vocabulary.word_starts if any(vocabulary.word_starts) else None
+        return cls(list(spelled.values()), vocabulary.size, list(boosts.values()), starts)
 
     def to(self, device: torch.device | str) -> ContextGraph:
         """Move the tables."""

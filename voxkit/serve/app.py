@@ -77,7 +77,7 @@ def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any
     @app.get("/info")
     async def info(request: Request) -> dict:
         _parameters(request)
-        return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.tokenizer.vocab_size,
+        return {"system": type(recognizer.model).__name__, "method": config.search.method, "vocabulary": recognizer.vocabulary.size,
                 "feature_bins": bins, "takes": ["audio"] if bins is None else ["audio", "features"],
                 "max_seconds": config.limits.max_seconds, "calibrated": calibration is not None, "temperature": search.temperature,
                 "calibrated_on": (calibration or {}).get("set")}
@@ -157,7 +157,7 @@ def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOpt
 def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict:
     """The JSON of a result. A parallel decoder gives a confidence per token, other models per word; the whole is their geometric mean."""
     out = hypothesis.to_json()
-    pieces = recognizer.tokenizer.pieces
+    pieces = recognizer.vocabulary.pieces
     out["tokens"] = [{"token": pieces[t], "confidence": round(c, 4)} for t, c in zip(hypothesis.tokens, hypothesis.token_confidences)]
     found = hypothesis.token_confidences or [w.confidence for w in hypothesis.words]
     whole = torch.tensor(found, dtype=torch.float64).clamp(min=1e-12).log().mean().exp().item() if found else 0.0

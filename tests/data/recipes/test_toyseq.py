@@ -7,7 +7,7 @@ from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.manifests import load_cuts, read_json
 from voxkit.data.recipes.toyseq import ToySeq2SeqDataset, ToySeqConfig, prepare_toyseq
-from voxkit.text.tokenizer import train_characters
+from voxkit.text.sentencepiece import train_characters
 
 SMALL = {"num_train": 12, "num_dev": 4, "num_test": 4}
 

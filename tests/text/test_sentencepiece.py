@@ -6,28 +6,46 @@ import pytest
 import sentencepiece
 
 from voxkit.text.normalise import NORMALISATIONS, normalise
-from voxkit.text.tokenizer import BLANK, BOS, EOS, UNK, Tokenizer, train_bpe, train_characters
+from voxkit.text.sentencepiece import SentencePieceVocabulary, train_bpe, train_characters
+from voxkit.text.vocabulary import load_vocabulary
 
 TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "DON'T PUSH THE RIGHT LANE", "ENEMY MISSING TOP"]
 
 
 def test_special_ids_and_round_trip(tmp_path):
     for tokenizer in (train_bpe(TEXTS, 60, tmp_path / "bpe"), train_characters(TEXTS, tmp_path / "char")):
-        assert (BLANK, BOS, EOS, UNK) == (0, 1, 2, 3) and tokenizer.pieces[:4] == ["<blk>", "<s>", "</s>", "<unk>"]
-        assert len(tokenizer.pieces) == len(tokenizer.word_starts) == tokenizer.vocab_size
+        assert [getattr(tokenizer, name) for name in ("blank", "bos", "eos", "unk")] == [0, 1, 2, 3]
+        assert tokenizer.specials == {0, 1, 2} and tokenizer.pieces[:4] == ["<blk>", "<s>", "</s>", "<unk>"]
+        assert len(tokenizer.pieces) == len(tokenizer.word_starts) == tokenizer.size
         for text in TEXTS:
             ids = tokenizer.encode(text)
-            assert min(ids) > UNK and tokenizer.decode(ids) == text
-            assert tokenizer.decode([BOS, BLANK, *ids, EOS, BLANK]) == text
+            assert min(ids) > 3 and tokenizer.decode(ids) == text
+            assert tokenizer.decode([1, 0, *ids, 2, 0]) == text
             assert sum(tokenizer.word_starts[i] for i in ids) == len(text.split())
         assert tokenizer.encode("") == [] and tokenizer.decode([]) == ""
         assert tokenizer.encode("  HEAL\tME ") == tokenizer.encode("HEAL ME")
 
 
+def test_words_are_those_of_the_text(tmp_path):
+    for tokenizer in (train_bpe(TEXTS, 60, tmp_path / "bpe"), train_characters(TEXTS, tmp_path / "char")):
+        for text in (*TEXTS, "HEAL ZOË", "É HEALÉ", ""):
+            ids = tokenizer.encode(text)
+            found = tokenizer.words(ids)
+            assert " ".join(word for word, _ in found) == tokenizer.decode(ids)
+            assert all(tokenizer.decode(ids[r.start:r.stop]) == word for word, r in found)
+        assert tokenizer.spoken([1, 3, 5, 0, 2]) == [3, 5] and tokenizer.words([1, 0, 2]) == []
+
+
+def test_scripts_without_blanks_have_words_too(tmp_path):
+    tokenizer = train_characters(["我們走。", "好 的"], tmp_path)
+    assert [word for word, _ in tokenizer.words(tokenizer.encode("我們走。好 的"))] == ["我", "們", "走。", "好", "的"]
+    assert all(start == (piece[0] in "▁我們走好的") for piece, start in zip(tokenizer.pieces[4:], tokenizer.word_starts[4:]))
+
+
 def test_unknown_characters_are_unk(tmp_path):
     tokenizer = train_characters(TEXTS, tmp_path)
-    assert UNK in tokenizer.encode("HEAL ZOË")
-    with pytest.raises(ValueError, match="outside this tokenizer's vocabulary"):
+    assert tokenizer.unk in tokenizer.encode("HEAL ZOË")
+    with pytest.raises(ValueError, match="outside this vocabulary"):
         tokenizer.decode([10_000])
 
 
@@ -57,7 +75,7 @@ def test_same_texts_give_the_same_file(tmp_path):
 def test_load_save_and_pickle(tmp_path):
     made = train_bpe(TEXTS, 60, tmp_path)
     copy = made.save(tmp_path / "copy.model")
-    for other in (Tokenizer.load(tmp_path), Tokenizer.load(copy), pickle.loads(pickle.dumps(made))):
+    for other in (load_vocabulary(tmp_path), load_vocabulary(copy), SentencePieceVocabulary.load(copy), pickle.loads(pickle.dumps(made))):
         assert other.fingerprint() == made.fingerprint() and other.encode(TEXTS[0]) == made.encode(TEXTS[0])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.model", "tokenizer.model"]
 
@@ -66,11 +84,11 @@ def test_a_size_out_of_reach_names_one_that_works(tmp_path):
     with pytest.raises(ValueError, match="largest that works is") as error:
         train_bpe(TEXTS, 5000, tmp_path)
     largest = int(re.search(r"works is (\d+)", str(error.value))[1])
-    assert train_bpe(TEXTS, largest, tmp_path).vocab_size == largest
+    assert train_bpe(TEXTS, largest, tmp_path).size == largest
     with pytest.raises(ValueError, match="smallest that works is") as error:
         train_bpe(TEXTS, 6, tmp_path)
     smallest = int(re.search(r"works is (\d+)", str(error.value))[1])
-    assert train_bpe(TEXTS, smallest, tmp_path).vocab_size == smallest
+    assert train_bpe(TEXTS, smallest, tmp_path).size == smallest
 
 
 def test_bad_inputs_are_named(tmp_path):
@@ -79,14 +97,14 @@ def test_bad_inputs_are_named(tmp_path):
     with pytest.raises(ValueError, match="list of transcripts"):
         train_characters("HEAL ME", tmp_path)
     with pytest.raises(ValueError, match="no tokenizer at"):
-        Tokenizer.load(tmp_path / "nothing")
+        SentencePieceVocabulary.load(tmp_path / "nothing")
     (tmp_path / "bad.model").write_bytes(b"garbage")
     with pytest.raises(ValueError, match="not a SentencePiece model"):
-        Tokenizer.load(tmp_path / "bad.model")
+        SentencePieceVocabulary.load(tmp_path / "bad.model")
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXTS), model_prefix=str(tmp_path / "other"),
                                              vocab_size=40, model_type="bpe", minloglevel=2)
     with pytest.raises(ValueError, match="pad, bos, eos, unk"):
-        Tokenizer.load(tmp_path / "other.model")
+        SentencePieceVocabulary.load(tmp_path / "other.model")
 
 
 @pytest.mark.parametrize("written, said", [

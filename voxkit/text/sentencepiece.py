@@ -1,8 +1,8 @@
-"""Text to token ids and back: SentencePiece, byte-pair encoding or characters, in one file `tokenizer.model`.
+"""The vocabulary that `voxkit tokenize` makes: SentencePiece, byte-pair encoding or characters, in one file `tokenizer.model`.
 
-The ids every system relies on: 0 is padding and the CTC blank, 1 the beginning and 2 the end of a sentence, 3 what the
-text had and the tokenizer lacks. SentencePiece itself changes nothing in a transcript (white space apart): what a
-transcript looks like is decided before, by `voxkit.text.normalise`.
+Its ids: 0 is padding and the CTC blank, 1 the beginning and 2 the end of a sentence, 3 what a text has and the vocabulary lacks.
+SentencePiece itself changes nothing in a transcript (white space apart): what a transcript looks like is decided before, by
+`voxkit.text.normalise`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import os
 import random
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,21 +19,24 @@ from typing import Any
 
 import sentencepiece
 
-BLANK = PAD = 0
-BOS = 1
-EOS = 2
-UNK = 3
+from voxkit.files import writing
+from voxkit.text.words import begins_word, words_of
 
+_PAD, _BOS, _EOS, _UNK = range(4)
+_UNKNOWN = "\u2047"  # as SentencePiece shows it
 _WORD_START = "\u2581"  # SentencePiece's mark for the blank before a word
 
 
-class Tokenizer:
-    """A trained SentencePiece model. It can be pickled, and sent to the workers of a loader.
+class SentencePieceVocabulary:
+    """`Vocabulary` of a trained SentencePiece model. It can be pickled, and sent to the workers of a loader.
 
     Args:
-        model: the serialised model, the bytes of a `tokenizer.model`.
+        model: the serialized model, the bytes of a `tokenizer.model`.
         source: where it came from, for messages.
     """
+
+    blank, bos, eos, unk = _PAD, _BOS, _EOS, _UNK
+    specials = frozenset((_PAD, _BOS, _EOS))
 
     def __init__(self, model: bytes, source: str = "these bytes"):
         self._model = model
@@ -42,13 +44,13 @@ class Tokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise ValueError(f"{source}: not a SentencePiece model; make one with `voxkit tokenize`") from error
-        found = tuple(getattr(self._processor, f"{name}_id")() for name in ("pad", "bos", "eos", "unk"))
-        if found != (PAD, BOS, EOS, UNK):
-            raise ValueError(f"{source}: its pad, bos, eos, unk are {found} and must be {(PAD, BOS, EOS, UNK)}; "
+        ids = tuple(getattr(self._processor, f"{name}_id")() for name in ("pad", "bos", "eos", "unk"))
+        if ids != (_PAD, _BOS, _EOS, _UNK):
+            raise ValueError(f"{source}: its pad, bos, eos, unk are {ids} and must be {(_PAD, _BOS, _EOS, _UNK)}; "
                              "make one with `voxkit tokenize`")
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Tokenizer:
+    def load(cls, path: str | os.PathLike) -> SentencePieceVocabulary:
         """Read a `tokenizer.model`, or the one in a directory (a checkpoint, the output of `voxkit tokenize`).
 
         Raises:
@@ -83,8 +85,8 @@ class Tokenizer:
                 ids += self._processor.encode(word)
                 continue
             while True:
-                pairs = ((self._ids.get(a + b, UNK), n) for n, (a, b) in enumerate(zip(pieces, pieces[1:])))
-                merges = [(-self._processor.get_score(id), n) for id, n in pairs if id != UNK and rng.random() >= dropout]
+                pairs = ((self._ids.get(a + b, _UNK), n) for n, (a, b) in enumerate(zip(pieces, pieces[1:])))
+                merges = [(-self._processor.get_score(id), n) for id, n in pairs if id != _UNK and rng.random() >= dropout]
                 if not merges:
                     break
                 n = min(merges)[1]
@@ -98,34 +100,54 @@ class Tokenizer:
         Raises:
             ValueError: an id outside the vocabulary.
         """
-        kept = [int(i) for i in ids if int(i) not in (PAD, BOS, EOS)]
-        outside = [i for i in kept if not 0 <= i < self.vocab_size]
+        return " ".join(self._processor.decode(self._inside(self.spoken(ids))).split())
+
+    def spoken(self, ids: Iterable[int]) -> list[int]:
+        """Ids without blank, begin and end."""
+        return [i for i in map(int, ids) if i not in self.specials]
+
+    def words(self, ids: Sequence[int]) -> list[tuple[str, range]]:
+        """The words of token ids, each with the range of its places; what is unknown is a word of its own.
+
+        Raises:
+            ValueError: an id outside the vocabulary.
+        """
+        return words_of((n, n + 1, self._texts[i]) for n, i in enumerate(self._inside([int(i) for i in ids])))
+
+    def _inside(self, ids: list[int]) -> list[int]:
+        outside = [i for i in ids if not 0 <= i < self.size]
         if outside:
-            raise ValueError(f"token id {outside[0]} is outside this tokenizer's vocabulary of {self.vocab_size}; "
-                             "is it the tokenizer that the model was trained with?")
-        return " ".join(self._processor.decode(kept).split())
+            raise ValueError(f"token id {outside[0]} is outside this vocabulary of {self.size}; is it the one that the model was trained "
+                             "with?")
+        return ids
 
     @property
-    def vocab_size(self) -> int:
+    def size(self) -> int:
         """How many tokens there are, the four special ones among them."""
         return self._processor.get_piece_size()
 
     @cached_property
     def pieces(self) -> list[str]:
         """Every token as SentencePiece writes it: `▁` (U+2581) stands for the blank before a word."""
-        return [self._processor.id_to_piece(i) for i in range(self.vocab_size)]
+        return [self._processor.id_to_piece(i) for i in range(self.size)]
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {piece: i for i, piece in enumerate(self.pieces) if i > UNK}
+        return {piece: i for i, piece in enumerate(self.pieces) if i > _UNK}
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """What each token adds to a text, with a blank before it where it begins a word; special ones nothing."""
+        texts = [piece.replace(_WORD_START, " ") for piece in self.pieces]
+        return ["", "", "", f" {_UNKNOWN} ", *texts[_UNK + 1:]]
 
     @cached_property
     def word_starts(self) -> list[bool]:
-        """For every token, whether it begins a word; it may be the mark alone (`▁`), with the letters in later tokens."""
-        return [i > UNK and piece.startswith(_WORD_START) for i, piece in enumerate(self.pieces)]
+        """For every token, whether it begins a word behind a letter; it may be the mark alone (`▁`), with the letters in later tokens."""
+        return [bool(text) and i != _UNK and begins_word("a", text[0]) for i, text in enumerate(self._texts)]
 
     def fingerprint(self) -> str:
-        """64 bits of the model's SHA-256, in hexadecimal: two tokenizers with the same one are the same."""
+        """64 bits of the model's SHA-256, in hexadecimal: two vocabularies with the same one are the same."""
         return hashlib.sha256(self._model).hexdigest()[:16]
 
     def __getstate__(self) -> bytes:
@@ -134,15 +156,12 @@ class Tokenizer:
     def __setstate__(self, model: bytes) -> None:
         self.__init__(model)  # type: ignore[misc]
 
-    def __len__(self) -> int:
-        return self.vocab_size
 
-
-def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) -> Tokenizer:
+def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) -> SentencePieceVocabulary:
     """Train byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) and write it; same texts, same file.
 
     Args:
-        texts: normalised transcripts.
+        texts: normalized transcripts.
         vocab_size: tokens in all, the four special ones and every character of the texts among them.
         path: the file to write, or a directory, which gets `tokenizer.model`.
 
@@ -164,7 +183,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) ->
     return _finish(model, path)
 
 
-def train_characters(texts: Iterable[str], path: str | os.PathLike) -> Tokenizer:
+def train_characters(texts: Iterable[str], path: str | os.PathLike) -> SentencePieceVocabulary:
     """One token per character of the texts, the blank between words among them; written as `train_bpe` does.
 
     Raises:
@@ -178,7 +197,7 @@ def _train(texts: Sequence[str], **options: Any) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(texts), model_writer=model,
-        pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK, pad_piece="<blk>",
+        pad_id=_PAD, bos_id=_BOS, eos_id=_EOS, unk_id=_UNK, pad_piece="<blk>",
         character_coverage=1.0, normalization_rule_name="identity",
         max_sentence_length=1 << 24,  # longer ones would be left out without a word
         shuffle_input_sentence=False, num_threads=1, minloglevel=2, **options)
@@ -194,21 +213,13 @@ def _checked(texts: Iterable[str]) -> list[str]:
     return kept
 
 
-def _finish(model: bytes, path: str | os.PathLike) -> Tokenizer:
+def _finish(model: bytes, path: str | os.PathLike) -> SentencePieceVocabulary:
     path = Path(path)
     file = path if path.suffix == ".model" else path / "tokenizer.model"
-    return Tokenizer(_write(file, model).read_bytes(), str(file))
+    return SentencePieceVocabulary(_write(file, model).read_bytes(), str(file))
 
 
 def _write(file: Path, model: bytes) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=file.parent, prefix=file.name + ".", suffix=".part")
-    try:
-        with os.fdopen(fd, "wb") as out:
-            out.write(model)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(file, "wb") as out:
+        out.write(model)
     return file
