@@ -112,5 +112,5 @@ def _frame(template: str, bos: str) -> tuple[str, str]:
                                                         bos_token=bos, eos_token="", enable_thinking=False)
         head, tail = text.split(_AUDIO)
     except Exception as error:  # jinja2's are of several kinds
-        raise ValueError(f"the language model's chat template cannot be filled ({error}); take it out of its folder to go without") from error
+        raise ValueError(f"the language model's chat template cannot be filled ({error}); remove it to go without") from error
     return head, tail
