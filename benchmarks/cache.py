@@ -30,7 +30,7 @@ def step(training: Training, batches: Iterator[Batch], dtype: torch.dtype) -> tu
     batch = next(batches)
     torch.manual_seed(0)
     with autocast(dtype, "cpu"):
-        loss = training.model.loss(batch)["loss"]
+        loss = training.model.loss(batch).total
     loss.backward()
     training.model.zero_grad(set_to_none=True)
     return time.perf_counter() - began, batch.seconds, float(loss.detach())

@@ -6,29 +6,50 @@ import pytest
 import torch
 
 from voxkit import masks, optional
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.hypothesis import Hypothesis, Word
 
 
-class TestBatch:
-    def test_exactly_one_input(self):
-        lengths = torch.tensor([3])
-        with pytest.raises(ValueError, match="exactly one"):
-            Batch(ids=["a"], lengths=lengths)
-        with pytest.raises(ValueError, match="exactly one"):
-            Batch(ids=["a"], lengths=lengths, audio=torch.zeros(1, 3), features=torch.zeros(1, 3, 80))
+class TestPadded:
+    def test_items_of_several_lengths(self):
+        padded = Padded.of([torch.ones(2, 3), torch.ones(4, 3)])
+        assert padded.values.shape == (2, 4, 3) and padded.lengths.tolist() == [2, 4] and padded.size == 2
+        assert padded.values.sum() == 18 and not padded.values[0, 2:].any()
 
-    @pytest.mark.parametrize("name, shape", [("audio", (2, 5)), ("features", (2, 5, 80)), ("states", (2, 3, 5, 8))])
+    @pytest.mark.parametrize("rows, lengths", [(slice(1, 3), [3, 2]), (slice(2, 3), [2]), (slice(0, 2), [7, 3])])
+    def test_what_is_taken_is_padded_to_its_own_longest(self, rows, lengths):
+        padded = Padded(torch.randn(3, 7, 2), torch.tensor([7, 3, 2]))
+        part = padded.take(rows)
+        assert part.lengths.tolist() == lengths and torch.equal(part.values, padded.values[rows, :max(lengths)])
+
+    def test_repeated(self):
+        padded = Padded(torch.randn(2, 3, 4), torch.tensor([3, 2])).repeat(2)
+        assert torch.equal(padded.values[:2], padded.values[2:]) and padded.lengths.tolist() == [3, 2, 3, 2]
+
+
+class TestBatch:
+    def test_it_holds_something(self):
+        with pytest.raises(ValueError, match="at least one of audio, features, states"):
+            Batch(ids=["a"], texts=["x"])
+
+    @pytest.mark.parametrize("name, shape", [("audio", (2, 5)), ("features", (2, 5, 80)), ("states", (2, 5, 3, 8)), ("tokens", (2, 5))])
     def test_input_and_size(self, name, shape):
-        batch = Batch(ids=["a", "b"], lengths=torch.tensor([5, 3]), **{name: torch.zeros(shape)})
-        assert batch.size == 2 and batch.input.shape == shape
+        batch = Batch(ids=["a", "b"], **{name: Padded(torch.zeros(shape), torch.tensor([5, 3]))})
+        assert batch.size == 2 and batch.input.values.shape == shape
 
     def test_to_moves_tensors_and_keeps_the_rest(self):
-        batch = Batch(ids=["a"], lengths=torch.tensor([5]), audio=torch.zeros(1, 5), texts=["x"], tokens=torch.tensor([[1]]),
-                      token_lengths=torch.tensor([1]), seconds=0.5)
+        batch = Batch(["a"], audio=Padded.of([torch.zeros(5)]), texts=["x"], tokens=Padded.of([torch.tensor([1])]), seconds=0.5)
         moved = batch.to("meta")
-        assert {moved.audio.device.type, moved.lengths.device.type, moved.tokens.device.type, moved.token_lengths.device.type} == {"meta"}
-        assert (moved.ids, moved.texts, moved.seconds) == (["a"], ["x"], 0.5) and batch.audio.device.type == "cpu"
+        assert {x.device.type for part in (moved.audio, moved.tokens) for x in (part.values, part.lengths)} == {"meta"}
+        assert (moved.ids, moved.texts, moved.seconds) == (["a"], ["x"], 0.5) and batch.audio.values.device.type == "cpu"
+
+    def test_utterances_are_taken_with_all_that_is_theirs(self):
+        states = torch.arange(3 * 7 * 2 * 1.0).view(3, 7, 2, 1)
+        batch = Batch(ids=["a", "b", "c"], states=Padded(states, torch.tensor([7, 3, 2])), texts=["x", "y", "z"], sessions=["s", "t", "s"],
+                      tokens=Padded(torch.tensor([[1, 2, 3], [4, 0, 0], [5, 6, 0]]), torch.tensor([3, 1, 2])), seconds=9.0)
+        part = batch.take(slice(1, 3))
+        assert (part.ids, part.texts, part.sessions, part.seconds) == (["b", "c"], ["y", "z"], ["t", "s"], 6.0)
+        assert torch.equal(part.states.values, states[1:, :3]) and part.tokens.values.tolist() == [[4, 0], [5, 6]]
 
 
 class TestMasks:

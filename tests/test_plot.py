@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.cli.main import main
 from voxkit.plot import find_run, mix_weights, plot_curves
-from voxkit.train.checkpoint import write_checkpoint
 
 pytest.importorskip("matplotlib", reason="pip install 'voxkit[plot]'")
 PNG = b"\x89PNG\r\n"

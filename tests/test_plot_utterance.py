@@ -6,15 +6,15 @@ import soundfile
 import torch
 
 from voxkit import config as configuration
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.cli.main import main
-from voxkit.data.recipes.toyseq import ToySeqConfig, prepare_toyseq
+from voxkit.data.corpora.toyseq import ToySeqConfig, prepare_toyseq
 from voxkit.hypothesis import Word
 from voxkit.infer.inspection import inspect
 from voxkit.infer.recognizer import Recognizer, read_input
 from voxkit.plot import plot_alignment, plot_attention
 from voxkit.recipe import structure_recipe
 from voxkit.text.sentencepiece import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 
 pytest.importorskip("matplotlib", reason="pip install 'voxkit[plot]'")
 PNG = b"\x89PNG\r\n"

@@ -8,11 +8,11 @@ import pytest
 
 from tests.encoders.tiny import save_model
 from tests.noise import MODEL, noise_set
+from voxkit.checkpoint.runs import latest_run
 from voxkit.cli.main import main
 from voxkit.text.sentencepiece import train_characters
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
-from voxkit.train.run_dir import latest_run
 
 CONFIG = MODEL + """data: {max_duration: 10, num_workers: 0, train: [train], dev: [dev]}
 train: {epochs: 2, log_every: 1, schedule: {warmup_steps: 2}, precision: fp32}
@@ -174,7 +174,7 @@ def test_a_fresh_run_does_not_go_on_from_a_mirror(project, capsys):
 
 
 def test_a_share_of_a_set(project):
-    from voxkit.training import read_sets
+    from voxkit.data.sets import read_sets
 
     data = project / "data"
     whole = [cut.id for cut in read_sets(str(data), ["train"])]

@@ -19,12 +19,12 @@ CROWDED = 400
 
 # Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) and `training` (a run put together
 # from data, model and trainer) are rooms of their own.
-SHARED = {"batch", "masks", "config", "files", "optional", "hypothesis", "precision", "hub"}
+SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
 _PARTS = _NETWORKS | {"encoders", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
-_RUN = _MODELS | {"search", "align", "recipe", "train", "data", "eval"}
+_RUN = _MODELS | {"search", "align", "recipe", "train", "checkpoint", "data", "eval"}
 
 # room → the rooms it may import, itself and SHARED apart
 ARROWS: dict[str, set[str]] = {
@@ -40,11 +40,12 @@ ARROWS: dict[str, set[str]] = {
     "search": {"ops", "text"},
     "align": {"ops", "text"},
     "data": {"audio", "text"},
-    "train": {"ops"},
+    "checkpoint": set(),
+    "train": {"ops", "checkpoint"},
     "eval": {"text"},
     "runtime": {"audio", "text"},
     "doctor": set(),
-    "plot": {"train"},
+    "plot": {"checkpoint", "train"},
     "recipe": _MODELS | {"data", "train", "search"},
     "infer": _RUN,
     "training": _RUN | {"infer"},

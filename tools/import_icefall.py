@@ -228,9 +228,9 @@ def write_checkpoint(out: Path, config: ZipformerConfig, state: dict[str, Tensor
                      tokenizer: Path | None, notices: list[str]) -> None:
     """A voxkit checkpoint directory: config.yaml, model.safetensors, meta.json, and tokenizer.model where there is a tokenizer."""
     from voxkit import config as configuration
+    from voxkit.checkpoint.format import write_state
     from voxkit.encoders.front_end import FrontEndConfig
     from voxkit.models.voxformer import VoxFormer, VoxFormerConfig
-    from voxkit.train.checkpoint import write_state
 
     model_bytes = b""
     if "ctc.weight" not in state:

@@ -1,45 +1,91 @@
-"""What data hands to models: one dataclass, one dimension legend.
+"""What data hands to models: padded tensors and what belongs to them, one dimension legend.
 
-B batch · S samples at 16 kHz · T frames · F feature bins · L encoder states · D width of a state · U tokens
+B batch · S samples at 16 kHz · T frames · F feature bins · L encoder states · D width of a state · Q codebooks · U tokens
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
+from voxkit.rate import RATE
+
+_INPUTS = ("audio", "features", "states", "codes", "tokens")
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Sequences of several lengths in one tensor, time first.
+
+    Attributes:
+        values: [B, N, ...]; what lies past a length is padding and means nothing.
+        lengths: [B] long.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, items: Sequence[Tensor]) -> Padded:
+        """Tensors [N_i, ...] → [B, max N, ...], zeros at the ends."""
+        values = items[0].new_zeros(len(items), max(len(item) for item in items), *items[0].shape[1:])
+        for row, item in zip(values, items):
+            row[:len(item)] = item
+        return cls(values, torch.tensor([len(item) for item in items], device=values.device))
+
+    @property
+    def size(self) -> int:
+        """Number of sequences."""
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Padded:
+        """The same on `device`."""
+        return Padded(self.values.to(device, non_blocking=non_blocking), self.lengths.to(device, non_blocking=non_blocking))
+
+    def take(self, rows: slice) -> Padded:
+        """Some of the sequences, padded to the longest of them."""
+        lengths = self.lengths[rows]
+        return Padded(self.values[rows, :int(lengths.max())], lengths)
+
+    def repeat(self, times: int) -> Padded:
+        """All sequences again and again, [times · B, N, ...]."""
+        return Padded(self.values.repeat(times, *[1] * (self.values.ndim - 1)), self.lengths.repeat(times))
+
 
 @dataclass
 class Batch:
-    """Utterances, padded to the longest. Exactly one of `audio`, `features`, `states` is set, and `lengths` counts its frames.
+    """Utterances. A model reads what it was made for, and refuses a batch without it.
 
     Attributes:
         ids: utterance ids, for messages.
-        lengths: [B] long, valid samples of `audio` or valid frames of `features` / `states`.
         audio: [B, S] float32, 16 kHz, in [-1, 1].
         features: [B, T, F] float32, log-mel filterbank at 100 frames/s.
-        states: [B, L, T, D] states of a frozen encoder, read from the cache (float16, bfloat16 or float32).
+        states: [B, T, L, D] states of a frozen encoder, read from the cache (float16, bfloat16 or float32).
+        codes: [B, T, Q] long, of a codec.
+        tokens: [B, U] long, of the transcripts, no bos or eos.
+        prompt: [B, U] long, what an instruction says before the answer.
         texts: reference transcripts; empty strings where there are none.
-        tokens: [B, U] long, padded with 0, no bos or eos.
-        token_lengths: [B] long.
+        sessions: to which session each utterance belongs, for models that carry state from one to the next.
         seconds: audio seconds in the batch without padding, for budgets and logs.
     """
 
     ids: list[str]
-    lengths: Tensor
-    audio: Tensor | None = None
-    features: Tensor | None = None
-    states: Tensor | None = None
+    audio: Padded | None = None
+    features: Padded | None = None
+    states: Padded | None = None
+    codes: Padded | None = None
+    tokens: Padded | None = None
+    prompt: Padded | None = None
     texts: list[str] | None = None
-    tokens: Tensor | None = None
-    token_lengths: Tensor | None = None
+    sessions: list[str] | None = None
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if sum(x is not None for x in (self.audio, self.features, self.states)) != 1:
-            raise ValueError("a Batch holds exactly one of audio, features and states")
+        if all(getattr(self, name) is None for name in _INPUTS):
+            raise ValueError(f"a Batch holds at least one of {', '.join(_INPUTS)}")
 
     @property
     def size(self) -> int:
@@ -47,15 +93,28 @@ class Batch:
         return len(self.ids)
 
     @property
-    def input(self) -> Tensor:
-        """Whichever of audio, features and states is set."""
-        for x in (self.audio, self.features, self.states):
-            if x is not None:
-                return x
+    def input(self) -> Padded:
+        """What is read: audio, else features, states, codes, tokens."""
+        for name in _INPUTS:
+            if (found := getattr(self, name)) is not None:
+                return found
         raise AssertionError("checked at construction")
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch with its tensors on `device`."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=non_blocking)
-                 for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-        return replace(self, **moved)
+        return replace(self, **{name: value.to(device, non_blocking) for name, value in self._padded().items()})
+
+    def take(self, rows: slice) -> Batch:
+        """Some of the utterances, each field padded to the longest that is left."""
+        ids = self.ids[rows]
+        lists = {name: getattr(self, name)[rows] for name in ("texts", "sessions") if getattr(self, name) is not None}
+        return replace(self, ids=ids, seconds=self.seconds * len(ids) / self.size, **lists,
+                       **{name: value.take(rows) for name, value in self._padded().items()})
+
+    def _padded(self) -> dict[str, Padded]:
+        return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Padded)}
+
+
+def audio_batch(wave: Tensor, id: str = "audio") -> Batch:
+    """One waveform [S] at 16 kHz as a batch."""
+    return Batch([id], audio=Padded(wave[None], torch.tensor([len(wave)])), seconds=len(wave) / RATE)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from voxkit.checkpoint.runs import find_run_dir
+from voxkit.checkpoint.weights import read_weights
 from voxkit.config import load
 from voxkit.optional import require
-from voxkit.train.checkpoint import read_weights
 from voxkit.train.logging import read_metrics
-from voxkit.train.run_dir import find_run_dir
 
 # parts of the loss and their lines, drawn thin where a run has them
 PARTS: dict[str, Any] = {

@@ -13,69 +13,28 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit import files
-from voxkit.audio.io import RATE
 from voxkit.batch import Batch
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.loading import find_checkpoint
+from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
-from voxkit.data.recipes import load_cuts
+from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder
 from voxkit.eval.wer import score
-from voxkit.infer.checkpoint import find_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
+from voxkit.rate import RATE
 from voxkit.recipe import Recipe
 from voxkit.search.prefix_beam import ctc_prefix_beam
 from voxkit.text.vocabulary import Vocabulary, load_vocabulary
-from voxkit.train.checkpoint import load_state, read_meta, read_weights
 from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.loop import FitResult, Trainer
 from voxkit.train.probe import SHARE, find_max_duration
 from voxkit.train.remedies import split
 
 log = logging.getLogger(__name__)
-
-
-def split_path(data_dir: str, name: str) -> Path:
-    """`train` → data/cuts_train.jsonl.gz; a path stays a path."""
-    return Path(name) if name.endswith((".jsonl", ".jsonl.gz")) else Path(data_dir) / f"cuts_{name}.jsonl.gz"
-
-
-def split_share(entry: str) -> tuple[str, float]:
-    """`train:0.3` → ("train", 0.3); without a number the share is 1."""
-    name, _, share = entry.rpartition(":")
-    try:
-        value = float(share) if name else 1.0
-    except ValueError:
-        return entry, 1.0
-    if not 0 < value <= 1:
-        raise ValueError(f"{entry}: the share of a set is above 0 and at most 1")
-    return name or entry, value
-
-
-def read_sets(data_dir: str, names: list[str], limit: int = 0) -> Any:
-    """The cuts of several sets as one CutSet. `train:0.3` is three tenths of a set, spread over it evenly; `limit`: only the first so many.
-
-    Raises:
-        ValueError: a set that was not prepared; the message lists those there are. A share that is not in (0, 1].
-    """
-    from lhotse import CutSet
-
-    sets = []
-    for entry in names:
-        cuts, share = lazy_set(data_dir, entry)
-        sets.append([cut for i, cut in enumerate(cuts) if int((i + 1) * share) > int(i * share)])
-    return CutSet.from_cuts([cut for cuts in sets for cut in cuts][:limit or None]).to_eager()
-
-
-def lazy_set(data_dir: str, entry: str) -> tuple[Any, float]:
-    """`train:0.3` → all cuts of the set, not yet read, and 0.3; errors as read_sets."""
-    name, share = split_share(entry)
-    path = split_path(data_dir, name)
-    if not path.is_file():
-        there = ", ".join(sorted(p.name[5:].split(".")[0] for p in Path(data_dir).glob("cuts_*.jsonl.gz"))) or "none"
-        raise ValueError(f"no prepared set {name!r} ({path} is not there); prepared in {data_dir}: {there}. `voxkit prepare` makes them")
-    return load_cuts(path), share
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -171,7 +130,7 @@ class Training:
     def _dev_loss(self, model: nn.Module, batch: Batch) -> tuple[float, float]:
         """Sum and weight of the losses of a batch; an utterance with more tokens than CTC can align has none and is named."""
         losses = model.loss(batch)
-        loss, weight = float(losses["loss"] * losses["weight"]), float(losses["weight"])
+        loss, weight = float(losses.total * losses.weight), float(losses.weight)
         if abs(loss) < float("inf"):
             return loss, weight
         if batch.size == 1:
@@ -197,7 +156,7 @@ class Training:
 
         def step(batch: Any) -> None:
             with autocast(dtype, self.world.device):
-                loss = model.loss(batch.to(self.world.device))["loss"]
+                loss = model.loss(batch.to(self.world.device)).total
             loss.backward()
             model.zero_grad(set_to_none=True)
 
@@ -253,14 +212,6 @@ def explain_encoding(cuts: Any, encoder: PretrainedEncoder, directory: Path) -> 
 def nbest_tokens(log_probs: torch.Tensor, lengths: torch.Tensor, count: int) -> list[list[list[int]]]:
     """n-best token lists of CTC prefix beam search, for minimum word error training."""
     return [[h.tokens for h in row] for row in ctc_prefix_beam(log_probs, lengths, max(count, 4), nbest=count, times=False)]
-
-
-def with_speeds(cuts: Any, factors: list[float]) -> Any:
-    """The cuts at every speed: what the cache stores in place of perturbing on the fly."""
-    from lhotse import CutSet
-
-    copies = [cuts if factor == 1.0 else cuts.perturb_speed(factor) for factor in factors or [1.0]]
-    return CutSet.from_cuts(cut for part in copies for cut in part).to_eager()
 
 
 WITHOUT_VOCABULARY = {"front_end", "encoder"}

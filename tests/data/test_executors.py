@@ -18,7 +18,7 @@ def test_bad_options():
 def test_a_dask_cluster_makes_the_toy_corpus(tmp_path):
     pytest.importorskip("espeakng_loader")
     distributed = pytest.importorskip("distributed")
-    from voxkit.data.recipes.toy import ToyConfig, prepare_toy
+    from voxkit.data.corpora.toy import ToyConfig, prepare_toy
 
     config = ToyConfig(num_train=4, num_dev=2, num_test=2, num_domain=2)
     with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:

@@ -23,12 +23,12 @@ def test_padding_and_tokens(sounds):
     texts = {cut.id: cut.supervisions[0].text for cut in cuts}
     for batch in build_eval_loader(cuts, Letters(), DataConfig(max_duration=8.0, num_workers=0)):
         for i, id in enumerate(batch.ids):
-            n, u = int(batch.lengths[i]), int(batch.token_lengths[i])
-            assert batch.audio[i, :n].equal(torch.from_numpy(soundfile.read(root / f"{id}.wav", dtype="float32")[0]))
-            assert not batch.audio[i, n:].any() and not batch.tokens[i, u:].any()
-            assert batch.tokens[i, :u].tolist() == Letters().encode(texts[id]) and batch.texts[i] == texts[id]
-        assert abs(batch.seconds - float(batch.lengths.sum()) / 16000) < 1e-6
-        assert batch.audio.dtype == torch.float32 and batch.tokens.dtype == torch.long
+            n, u = int(batch.audio.lengths[i]), int(batch.tokens.lengths[i])
+            assert batch.audio.values[i, :n].equal(torch.from_numpy(soundfile.read(root / f"{id}.wav", dtype="float32")[0]))
+            assert not batch.audio.values[i, n:].any() and not batch.tokens.values[i, u:].any()
+            assert batch.tokens.values[i, :u].tolist() == Letters().encode(texts[id]) and batch.texts[i] == texts[id]
+        assert abs(batch.seconds - float(batch.audio.lengths.sum()) / 16000) < 1e-6
+        assert batch.audio.values.dtype == torch.float32 and batch.tokens.values.dtype == torch.long
 
 
 def test_fbank_in_the_loader_is_that_of_each_utterance(sounds):
@@ -36,7 +36,7 @@ def test_fbank_in_the_loader_is_that_of_each_utterance(sounds):
     fbank = Fbank()
     for batch in build_eval_loader(cuts, None, DataConfig(max_duration=20.0, num_workers=0, input="fbank")):
         assert batch.audio is None and batch.tokens is None
-        for id, row, n in zip(batch.ids, batch.features, batch.lengths):
+        for id, row, n in zip(batch.ids, batch.features.values, batch.features.lengths):
             alone = fbank(torch.from_numpy(soundfile.read(root / f"{id}.wav", dtype="float32")[0])[None])[0][0]
             assert torch.allclose(row[:n], alone, atol=1e-5) and (row[n:] == PADDING).all()
 
@@ -108,7 +108,7 @@ def test_bpe_dropout_is_drawn_anew_in_every_epoch_of_training(sounds, tmp_path):
 
     def spellings(loader, epoch: int) -> dict[str, list[int]]:
         loader.set_epoch(epoch)
-        return {id: tokens[:n].tolist() for batch in loader for id, tokens, n in zip(batch.ids, batch.tokens, batch.token_lengths)}
+        return {id: tokens[:n].tolist() for batch in loader for id, tokens, n in zip(batch.ids, batch.tokens.values, batch.tokens.lengths)}
 
     config = DataConfig(max_duration=8.0, num_buckets=4, num_workers=0, bpe_dropout=0.3, frames_per_second=25.0)
     usual = {cut.id: tokenizer.encode(cut.supervisions[0].text) for cut in cuts}
@@ -131,9 +131,9 @@ def test_cached_states(sounds, caplog):
     assert "no effect" in caplog.text
     count, speeds = 0, set()
     for batch in loader:
-        assert batch.audio is None and batch.states.shape[1:] == (2, int(batch.lengths.max()), 3) and batch.states.is_contiguous()
-        for id, row, n in zip(batch.ids, batch.states, batch.lengths):
-            assert n == 5 + int(id[1:3]) and row[:, :n].unique().numel() == 1 and not row[:, n:].any()
+        assert batch.audio is None and batch.states.values.shape[1:] == (int(batch.states.lengths.max()), 2, 3)
+        for id, row, n in zip(batch.ids, batch.states.values, batch.states.lengths):
+            assert n == 5 + int(id[1:3]) and row[:n].unique().numel() == 1 and not row[n:].any()
             speeds.add(float(row[0, 0, 0]))
         count += batch.size
     assert speeds == {900.0, 1000.0, 1100.0}
@@ -152,5 +152,5 @@ def test_real_noise_and_rooms(real_corpus):
     for epoch in range(4):
         loader.set_epoch(epoch)
         for batch in loader:
-            assert batch.audio.isfinite().all() and batch.audio.abs().max() <= 1.0 + 1e-6 and batch.audio.std() > 1e-3
+            assert batch.audio.values.isfinite().all() and batch.audio.values.abs().max() <= 1.0 + 1e-6 and batch.audio.values.std() > 1e-3
         assert not loader.failures

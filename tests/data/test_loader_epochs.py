@@ -33,7 +33,7 @@ def test_epochs_and_seeds_differ_in_what_is_heard(sounds):
     def heard(seed, epoch):
         loader = build_train_loader(cuts, None, everything(root, speed_perturb=[1.0]), seed=seed)
         loader.set_epoch(epoch)
-        return {id: row[:n].clone() for batch in loader for id, row, n in zip(batch.ids, batch.audio, batch.lengths)}
+        return {id: row[:n].clone() for batch in loader for id, row, n in zip(batch.ids, batch.audio.values, batch.audio.lengths)}
 
     once, again, later, elsewhere = heard(1, 0), heard(1, 0), heard(1, 1), heard(2, 0)
     assert all(once[id].equal(again[id]) for id in once)
@@ -81,10 +81,10 @@ def test_an_utterance_that_processes_share_keeps_its_id(sounds, world_size, spee
 def test_short_first(sounds):
     root, cuts = sounds
     loader = build_train_loader(cuts, Letters(), everything(root, short_first=True), seed=7)
-    longest = [int(batch.lengths.max()) for batch in loader]
+    longest = [int(batch.audio.lengths.max()) for batch in loader]
     assert longest == sorted(longest) and len(longest) == len(loader)
     loader.set_epoch(1)
-    longest = [int(batch.lengths.max()) for batch in loader]
+    longest = [int(batch.audio.lengths.max()) for batch in loader]
     assert longest != sorted(longest)
 
 
@@ -94,7 +94,7 @@ def test_evaluation_takes_everything_longest_first_and_unchanged(sounds):
     loaders = [build_eval_loader(cuts, Letters(), config, rank=rank, world_size=2, max_duration=6.0) for rank in range(2)]
     batches = [list(loader) for loader in loaders]
     assert sorted(id for share in batches for b in share for id in b.ids) == sorted(cut.id for cut in cuts)
-    longest = [int(b.lengths.max()) for b in batches[0]]
+    longest = [int(b.audio.lengths.max()) for b in batches[0]]
     assert longest == sorted(longest, reverse=True)
     assert same(list(loaders[0]), batches[0])
 
@@ -104,11 +104,12 @@ def test_no_batch_is_larger_than_the_largest(sounds, changes):
     root, cuts = sounds
     config = everything(root, max_duration=20.0, **changes)
     largest = largest_batch(cuts, Letters(), config, 20.0)
-    assert largest.size == len(largest.token_lengths) == len(largest.ids) >= 8
-    assert int(largest.lengths.max()) == largest.input.shape[1]
+    assert largest.size == largest.tokens.size == len(largest.ids) >= 8
+    assert int(largest.input.lengths.max()) == largest.input.values.shape[1]
     for batch in build_train_loader(cuts, Letters(), config, seed=1):
-        assert batch.input.shape[1] <= largest.input.shape[1] + 1 and batch.tokens.shape[1] <= largest.tokens.shape[1]
-        assert batch.input.shape[:2].numel() <= 1.1 * largest.input.shape[:2].numel() + 200
+        assert batch.input.values.shape[1] <= largest.input.values.shape[1] + 1
+        assert batch.tokens.values.shape[1] <= largest.tokens.values.shape[1]
+        assert batch.input.values.shape[:2].numel() <= 1.1 * largest.input.values.shape[:2].numel() + 200
     assert largest_batch(cuts, Letters(), config, 0.1).size == 1
     assert largest_batch(list(cuts)[4:], None, config, 20.0, states=Cache()).states.shape[1] == 2
 

@@ -8,7 +8,7 @@ import torch
 
 from tests.export.tiny import loaded, waves
 from voxkit.audio.io import write_audio
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.export.package import export_checkpoint
 from voxkit.export.parity import GateOptions, Utterance
 from voxkit.infer.recognizer import Recognizer, SearchOptions
@@ -34,7 +34,7 @@ def torch_answer(checkpoint, audios):
     lengths = torch.tensor([len(a) for a in audios])
     audio = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(a) for a in audios], batch_first=True)
     with torch.inference_mode():
-        states, frames = checkpoint.model.encode(Batch(ids=[""] * len(audios), audio=audio, lengths=lengths))
+        states, frames = checkpoint.model.encode(Batch(ids=[""] * len(audios), audio=Padded(audio, lengths)))[:2]
         scores = checkpoint.model.ctc_log_probs(states)
     texts = [checkpoint.tokenizer.decode(h.tokens) for h in ctc_greedy(scores, frames)]
     return [s[:n].numpy() for s, n in zip(scores, frames)], texts

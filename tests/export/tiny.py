@@ -11,10 +11,11 @@ import torch
 
 from tests.encoders.tiny import save_model
 from voxkit import config as configuration
-from voxkit.infer.checkpoint import Loaded, load_checkpoint
+from voxkit.checkpoint.format import write_checkpoint
+from voxkit.checkpoint.loading import Loaded
+from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.recipe import structure_recipe
 from voxkit.text.sentencepiece import train_bpe
-from voxkit.train.checkpoint import write_checkpoint
 
 TEXTS = ["enemy landing zone detected", "move to the base", "hold the line and wait for my order", "the tank is ready", "retreat now"]
 ENCODER = {"preset": "toy", "downsampling_factor": [1, 2], "num_layers": [1], "encoder_dim": [32, 48], "unmasked_dim": [32],

@@ -10,8 +10,8 @@ import soundfile
 
 pytest.importorskip("lhotse")
 
+from voxkit.checkpoint.loading import find_checkpoint  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
-from voxkit.infer.checkpoint import find_checkpoint  # noqa: E402
 
 
 def says(capsys, *argv):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS
 from voxkit.infer.recognizer import METHODS, REFUSALS, Recognizer, SearchOptions
 from voxkit.search.ngram import train
@@ -71,7 +71,7 @@ def lm(tokenizer):
                        tokenizer.pieces)
 
 
-BATCH = Batch(["a", "b"], torch.tensor([FRAMES * 640, (FRAMES - 5) * 640]), audio=torch.zeros(2, FRAMES * 640))
+BATCH = Batch(["a", "b"], audio=Padded(torch.zeros(2, FRAMES * 640), torch.tensor([FRAMES * 640, (FRAMES - 5) * 640])))
 
 
 def _same(recognizers, options, of_parallel=None):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.cli.main import main
-from voxkit.infer.checkpoint import find_checkpoint, load_checkpoint
+from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import Recognizer
 from voxkit.optional import MissingPackage
 from voxkit.text.sentencepiece import train_characters

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from voxkit.audio.fbank import Fbank
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded, audio_batch
 from voxkit.config import structure
 from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd
 from voxkit.infer.chunks import Chunk, chunk_of
@@ -35,7 +35,7 @@ def make(tokenizer, seed=0, conditioned=True, **encoder):
         for name, parameter in model.named_parameters():  # nothing at a start value that hides something
             if name.endswith(("downsample.bias", "downsample_output.bias", "edge_scale")) or "conditioning" in name:
                 torch.nn.init.normal_(parameter)
-        states = model.encode(Batch(["noise"], torch.tensor([32000]), audio=wave(32000)[None]))[0][0]
+        states = model.encode(audio_batch(wave(32000))).states[0]
         torch.nn.init.normal_(model.ctc.weight, std=3 / states.shape[1] ** 0.5)
         model.ctc.weight /= states.std(0)
         model.ctc.bias.copy_(-model.ctc.weight @ states.mean(0))
@@ -107,7 +107,7 @@ def test_front_end_in_pieces_is_the_whole(samples, least):
     assert len(front.init_state(2)) == front.state_size
     whole = None
     if samples >= 1440:  # shorter ones have no frame
-        whole, _ = front(Batch(["a", "b"], torch.tensor([samples, samples]), audio=audio))
+        whole, _ = front(Batch(["a", "b"], audio=Padded(audio, torch.tensor([samples, samples]))))
     for sizes in PIECES:
         state, parts = front.init_state(2), []
         for piece in pieces(audio.T, sizes):
@@ -128,7 +128,7 @@ def test_states_in_pieces_are_those_of_the_masked_pass(tokenizer, conditioned, c
     model.encoder.set_chunk(chunk, left)
     audio = wave(2 * samples).view(2, -1)
     with torch.no_grad():
-        states, lengths = model.encode(Batch(["a", "b"], torch.tensor([samples, samples]), audio=audio))
+        states, lengths = model.encode(Batch(["a", "b"], audio=Padded(audio, torch.tensor([samples, samples]))))[:2]
         offline = model.ctc_log_probs(states)
         for sizes in PIECES:
             state, parts = model.init_state(2), []
@@ -195,7 +195,7 @@ def test_partial_texts_are_those_of_the_frames_so_far(recognizer, lm):
     """Nothing beyond what was heard, as early as it can be: a chunk's states take it and 13 fbank frames more."""
     options, audio = search_options(recognizer, lm, OPTIONS["beam, all"]), wave(30000, seed=30000)
     stream = StreamingRecognizer(recognizer, options, chunk_ms=160, left_ms=320)
-    whole = recognizer.encode(Batch(["a"], torch.tensor([len(audio)]), audio=audio[None]))
+    whole = recognizer.encode(audio_batch(audio))
     seen, frames_of = [], {}
     for end in range(160, len(audio) + 160, 160):
         heard = stream.accept(audio[end - 160:end])
@@ -315,8 +315,8 @@ def test_of_a_batch_every_utterance_equals_its_stream(recognizer):
     audio = torch.zeros(3, 30000)
     for row, length in zip(audio, lengths):
         row[:length] = wave(length, seed=length)
-    batch = recognizer.recognize(Batch(list("abc"), torch.tensor(lengths), audio=audio), options)
-    assert isinstance(recognizer.encode(Batch(["a"], torch.tensor([9001]), audio=audio[2:, :9001])), Encoded)
+    batch = recognizer.recognize(Batch(list("abc"), audio=Padded(audio, torch.tensor(lengths))), options)
+    assert isinstance(recognizer.encode(audio_batch(audio[2, :9001])), Encoded)
     for row, length, offline in zip(audio, lengths, batch):
         assert streamed(stream, row[:length], [640]).text == offline.text
         stream.reset()

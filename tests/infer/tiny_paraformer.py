@@ -10,10 +10,10 @@ import torch
 from voxkit import config as configuration
 from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import read_audio
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.recipe import structure_recipe
 from voxkit.text.sentencepiece import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 
 WORDS = ("heal", "me", "ward", "now")
 TONES = {letter: 300.0 * 1.22 ** n for n, letter in enumerate(sorted(set("".join(WORDS))))}
@@ -86,9 +86,7 @@ def _as_features(cut, values: np.ndarray, folder: Path):
 def _batch(root: Path, texts: list[str], tokenizer) -> Batch:
     waves = [read_audio(root / "data" / f"u{i}.wav")[0] for i in range(len(texts))]
     tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
-    pad = torch.nn.utils.rnn.pad_sequence
-    return Batch([f"u{i}" for i in range(len(texts))], torch.tensor([len(w) for w in waves]), audio=pad(waves, batch_first=True),
-                 texts=texts, tokens=pad(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
+    return Batch([f"u{i}" for i in range(len(texts))], audio=Padded.of(waves), texts=texts, tokens=Padded.of(tokens))
 
 
 def _learn(model, batch: Batch, steps: int = 90) -> None:
@@ -96,7 +94,7 @@ def _learn(model, batch: Batch, steps: int = 90) -> None:
     for step in range(steps):
         model.set_step(step)
         optimiser.zero_grad()
-        model.loss(batch)["loss"].backward()
+        model.loss(batch).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
     model.eval()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from voxkit import config as configuration
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.config import ConfigError
 from voxkit.recipe import structure_recipe
 
@@ -20,8 +20,8 @@ def build(loss: dict | None = None, **model):
 
 def batch() -> Batch:
     torch.manual_seed(1)
-    return Batch(["a", "b"], torch.tensor([24000, 15000]), audio=0.1 * torch.randn(2, 24000), texts=["", ""],
-                 tokens=torch.tensor([[3, 4, 5], [6, 3, 0]]), token_lengths=torch.tensor([3, 2]))
+    return Batch(["a", "b"], audio=Padded(0.1 * torch.randn(2, 24000), torch.tensor([24000, 15000])), texts=["", ""],
+                 tokens=Padded(torch.tensor([[3, 4, 5], [6, 3, 0]]), torch.tensor([3, 2])))
 
 
 @pytest.mark.parametrize("self_conditioned", [True, False])
@@ -29,37 +29,37 @@ def test_the_loss_is_shared_between_the_end_and_the_heads(self_conditioned):
     places = {"intermediate_ctc": {"after": [0, 2], "self_conditioned": self_conditioned}}
     model = build({"intermediate": 0.4}, **places).eval()
     found = model.loss(batch())
-    torch.testing.assert_close(found["loss"], 0.6 * found["ctc"] + 0.4 * found["intermediate"])
+    torch.testing.assert_close(found.total, 0.6 * found.parts["ctc"] + 0.4 * found.parts["intermediate"])
     x, lengths = model.front_end(batch())
-    by_hand = F.ctc_loss(model.intermediate.heads["0"](x).log_softmax(-1).transpose(0, 1), batch().tokens, lengths,
-                         batch().token_lengths, reduction="sum") / 5
+    by_hand = F.ctc_loss(model.intermediate.heads["0"](x).log_softmax(-1).transpose(0, 1), batch().tokens.values, lengths,
+                         batch().tokens.lengths, reduction="sum") / 5
     read = model.encode_and_read(batch())[2]
-    second = F.ctc_loss(read[1].transpose(0, 1), batch().tokens, lengths, batch().token_lengths, reduction="sum") / 5
+    second = F.ctc_loss(read[1].transpose(0, 1), batch().tokens.values, lengths, batch().tokens.lengths, reduction="sum") / 5
     assert len(read) == 2
-    torch.testing.assert_close(found["intermediate"], (by_hand + second) / 2)
+    torch.testing.assert_close(found.parts["intermediate"], (by_hand + second) / 2)
 
 
 def test_what_a_head_reads_reaches_the_layers_above_only_if_it_is_told():
     for self_conditioned in (True, False):
         model = build({"intermediate": 0.3}, intermediate_ctc={"after": [1], "self_conditioned": self_conditioned}).eval()
         with torch.no_grad():
-            before, _ = model.encode(batch())
+            before = model.encode(batch()).states
             model.intermediate.heads["1"].bias[3] += 5.0
-            after, _ = model.encode(batch())
+            after = model.encode(batch()).states
         assert torch.equal(before, after) != self_conditioned
 
 
 def test_every_weight_of_the_heads_learns():
     model = build({"intermediate": 0.3}, intermediate_ctc={"after": [0, 1, 3]})
-    model.loss(batch())["loss"].backward()
+    model.loss(batch()).total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.intermediate.parameters())
 
 
 def test_padding_never_matters():
     model = build({"intermediate": 0.3}, intermediate_ctc={"after": [0, 2]}).eval()
     with torch.no_grad():
-        states, lengths = model.encode(batch())
-        alone, alone_lengths = model.encode(Batch(["b"], torch.tensor([15000]), audio=batch().audio[1:, :15000]))
+        states, lengths = model.encode(batch())[:2]
+        alone, alone_lengths = model.encode(batch().take(slice(1, 2)))[:2]
     n = int(alone_lengths[0])
     assert lengths[1] == n
     torch.testing.assert_close(states[1, :n], alone[0, :n], atol=2e-4, rtol=1e-3)

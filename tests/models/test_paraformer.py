@@ -5,7 +5,8 @@ import torch
 
 from tests.encoders import tiny
 from voxkit import config as configuration
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.parallel import PARALLEL_METHODS
@@ -14,7 +15,6 @@ from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
 from voxkit.search.greedy import ctc_greedy
 from voxkit.text.sentencepiece import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 from voxkit.train.optimisers import parameter_groups
 
 STACKED = {"kind": "stacked", "fbank_bins": 8, "stack": 4, "stride": 3, "subsampling_dim": 12, "spec_augment": {"prob": 0.0}}
@@ -40,8 +40,8 @@ def make_batch(tokenizer, bins: int = 8, frames=(90, 62)) -> Batch:
     torch.manual_seed(3)
     texts = ["heal me now", "push"]
     tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
-    return Batch(["a", "b"], torch.tensor(frames), features=torch.randn(2, max(frames), bins), texts=texts,
-                 tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
+    return Batch(["a", "b"], features=Padded(torch.randn(2, max(frames), bins), torch.tensor(frames)), texts=texts,
+                 tokens=Padded.of(tokens))
 
 
 @pytest.mark.parametrize("encoder", [CONFORMER, {**CONFORMER, "positions": "learned"}, {"kind": "transformer", "dim": 16, "heads": 2,
@@ -50,28 +50,27 @@ def test_padding_never_matters(encoder, tokenizer):
     model = build(tokenizer, encoder=encoder, loss={"boundary": 0.3, "intermediate": 0.5}, intermediate_ctc={"after": [0, 1]}).eval()
     batch = make_batch(tokenizer)
     with torch.no_grad():
-        states, lengths = model.encode(batch)
+        states, lengths = model.encode(batch)[:2]
         whole = model.predict(states, lengths)
-        one = Batch(["b"], batch.lengths[1:], features=batch.features[1:, :62], tokens=batch.tokens[1:, :batch.token_lengths[1]],
-                    token_lengths=batch.token_lengths[1:])
-        alone = model.predict(*model.encode(one))
+        one = batch.take(slice(1, 2))
+        alone = model.predict(*model.encode(one)[:2])
         n = int(alone.lengths[0])
         assert n == int(whole.lengths[1]) > 0
         torch.testing.assert_close(whole.log_probs[1, :n], alone.log_probs[0], atol=5e-4, rtol=1e-3)
         torch.testing.assert_close(whole.times[1, :n], alone.times[0], atol=1e-3, rtol=1e-3)
-        first = Batch(["a"], batch.lengths[:1], features=batch.features[:1], tokens=batch.tokens[:1], token_lengths=batch.token_lengths[:1])
+        first = batch.take(slice(0, 1))
         losses = [model.loss(b) for b in (batch, one, first)]
         for name in ("cross_entropy", "quantity", "ctc", "intermediate", "boundary"):
-            both = sum(x[name] * x["weight"] for x in losses[1:]) / losses[0]["weight"]
-            torch.testing.assert_close(losses[0][name], both, atol=1e-3, rtol=1e-3)
+            both = sum(x.parts[name] * x.weight for x in losses[1:]) / losses[0].weight
+            torch.testing.assert_close(losses[0].parts[name], both, atol=1e-3, rtol=1e-3)
 
 
 def test_loss_is_the_weighted_sum_of_its_parts(tokenizer):
     weights = {"cross_entropy": 0.7, "quantity": 0.4, "ctc": 0.2, "boundary": 0.5, "mwer": 0.3}
     model = build(tokenizer, loss=weights).train()
     out = model.loss(make_batch(tokenizer))
-    torch.testing.assert_close(out["loss"], sum(w * out[name] for name, w in weights.items()))
-    out["loss"].backward()
+    torch.testing.assert_close(out.total, sum(w * out.parts[name] for name, w in weights.items()))
+    out.total.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for n, p in model.named_parameters())
 
 
@@ -81,8 +80,8 @@ def test_pretrained_front_end_and_its_frozen_weights(tokenizer, tmp_path):
     assert model.frozen_names() and not set(model.checkpoint_state_dict()) & model.frozen_names()
     tokens = torch.tensor([tokenizer.encode("push")])
     count = torch.tensor([tokens.shape[1]])
-    batch = Batch(["a"], torch.tensor([16000]), audio=torch.randn(1, 16000) * 0.1, tokens=tokens, token_lengths=count)
-    assert model.loss(batch)["loss"].isfinite() and model.seconds_per_frame == 0.02
+    batch = Batch(["a"], audio=Padded(torch.randn(1, 16000) * 0.1, torch.tensor([16000])), tokens=Padded(tokens, count))
+    assert model.loss(batch).total.isfinite() and model.seconds_per_frame == 0.02
 
 
 @pytest.mark.parametrize("method", PARALLEL_METHODS)
@@ -106,7 +105,7 @@ def test_beam_without_help_says_what_greedy_says(tokenizer):
 
 def test_guided_the_decoder_gets_a_vector_for_each_token_of_ctc(tokenizer):
     model, batch = build(tokenizer, loss={"boundary": 1.0}).eval(), make_batch(tokenizer)
-    states, lengths = model.encode(batch)
+    states, lengths = model.encode(batch)[:2]
     said = ctc_greedy(model.ctc_log_probs(states), lengths)
     guess = model.predict(states, lengths, guided=True)
     assert guess.lengths.tolist() == [len(h.tokens) for h in said] and min(guess.lengths) > 2
@@ -124,7 +123,7 @@ def test_guided_the_decoder_gets_a_vector_for_each_token_of_ctc(tokenizer):
 def test_score_is_what_the_decoder_says_of_a_text(boundary, tokenizer):
     """One hypothesis among others of other lengths scores as it does alone, with the vectors that it would have had in training."""
     model, batch = build(tokenizer, loss={"boundary": boundary}).eval(), make_batch(tokenizer)
-    states, lengths = model.encode(batch)
+    states, lengths = model.encode(batch)[:2]
     tokens = torch.randint(4, tokenizer.size, (2, 3, 6))
     counts = torch.tensor([[6, 2, 0], [1, 4, 5]])
     scores = model.score(states, lengths, tokens, counts)
@@ -156,10 +155,11 @@ def test_boundaries_count_from_their_step_on_and_are_seen_before(tokenizer):
         model.set_step(step)
         losses.append(model.loss(make_batch(tokenizer)))
     (early, late), plain = losses, build(tokenizer, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval().loss(make_batch(tokenizer))
-    assert early["boundary"] == late["boundary"] > 0
-    torch.testing.assert_close(early["loss"], plain["loss"])
-    assert late["cross_entropy"] != early["cross_entropy"]  # other vectors: each token's own
-    torch.testing.assert_close(late["loss"] - late["cross_entropy"], early["loss"] - early["cross_entropy"] + 2.0 * late["boundary"])
+    assert early.parts["boundary"] == late.parts["boundary"] > 0
+    torch.testing.assert_close(early.total, plain.total)
+    assert late.parts["cross_entropy"] != early.parts["cross_entropy"]  # other vectors: each token's own
+    before = early.total - early.parts["cross_entropy"]
+    torch.testing.assert_close(late.total - late.parts["cross_entropy"], before + 2.0 * late.parts["boundary"])
     assert "boundary" not in build(tokenizer).loss(make_batch(tokenizer))
 
 
@@ -167,12 +167,12 @@ def test_boundaries_teach_the_predictor_what_ctc_knows(tokenizer):
     """With the CTC head as it is, the loss moves the fires to where that head has the tokens."""
     model, batch = build(tokenizer, loss={"boundary": 1.0}, dropout=0.0).eval(), make_batch(tokenizer)
     optimiser = torch.optim.Adam(model.predictor.parameters(), 1e-2)
-    before = model.loss(batch)["boundary"]
+    before = model.loss(batch).parts["boundary"]
     for _ in range(40):
         optimiser.zero_grad()
-        model.loss(batch)["loss"].backward()
+        model.loss(batch).total.backward()
         optimiser.step()
-    assert model.loss(batch)["boundary"] < 0.5 * before
+    assert model.loss(batch).parts["boundary"] < 0.5 * before
 
 
 @pytest.mark.parametrize("encoder", [CONFORMER, {"kind": "zipformer", "preset": "toy"}], ids=lambda e: e["kind"])
@@ -181,9 +181,9 @@ def test_ctc_heads_half_way_up(encoder, tokenizer):
     model = build(tokenizer, encoder=encoder, loss=share, intermediate_ctc={"after": [0, 1]}).train()
     assert set(model.intermediate.heads) == set(model.intermediate.conditioning) == {"0", "1"}
     out = model.loss(batch)
-    expected = out["cross_entropy"] + out["quantity"] + 0.5 * (0.6 * out["ctc"] + 0.4 * out["intermediate"])
-    torch.testing.assert_close(out["loss"].detach(), expected)
-    out["loss"].backward()
+    expected = out.parts["cross_entropy"] + out.parts["quantity"] + 0.5 * (0.6 * out.parts["ctc"] + 0.4 * out.parts["intermediate"])
+    torch.testing.assert_close(out.total.detach(), expected)
+    out.total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.intermediate.parameters())
     states = model.eval().encode(batch)[0]
     with torch.no_grad():
@@ -219,7 +219,7 @@ def test_checkpoint_describes_itself(tokenizer, tmp_path):
     extra = [lambda d: configuration.save(made.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     written = write_checkpoint(tmp_path, model, {"step": 1}, save_extra=lambda d: [write(d) for write in extra])
     loaded, batch = load_checkpoint(written.path), make_batch(tokenizer)
-    for a, b in zip(loaded.model.predict(*loaded.model.encode(batch)), model.predict(*model.encode(batch))):
+    for a, b in zip(loaded.model.predict(*loaded.model.encode(batch)[:2]), model.predict(*model.encode(batch)[:2])):
         torch.testing.assert_close(a, b)
 
 
@@ -230,7 +230,7 @@ def test_it_learns_two_utterances_by_heart(tokenizer):
     for step in range(120):
         model.set_step(step)
         optimiser.zero_grad()
-        model.loss(batch)["loss"].backward()
+        model.loss(batch).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
     found = Recognizer(model.eval(), tokenizer).recognize(batch, SearchOptions())
@@ -239,9 +239,9 @@ def test_it_learns_two_utterances_by_heart(tokenizer):
 
 def test_bfloat16_trains_as_float32_does(tokenizer):
     model, batch = build(tokenizer, glancing={"start": 0.0, "end": 0.0}, dropout=0.0).eval(), make_batch(tokenizer)
-    exact = model.loss(batch)["loss"]
+    exact = model.loss(batch).total
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = model.loss(batch)["loss"]
+        loss = model.loss(batch).total
     loss.backward()
     torch.testing.assert_close(loss, exact, rtol=5e-2, atol=5e-2)
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
@@ -252,7 +252,7 @@ def test_the_first_pass_leaves_no_casts_to_the_second(tokenizer):
     model, passes = build(tokenizer).train(), []
     model.decoder.register_forward_pre_hook(lambda *_: passes.append((torch.is_grad_enabled(), torch.is_autocast_cache_enabled())))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = model.loss(make_batch(tokenizer))["loss"]
+        loss = model.loss(make_batch(tokenizer)).total
         assert torch.is_autocast_cache_enabled()
     assert passes == [(False, False), (True, True)]
     loss.backward()

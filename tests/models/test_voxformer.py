@@ -5,7 +5,8 @@ import torch
 
 from tests.encoders import tiny
 from voxkit import config as configuration
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded, audio_batch
+from voxkit.checkpoint.format import write_checkpoint
 from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import METHODS, Recognizer, SearchOptions
@@ -13,7 +14,6 @@ from voxkit.models import system_classes
 from voxkit.models.sizes import count_parameters
 from voxkit.recipe import structure_recipe
 from voxkit.text.sentencepiece import train_characters
-from voxkit.train.checkpoint import write_checkpoint
 from voxkit.training import initialise, nbest_tokens
 
 
@@ -40,8 +40,8 @@ def make_batch(tokenizer) -> Batch:
     torch.manual_seed(3)
     texts = ["heal me now", "push"]
     tokens = [torch.tensor(tokenizer.encode(t)) for t in texts]
-    return Batch(["a", "b"], torch.tensor([24000, 14000]), audio=torch.randn(2, 24000) * 0.1, texts=texts,
-                 tokens=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True), token_lengths=torch.tensor([len(t) for t in tokens]))
+    return Batch(["a", "b"], audio=Padded(torch.randn(2, 24000) * 0.1, torch.tensor([24000, 14000])), texts=texts,
+                 tokens=Padded.of(tokens))
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "fbank"])
@@ -50,8 +50,8 @@ def test_padding_never_matters(kind, encoder, tokenizer):
     model = recipe(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
     with torch.no_grad():
-        states, lengths = model.encode(batch)
-        alone, alone_lengths = model.encode(Batch(["b"], torch.tensor([14000]), audio=batch.audio[1:, :14000]))
+        states, lengths = model.encode(batch)[:2]
+        alone, alone_lengths = model.encode(batch.take(slice(1, 2)))[:2]
     assert lengths[1] == alone_lengths[0]
     n = int(alone_lengths[0])
     torch.testing.assert_close(states[1, :n], alone[0, :n], atol=2e-4, rtol=1e-3)
@@ -61,14 +61,14 @@ def test_cached_states_give_what_audio_gives(encoder, tokenizer):
     torch.manual_seed(0)
     model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
-    states, lengths = model.front_end.pretrained.encode(batch.audio, batch.lengths)
-    cached = Batch(batch.ids, lengths, states=states, texts=batch.texts, tokens=batch.tokens, token_lengths=batch.token_lengths)
-    torch.testing.assert_close(model.loss(batch)["loss"], model.loss(cached)["loss"])
+    states, lengths = model.front_end.pretrained.encode(batch.audio.values, batch.audio.lengths)
+    cached = Batch(batch.ids, states=Padded(states.transpose(1, 2), lengths), texts=batch.texts, tokens=batch.tokens)
+    torch.testing.assert_close(model.loss(batch).total, model.loss(cached).total)
 
 
 def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
     model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size)
-    model.loss(make_batch(tokenizer))["loss"].backward()
+    model.loss(make_batch(tokenizer)).total.backward()
     kept = model.checkpoint_state_dict()
     for name, parameter in model.named_parameters():
         if name.endswith("unused_scale"):  # kept for icefall's checkpoints
@@ -87,7 +87,7 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
     second = recipe(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.size).eval()
     initialise(second, str(path), tokenizer)
     batch = make_batch(tokenizer)
-    torch.testing.assert_close(model.loss(batch)["loss"], second.loss(batch)["loss"])
+    torch.testing.assert_close(model.loss(batch).total, second.loss(batch).total)
     assert second.schedule_offset == 1
     other = train_characters(["another alphabet zyx"], tmp_path / "other")
     with pytest.raises(ValueError, match="another tokenizer"):
@@ -133,7 +133,7 @@ def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
     paraformer = made.build_model(tokenizer.size).eval()
     initialise(paraformer, path, tokenizer, ["front_end", "encoder", "intermediate", "ctc"])
     batch = make_batch(tokenizer)
-    states, _ = paraformer.encode(batch)
+    states = paraformer.encode(batch).states
     torch.testing.assert_close(states, model.encode(batch)[0])
     torch.testing.assert_close(paraformer.ctc_log_probs(states), model.ctc_log_probs(states))
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     for h in hypotheses:
         assert not h.words or 3 in h.tokens or " ".join(w.word for w in h.words) == h.text
         assert all(0 <= w.start <= w.end <= h.audio_duration + 1e-6 and 0 <= w.confidence <= 1 for w in h.words)
-    alone = Recognizer.load(path).transcribe(batch.audio[1, :14000], SearchOptions(method, beam=4))
+    alone = Recognizer.load(path).transcribe(batch.audio.values[1, :14000], SearchOptions(method, beam=4))
     assert alone.text == hypotheses[1].text
 
 
@@ -161,7 +161,7 @@ def test_without_a_decoder_only_ctc_can_search(tokenizer):
     model = recipe({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.size)
     assert model.decoder is None
     losses = model.loss(make_batch(tokenizer))
-    torch.testing.assert_close(losses["loss"], losses["ctc"])
+    torch.testing.assert_close(losses.total, losses.parts["ctc"])
     with pytest.raises(ValueError, match="joint needs an attention decoder"):
         Recognizer(model.eval(), tokenizer).recognize(make_batch(tokenizer), SearchOptions("joint"))
 
@@ -203,9 +203,9 @@ def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     two, lengths = model.front_end(batch, views=2)
     assert lengths.tolist() == 2 * [38, 22] and (two[:2] - two[2:]).abs().max() > 0.1
     losses = model.loss(batch)
-    losses["loss"].backward()
-    assert losses["consistency"] > 0 and model.front_end.pretrained.backbone.layers[3].fc1.weight.grad.abs().max() > 0
-    once, lengths = model.eval().encode(batch)
+    losses.total.backward()
+    assert losses.parts["consistency"] > 0 and model.front_end.pretrained.backbone.layers[3].fc1.weight.grad.abs().max() > 0
+    once, lengths = model.eval().encode(batch)[:2]
     assert once.shape[:2] == (2, 38) and lengths.tolist() == [38, 22]
 
 
@@ -214,7 +214,7 @@ def test_views_may_share_the_spans_inside_the_encoder(encoder):
     torch.manual_seed(0)
     inside = pretrained(encoder, unfreeze=[4], dropout=0.0, mask_time_prob=0.3, mask_time_length=3, mask_time_shared=True)
     front_end = recipe({**inside, "adapter_dropout": 0.0}).build_model(10).front_end
-    batch, runs, mixed = Batch(ids=["a"], audio=torch.randn(1, 24000), lengths=torch.tensor([24000])), [], []
+    batch, runs, mixed = audio_batch(torch.randn(24000)), [], []
     front_end.pretrained.backbone.layers[3].register_forward_hook(lambda *_: runs.append(1))
     front_end.mask.register_forward_hook(lambda _, given, __: mixed.append(given[0]))
     two, lengths = front_end(batch, views=2)
@@ -229,10 +229,10 @@ def test_consistency_is_added_in_training_alone(encoder, tokenizer):
     model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     losses = model.loss(batch)
-    assert losses["consistency"] > 0
-    expected = 0.3 * losses["ctc"] + 0.7 * losses["attention"] + 0.2 * losses["consistency"]
-    torch.testing.assert_close(losses["loss"].detach(), expected)
-    losses["loss"].backward()
+    assert losses.parts["consistency"] > 0
+    expected = 0.3 * losses.parts["ctc"] + 0.7 * losses.parts["attention"] + 0.2 * losses.parts["consistency"]
+    torch.testing.assert_close(losses.total.detach(), expected)
+    losses.total.backward()
     assert "consistency" not in model.eval().loss(batch)
 
 
@@ -272,7 +272,7 @@ def test_activation_checkpointing_changes_memory_not_gradients(encoder, tokenize
         if on:
             model.enable_activation_checkpointing()
         torch.manual_seed(5)
-        model.loss(make_batch(tokenizer))["loss"].backward()
+        model.loss(make_batch(tokenizer)).total.backward()
         grads.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     assert grads[0].keys() == grads[1].keys()
     for name in ("front_end.adapter.1.weight", "ctc.weight"):
@@ -308,9 +308,9 @@ def test_minimum_word_error_training(tokenizer):
     losses = model.loss(batch)
     assert len(lists[0]) == 2 and max(map(len, lists[0])) == 3
     plain = model.config.loss.weights(0)
-    expected = plain[0] * losses["ctc"] + plain[1] * losses["attention"] + losses["mwer"]
-    torch.testing.assert_close(losses["loss"].detach(), expected)
-    losses["loss"].backward()
+    expected = plain[0] * losses.parts["ctc"] + plain[1] * losses.parts["attention"] + losses.parts["mwer"]
+    torch.testing.assert_close(losses.total.detach(), expected)
+    losses.total.backward()
     assert model.ctc.weight.grad.abs().sum() > 0
     model.eval()
     assert "mwer" not in model.loss(batch)

@@ -12,7 +12,7 @@ import torch
 
 from voxkit import config as configuration
 from voxkit.audio.io import read_audio
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.recipe import structure_recipe
 from voxkit.serve.batcher import Batcher, BatchingConfig
@@ -72,7 +72,7 @@ def test_features_give_what_the_recogniser_says(served):
     client, recognizer = served
     found = client.post("/recognize", json={"features": _features().tolist(), "words": True})
     assert found.status_code == 200, found.text
-    batch = Batch(["x"], torch.tensor([80]), features=torch.from_numpy(_features())[None])
+    batch = Batch(["x"], features=Padded.of([torch.from_numpy(_features())]))
     expected = recognizer.recognize(batch, SearchOptions(words=True))[0]
     body = found.json()
     assert body["text"] == expected.text and len(body["words"]) == len(expected.words) and body["audio_duration"] == 0.8

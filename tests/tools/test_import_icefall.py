@@ -136,9 +136,9 @@ def icefall_tokenizer(folder: Path, size: int) -> Path:
 
 
 def test_command_writes_a_checkpoint_that_decodes(tmp_path, capsys):
+    from voxkit.checkpoint.weights import load_model_weights
     from voxkit.recipe import load_recipe
     from voxkit.text.vocabulary import load_vocabulary
-    from voxkit.train.checkpoint import load_model_weights
 
     bpe, out = icefall_tokenizer(tmp_path, 40), tmp_path / "model"
     state = theirs(from_preset("toy", downsampling_factor=[1, 2, 2]), vocab=40)

@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train import checkpoint, distributed
+from voxkit.train import distributed, persistence
 from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
 from voxkit.train.logging import read_metrics
 
@@ -121,7 +121,7 @@ def non_finite(world, folder):
     class Poisoned(TinyModel):
         def loss(self, batch):
             out = super().loss(batch)
-            return {**out, "loss": out["loss"] / (0.0 if "u0-3-4" in batch.ids else 1.0)}
+            return out._replace(total=out.total / (0.0 if "u0-3-4" in batch.ids else 1.0))
 
     trainer = train(world, folder, model=Poisoned(dropout=0.0), remedies=RemedyConfig(), name="bad")
     result = trainer.fit()
@@ -150,18 +150,18 @@ def late(world, folder):
     errors = iter([0.9, 0.1, 0.5])
     trainer.validate = lambda model: {"error": next(errors)}
     if world.rank == 0:
-        write = checkpoint.write_checkpoint
+        write = persistence.write_checkpoint
 
         def slowly(*args, **kwargs):
             time.sleep(1)
             return write(*args, **kwargs)
 
-        checkpoint.write_checkpoint = slowly
+        persistence.write_checkpoint = slowly
     try:
         result = trainer.fit()
     finally:
         if world.rank == 0:
-            checkpoint.write_checkpoint = write
+            persistence.write_checkpoint = write
     assert (result.reason, result.averaged) == ("finished", None)  # 0.5 is worse than 0.1 alone
     torch.save(weights(trainer.model), folder / f"{world.rank}.pt")
 

@@ -33,16 +33,14 @@ def test_learns_and_writes_everything(tmp_path):
 
 def test_accumulation_equals_one_large_batch(tmp_path):
     """Parts of different sizes included: they weigh by their utterances."""
-    from voxkit.train.remedies import take
-
     class Cut(TinyLoader):
         def __len__(self):
             return 2 * self.batches
 
         def __iter__(self):
             for batch in super().__iter__():
-                yield take(batch, 0, 1)
-                yield take(batch, 1, 4)
+                yield batch.take(slice(0, 1))
+                yield batch.take(slice(1, 4))
 
     whole = tiny_trainer(tmp_path / "a", model=TinyModel(dropout=0.0), seed=3)
     start = weights(whole.model)
@@ -124,7 +122,9 @@ def test_average_of_the_best(tmp_path):
     errors = iter([0.4, 0.2, 0.3, 0.1])
     result = tiny_trainer(tmp_path, tiny_config(average=AverageConfig(best=2)), validate=lambda model: {"error": next(errors)}).fit()
     assert result.averaged == tmp_path / "checkpoints" / "averaged"
-    from voxkit.train.checkpoint import read_meta, read_weights, resolve
+    from voxkit.checkpoint.folder import resolve
+    from voxkit.checkpoint.format import read_meta
+    from voxkit.checkpoint.weights import read_weights
 
     meta = read_meta(result.averaged)
     parts = [read_weights(tmp_path / "checkpoints" / name) for name in meta["averaged"]]
@@ -145,7 +145,8 @@ def test_an_average_that_is_worse_than_the_best_is_not_kept(tmp_path):
     result = trainer.fit()
     assert seen[-1] == 0.25 and result.averaged is None and not (tmp_path / "checkpoints" / "averaged").exists()
     assert "error 0.25: worse than step-" in (tmp_path / "train.log").read_text()
-    from voxkit.train.checkpoint import read_weights, resolve
+    from voxkit.checkpoint.folder import resolve
+    from voxkit.checkpoint.weights import read_weights
 
     torch.testing.assert_close(trainer.model.state_dict(), read_weights(resolve(tmp_path)))
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.train.toys import tiny_config, tiny_trainer, weights
-from voxkit.train.checkpoint import list_checkpoints, read_meta
+from voxkit.checkpoint.folder import list_checkpoints
+from voxkit.checkpoint.format import read_meta
 from voxkit.train.config import ScheduleConfig
 from voxkit.train.logging import read_metrics
 from voxkit.train.mirror import Mirror

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.models.contract import Losses
 from voxkit.train.config import OptimiserConfig, RemedyConfig, ScheduleConfig
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
-from voxkit.train.remedies import Diverged, DivergenceWatch, NonFiniteLoss, is_out_of_memory, split, take
+from voxkit.train.remedies import Diverged, DivergenceWatch, NonFiniteLoss, is_out_of_memory, split
 
 
 class Poisoned(TinyModel):
@@ -23,7 +24,7 @@ class Poisoned(TinyModel):
     def loss(self, batch):
         out = super().loss(batch)
         if any(id in self.ids for id in batch.ids):
-            out["loss"] = out["loss"] / 0.0
+            out = out._replace(total=out.total / 0.0)
         return out
 
 
@@ -78,7 +79,7 @@ def test_a_gradient_that_is_not_finite_counts_too(tmp_path):
         def loss(self, batch):
             out = super().loss(batch)
             if "u0-1-0" in batch.ids:
-                out["loss"] = out["loss"] + (self.head.weight * 0).sum().sqrt()  # 0 with gradient 0 · infinity
+                out = out._replace(total=out.total + (self.head.weight * 0).sum().sqrt())  # 0 with gradient 0 · infinity
             return out
 
     result = tiny_trainer(tmp_path, model=Root(dropout=0.0)).fit()
@@ -95,7 +96,7 @@ def test_a_gradient_that_no_loss_scale_mends_is_a_divergence(tmp_path):
     class Root(TinyModel):
         def loss(self, batch):
             out = super().loss(batch)
-            return {**out, "loss": out["loss"] + (self.head.weight * 0).sum().sqrt()}
+            return out._replace(total=out.total + (self.head.weight * 0).sum().sqrt())
 
     config = tiny_config(precision="fp16", remedies=RemedyConfig(non_finite_limit=4, halve_on_divergence=1))
     with pytest.raises(Diverged, match="float16 is not finite at step 0.*4 steps in a row; train.precision=bf16.*halving.* 1 times"):
@@ -110,7 +111,7 @@ class Steep(torch.nn.Module):
         self.x = torch.nn.Parameter(torch.tensor([1.0]))
 
     def loss(self, batch: Batch):
-        return {"loss": 1.5 * (self.x ** 2).sum()}
+        return Losses(1.5 * (self.x ** 2).sum(), torch.tensor(batch.size))
 
 
 def steep_config(halvings: int = 3):
@@ -190,13 +191,8 @@ def test_another_runtime_error_is_not_swallowed(tmp_path):
     assert not is_out_of_memory(RuntimeError("x")) and not is_out_of_memory(KeyError("out of memory"))
 
 
-def test_parts_of_a_batch_are_trimmed():
-    states = torch.arange(3 * 2 * 7 * 1.0).view(3, 2, 7, 1)
-    batch = Batch(ids=["a", "b", "c"], lengths=torch.tensor([7, 3, 2]), states=states, texts=["x", "y", "z"],
-                  tokens=torch.tensor([[1, 2, 3], [4, 0, 0], [5, 6, 0]]), token_lengths=torch.tensor([3, 1, 2]), seconds=9.0)
-    part = take(batch, 1, 3)
-    assert part.states.shape == (2, 2, 3, 1) and part.ids == ["b", "c"] and part.texts == ["y", "z"] and part.seconds == 6.0
-    assert torch.equal(part.states, states[1:, :, :3]) and part.tokens.tolist() == [[4, 0], [5, 6]]
+def test_a_batch_is_cut_into_parts():
+    batch = Batch(ids=["a", "b", "c"], audio=Padded(torch.zeros(3, 7), torch.tensor([7, 3, 2])))
     assert [p.ids for p in split(batch, 2)] == [["a", "b"], ["c"]] and len(split(batch, 8)) == 3 and split(batch, 1)[0] is batch
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train.checkpoint import list_checkpoints, read_weights
+from voxkit.checkpoint.folder import list_checkpoints
+from voxkit.checkpoint.weights import read_weights
 from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig
 from voxkit.train.logging import read_metrics
 

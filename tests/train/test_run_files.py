@@ -13,12 +13,13 @@ import torch
 from torch import nn
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer
+from voxkit.checkpoint.runs import latest_run
 from voxkit.config import ConfigError, structure
 from voxkit.train.budget import Budget
 from voxkit.train.config import OPTIMISERS, AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
 from voxkit.train.logging import append_row, read_metrics
 from voxkit.train.optimisers import build_optimiser, parameter_groups
-from voxkit.train.run_dir import changed_options, git_hash, latest_run, new_run_dir
+from voxkit.train.run_dir import changed_options, git_hash, new_run_dir
 
 # -- the run directory -----------------------------------------------------------------------------------------------------
 

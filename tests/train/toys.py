@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.models.contract import Losses
 from voxkit.train.config import OptimiserConfig, ScheduleConfig, TrainConfig
 
 
@@ -22,13 +23,14 @@ class TinyModel(nn.Module):
         self.head = nn.Linear(8, 1)
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         if self.training:
             self.seen += batch.size
-        mask = torch.arange(batch.features.shape[1]) < batch.lengths[:, None]
-        mean = (batch.features * mask[..., None]).sum(1) / batch.lengths[:, None]
-        error = (self.head(self.body(mean)).squeeze(-1).float() - batch.tokens[:, 0]) ** 2
-        return {"loss": error.mean(), "absolute": error.detach().sqrt().mean()}
+        features, lengths = batch.features.values, batch.features.lengths
+        mask = torch.arange(features.shape[1]) < lengths[:, None]
+        mean = (features * mask[..., None]).sum(1) / lengths[:, None]
+        error = (self.head(self.body(mean)).squeeze(-1).float() - batch.tokens.values[:, 0]) ** 2
+        return Losses(error.mean(), torch.tensor(batch.size), {"absolute": error.detach().sqrt().mean()})
 
 
 class TinyLoader:
@@ -60,11 +62,9 @@ class TinyLoader:
             batch = self.make(self.position)
             self.position += 1
             if world > 1:
-                from voxkit.train.remedies import take
-
                 # Shares of different sizes: the weighting has to be right.
                 border = 1 + batch.size // 2
-                batch = take(batch, 0, border) if rank == 0 else take(batch, border, batch.size)
+                batch = batch.take(slice(0, border) if rank == 0 else slice(border, batch.size))
             yield batch
 
     def make(self, index: int) -> Batch:
@@ -73,8 +73,9 @@ class TinyLoader:
         lengths = torch.randint(3, 9, (self.size,), generator=generator)
         features = torch.randn(self.size, int(lengths.max()), 4, generator=generator)
         tokens = (features.sum((1, 2)) > 0).long()[:, None]
-        return Batch(ids=[f"u{self.epoch}-{index}-{i}" for i in range(self.size)], lengths=lengths, features=features, tokens=tokens,
-                     token_lengths=torch.ones(self.size, dtype=torch.long), texts=[""] * self.size, seconds=float(lengths.sum()) / 100)
+        return Batch(ids=[f"u{self.epoch}-{index}-{i}" for i in range(self.size)], features=Padded(features, lengths),
+                     tokens=Padded(tokens, torch.ones(self.size, dtype=torch.long)), texts=[""] * self.size,
+                     seconds=float(lengths.sum()) / 100)
 
 
 def tiny_config(**changes: Any) -> TrainConfig:

@@ -1,8 +1,7 @@
-"""Read and write audio: soundfile decodes (WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF ...), torchaudio resamples, errors name the file."""
+"""Audio as tensors: read (voxkit.audio.decode), resample (voxkit.audio.resample), write; errors name the file."""
 
 from __future__ import annotations
 
-import io
 import os
 import tempfile
 from pathlib import Path
@@ -11,15 +10,13 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 import torch
-import torchaudio.functional
 from torch import Tensor
 
-RATE = 16000
-EXTENSIONS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64", ".caf", ".sph"})
+from voxkit.audio import decode
+from voxkit.audio import resample as resampling
+from voxkit.audio.decode import EXTENSIONS, RATE, AudioError
 
-
-class AudioError(ValueError):
-    """Audio that cannot be used; the message names the file and the reason."""
+__all__ = ["EXTENSIONS", "RATE", "AudioError", "read_audio", "resample", "write_audio"]
 
 
 def read_audio(source: str | os.PathLike | bytes | BinaryIO, *, rate: int = RATE, start: float = 0.0,
@@ -35,33 +32,15 @@ def read_audio(source: str | os.PathLike | bytes | BinaryIO, *, rate: int = RATE
         audio [S] float32 in [-1, 1], and its seconds.
 
     Raises:
-        AudioError: it is missing, not audio, empty, or holds NaN or infinity.
+        AudioError: it is missing, not audio, cut off, empty, holds NaN or infinity, or its channels cancel each other.
     """
-    name = _name(source)
-    if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
-        raise AudioError(f"{name}: no such audio file")
-    try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
-            if start:
-                file.seek(min(round(start * file.samplerate), file.frames))
-            samples = file.read(-1 if duration is None else round(duration * file.samplerate), dtype="float32", always_2d=True)
-            own_rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError) as error:
-        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(f"{name}: cannot be read as audio ({reason}); convert it: ffmpeg -i IN -ar {rate} OUT.wav") from error
-    if not len(samples):
-        raise AudioError(f"{name}: holds no samples" + (f" after {start:g} s" if start else ""))
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{name}: holds samples that are NaN or infinite")
-    audio = torch.from_numpy(samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1))
-    return resample(audio, own_rate, rate), len(samples) / own_rate
+    audio, seconds = decode.read_mono(source, rate=rate, start=start, duration=duration)
+    return torch.from_numpy(np.ascontiguousarray(audio)), seconds
 
 
 def resample(audio: Tensor, rate: int, to: int) -> Tensor:
-    """[..., S] at `rate` → [..., ceil(S · to / rate)] at `to` (windowed sinc); the same tensor where the rates agree."""
-    if rate <= 0 or to <= 0:
-        raise ValueError(f"cannot resample from {rate} to {to} samples/s: rates are above 0")
-    return audio if rate == to else torchaudio.functional.resample(audio, rate, to)
+    """[..., S] at `rate` → [..., ceil(S · to / rate)] at `to`, on the CPU and without gradients; the same tensor where the rates agree."""
+    return audio if rate == to and rate > 0 else torch.from_numpy(resampling.resample(audio.detach().cpu().numpy(), rate, to))
 
 
 def write_audio(path: str | os.PathLike, audio: Tensor | np.ndarray, rate: int = RATE, *, subtype: str | None = None) -> Path:
@@ -98,8 +77,3 @@ def write_audio(path: str | os.PathLike, audio: Tensor | np.ndarray, rate: int =
         raise
     return path
 
-
-def _name(source: str | os.PathLike | bytes | BinaryIO) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        return str(source)
-    return f"{len(source)} bytes" if isinstance(source, bytes) else str(getattr(source, "name", "") or "a file object")

@@ -97,13 +97,13 @@ class Source:
         """A Batch of one, of audio or features."""
         import torch
 
-        from voxkit.batch import Batch
+        from voxkit.batch import Batch, Padded
         from voxkit.data.augment import load_features
         from voxkit.infer.recognizer import read_input
 
         if self.cut is not None:
             features = torch.from_numpy(load_features(self.cut))
-            return Batch([self.path], torch.tensor([len(features)]), features=features[None])
+            return Batch([self.path], features=Padded.of([features]))
         return read_input(self.path if self.path.endswith(".npy") else self.wave())
 
 
@@ -136,7 +136,7 @@ def _aligner(args: argparse.Namespace, load: Callable[[str, str], Any] | None, i
 
 def _refuse_own(name: str) -> None:
     """The hub would be asked for a run of ours by its name, which looks like that of a model there."""
-    from voxkit.train.run_dir import latest_run
+    from voxkit.checkpoint.runs import latest_run
 
     path = Path(name)
     run = path if path.exists() else latest_run(path.parent, path.name)
@@ -163,8 +163,8 @@ def _write_cuts(source: str, out: str, hypotheses: dict[str, Any]) -> None:
 
 def _kept_timing(checkpoint: str) -> Any:
     """Shifts that were fitted for this run, or None."""
+    from voxkit.checkpoint.loading import find_checkpoint
     from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
-    from voxkit.infer.checkpoint import find_checkpoint
 
     return timing_of(read_calibration(calibration_of(find_checkpoint(checkpoint))))
 

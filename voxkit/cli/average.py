@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Choose, average, write a checkpoint directory that decodes like any other."""
-    from voxkit.train.averaging import average_between, average_checkpoints, select, write_averaged
+    from voxkit.checkpoint.averaging import average_between, average_checkpoints, select, write_averaged
 
     if args.checkpoints:
         chosen = [Path(path) for path in args.checkpoints]

@@ -63,18 +63,19 @@ def run(args: argparse.Namespace) -> int:
 
 def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Decode every set by every method, print the table → the records."""
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli import decode_record
     from voxkit.cli.fingerprint import sha256, sha256_of_texts
     from voxkit.cli.search_options import build_search, check_streaming, read_chunk
+    from voxkit.data.sets import read_sets
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.table import format_table
     from voxkit.infer.calibration import read_calibration, timing_of
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
     from voxkit.infer.parallel import timed_by_ctc
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
-    from voxkit.training import read_sets
 
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
@@ -269,7 +270,7 @@ def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> N
 
 def _name(of_set: str) -> str:
     """A set's name, also where it is given as a path of cuts."""
-    from voxkit.training import split_share
+    from voxkit.data.sets import split_share
 
     name, share = split_share(of_set)
     whole = Path(name).name.removeprefix("cuts_").removesuffix(".gz").removesuffix(".jsonl")

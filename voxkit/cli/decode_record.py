@@ -25,7 +25,7 @@ _CHUNKED = ("stream", "chunk_ms", "left_ms")
 def of(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: str, search: Search, options: Any, row: dict[str, Any],
        data_dir: str, calibrated: bool) -> dict[str, Any]:
     """The record, to be written to `path`, of one set by one method; `weights` is their SHA-256."""
-    from voxkit.training import split_path, split_share
+    from voxkit.data.sets import split_path, split_share
 
     name, share = split_share(name)
     return {**records.checkpoint_part(loaded, path, weights), "set": name, "share": share,

@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _utterances(data_dir: str, sets: list[str], count: int) -> list[Any]:
     """So many of the sets, at even distances."""
+    from voxkit.data.sets import read_sets
     from voxkit.export.parity import Utterance
-    from voxkit.training import read_sets
 
     if count < 1:
         raise ValueError(f"--utterances {count}: at least 1")

@@ -48,11 +48,12 @@ def run(args: argparse.Namespace) -> int:
 def hallucinate(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Recognise, print and write → the rows of the table."""
     from voxkit import files
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli import record
     from voxkit.cli.fingerprint import sha256
     from voxkit.cli.search_options import build_search
     from voxkit.eval.table import append_csv, format_table
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.nonspeech import folder_clips, hallucinations, made_clips
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device

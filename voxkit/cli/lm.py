@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     s.add_argument("--out", required=True, help="sampled.jsonl")
     s.set_defaults(run=run)
     e = actions.add_parser("generate", parents=[common], help="lines that might stand among --text, by a pretrained causal language model: "
-                                                              "text for `voxkit prepare spliced`")
+                                                              "text for `voxkit prepare synthetic`")
     e.add_argument("--model", required=True, help="causal language model of Hugging Face, by name or folder")
     e.add_argument("--lines", type=int, default=1000)
     e.add_argument("--temperature", type=float, default=0.8, help="below 1: likely words more often than the model would have it")

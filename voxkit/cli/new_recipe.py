@@ -50,7 +50,7 @@ def make(name: str, template: str, data: str, egs: Path | None = None, force: bo
     Args:
         name: folder of the new recipe under egs, also the corpus's name.
         template: "dataset/model" of the recipe to copy.
-        data: "kind:path", kind being a module of voxkit/data/recipes.
+        data: "kind:path", kind being a module of voxkit/data/corpora.
         egs: where recipes are; None finds it.
         force: overwrite.
 
@@ -157,7 +157,7 @@ def set_names(folder: Path | None) -> dict[str, str]:
     Raises:
         ValueError: nothing in the folder that preparation could use; it looks at every file itself later.
     """
-    from voxkit.data.recipes.folder import read_folder
+    from voxkit.data.corpora.folder import read_folder
 
     there = {name or "train" for name in read_folder(folder).sets} if folder is not None else {"train"}
     names = {}
@@ -168,8 +168,8 @@ def set_names(folder: Path | None) -> dict[str, str]:
 
 
 def recipe_kinds() -> list[str]:
-    """Corpora that `voxkit prepare` knows, from the files of voxkit/data/recipes."""
-    folder = Path(__file__).resolve().parents[1] / "data" / "recipes"
+    """Corpora that `voxkit prepare` knows, from the files of voxkit/data/corpora."""
+    folder = Path(__file__).resolve().parents[1] / "data" / "corpora"
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
 
 

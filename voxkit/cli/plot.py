@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what in ("attention", "alignment"):
         print(_one_utterance(args))
         return 0
-    from voxkit.infer.checkpoint import find_checkpoint
+    from voxkit.checkpoint.loading import find_checkpoint
 
     checkpoint = find_checkpoint(args.checkpoint)
     for state, weight in mix_weights(checkpoint).items():

@@ -7,12 +7,11 @@ import importlib
 import logging
 from pathlib import Path
 
-# corpus → (what it is, default normalisation of its transcripts); each is a module of voxkit/data/recipes
+# corpus → (what it is, default normalisation of its transcripts); each is a module of voxkit/data/corpora
 CORPORA = {
     "librispeech": ("LibriSpeech and mini LibriSpeech: downloaded, or a tree that is there", "librispeech"),
     "toy": ("players' commands, synthesised on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
-    "spliced": ("speech for new text, put together from utterances whose words have times", "none"),
     "synthetic": ("speech for text, by small synthesisers", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
 }
@@ -22,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("prepare", help="corpus → validated lhotse cuts", description=__doc__)
     corpora = parser.add_subparsers(dest="corpus", required=True, metavar="|".join(CORPORA))
     for name, (what, text) in CORPORA.items():
-        module = importlib.import_module(f"voxkit.data.recipes.{name}")
+        module = importlib.import_module(f"voxkit.data.corpora.{name}")
         sub = corpora.add_parser(name, help=what, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.add_argument("--out", required=True, help="data directory; what is there already with the same options is kept")
         sub.add_argument("--force", action="store_true", help="make everything anew")

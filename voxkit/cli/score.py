@@ -60,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
 
 def score_files(args: argparse.Namespace) -> dict[str, Any]:
     """Score, print, append, write → what came of it."""
+    from voxkit.checkpoint.runs import find_in_run
     from voxkit.eval.statistics import mapsswe, permutation_test
     from voxkit.eval.table import append_csv, format_table, per_duration, per_group
     from voxkit.eval.texts import read_texts
     from voxkit.eval.wer import score
-    from voxkit.train.run_dir import find_in_run
 
     if "condition" in args.per and not args.condition:
         raise ValueError("--per condition does not say what a condition is: give --condition too, a field of the cuts or a file of "

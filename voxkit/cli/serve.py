@@ -44,9 +44,10 @@ def build(args: argparse.Namespace) -> Any:
     """The application that the options describe."""
     import torch
 
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli.search_options import build_search
     from voxkit.infer.calibration import timing_of
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.recognizer import Recognizer
     from voxkit.serve.app import ServeConfig, create_app
     from voxkit.serve.batcher import BatchingConfig

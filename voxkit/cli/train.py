@@ -32,11 +32,12 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from voxkit import config as configuration
+    from voxkit.checkpoint.runs import latest_run
     from voxkit.recipe import structure_recipe
     from voxkit.train import distributed
     from voxkit.train.logging import RunLog
     from voxkit.train.mirror import Mirror
-    from voxkit.train.run_dir import changed_options, describe_run, latest_run, new_run_dir
+    from voxkit.train.run_dir import changed_options, describe_run, new_run_dir
     from voxkit.training import Training, check_recipe
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),

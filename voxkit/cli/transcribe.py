@@ -78,9 +78,10 @@ def _check_output(args: argparse.Namespace) -> None:
 
 
 def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli.search_options import build_search, check_streaming, read_chunk
     from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.recognizer import Recognizer
     from voxkit.infer.streaming import StreamingRecognizer
 

@@ -77,13 +77,14 @@ def run(args: argparse.Namespace) -> int:
 
 def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Tune, print and write → method → what was best for it."""
+    from voxkit.checkpoint.loading import decode_dir
     from voxkit.cli.search_options import LANGUAGE_MODELS, build_search
+    from voxkit.data.sets import read_sets
     from voxkit.eval.table import format_table
-    from voxkit.infer.checkpoint import decode_dir, load_checkpoint
+    from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import encode_cuts
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
-    from voxkit.training import read_sets
 
     device = choose_device(args.device)
     loaded = load_checkpoint(args.checkpoint, device, args.overrides)
@@ -115,7 +116,7 @@ def tune(args: argparse.Namespace) -> dict[str, dict[str, float]]:
 def _write(out: Path, args: argparse.Namespace, loaded: Any, search: Search, data_dir: str, found: dict[str, Any]) -> None:
     """What was chosen, as `--tuned` reads it, with everything that decided it."""
     from voxkit.cli import record
-    from voxkit.training import split_path, split_share
+    from voxkit.data.sets import split_path, split_share
 
     name, share = split_share(args.set)
     options = {key: value for key, value in vars(args).items() if key not in _NO_OPTIONS}

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from voxkit.audio.fbank import Fbank
-from voxkit.audio.io import RATE
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment, brief, load_features, load_samples, utterance_rng
 from voxkit.data.sampler import alignable_frames, needed_frames, text_of
+from voxkit.rate import RATE
 
 
 @dataclass
@@ -91,23 +91,19 @@ class SpeechDataset(torch.utils.data.Dataset):
     def collate(self, cuts: list[Any], items: list[torch.Tensor], epoch: int = 0) -> Batch:
         """Items of some cuts → Batch."""
         ids, texts = [cut.id for cut in cuts], [text_of(cut) for cut in cuts]
-        lengths = torch.tensor([len(item) for item in items])
-        if self.states is not None:
-            batch = Batch(ids, lengths, states=pad_states(items), seconds=sum(cut.duration for cut in cuts))
-        elif self.given:
-            batch = Batch(ids, lengths, features=pad(items), seconds=sum(cut.duration for cut in cuts))
-        else:
-            audio, seconds = pad(items), float(lengths.sum()) / RATE
-            if self.fbank is None:
-                batch = Batch(ids, lengths, audio=audio, seconds=seconds)
-            else:
-                features, lengths = self.fbank(audio, lengths)
-                batch = Batch(ids, lengths, features=features, seconds=seconds)
-        batch.texts = texts
+        tokens = None
         if self.tokenizer is not None:
-            tokens = [torch.tensor(self.tokens(cut, epoch), dtype=torch.long) for cut in cuts]
-            batch.tokens, batch.token_lengths = pad(tokens), torch.tensor([len(t) for t in tokens])
-        return batch
+            tokens = Padded.of([torch.tensor(self.tokens(cut, epoch), dtype=torch.long) for cut in cuts])
+        if self.states is not None:
+            return Batch(ids, states=pad_states(items), tokens=tokens, texts=texts, seconds=sum(cut.duration for cut in cuts))
+        read = Padded.of(items)
+        if self.given:
+            return Batch(ids, features=read, tokens=tokens, texts=texts, seconds=sum(cut.duration for cut in cuts))
+        seconds = float(read.lengths.sum()) / RATE
+        if self.fbank is None:
+            return Batch(ids, audio=read, tokens=tokens, texts=texts, seconds=seconds)
+        features = Padded(*self.fbank(read.values, read.lengths))
+        return Batch(ids, features=features, tokens=tokens, texts=texts, seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -122,18 +118,10 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def pad(items: list[torch.Tensor]) -> torch.Tensor:
-    """Tensors [N_i, ...] → [B, max N, ...], zeros at the ends."""
-    out = items[0].new_zeros(len(items), max(len(item) for item in items), *items[0].shape[1:])
-    for row, item in zip(out, items):
-        row[:len(item)] = item
-    return out
-
-
-def pad_states(items: list[torch.Tensor]) -> torch.Tensor:
-    """States [T_i, L, D] → [B, L, max T, D], zeros at the ends."""
+def pad_states(items: list[torch.Tensor]) -> Padded:
+    """States [T_i, L, D] → [B, max T, L, D], zeros at the ends; in memory each layer is in one piece, as encoders want it."""
     _, layers, dim = items[0].shape
     out = items[0].new_zeros(len(items), layers, max(len(item) for item in items), dim)
     for row, item in zip(out, items):
         row[:, :len(item)] = item.transpose(0, 1)
-    return out
+    return Padded(out.transpose(1, 2), torch.tensor([len(item) for item in items]))

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from voxkit.audio.io import RATE
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment
 from voxkit.data.config import DataConfig
 from voxkit.data.dataset import Loaded, Plan, SpeechDataset
 from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter, text_of
+from voxkit.rate import RATE
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float,
     batch = dataset.collate([longest] * count, [item] * count)
     if tokenizer is not None:
         tokens = max((tokenizer.encode(text_of(cut)) for cut in kept), key=len)
-        batch.tokens, batch.token_lengths = torch.tensor([tokens] * count), torch.full((count,), len(tokens))
+        batch.tokens = Padded(torch.tensor([tokens] * count), torch.full((count,), len(tokens)))
     return batch
 
 

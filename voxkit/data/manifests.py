@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit.files import write_text
+from voxkit.data.pieces import Piece, split_manifest, write_blocks
+from voxkit.data.shar import Shard, find_shards, is_shar
+from voxkit.data.sources import check_sources
+from voxkit.files import writing
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -38,32 +42,81 @@ def existing(path: str | os.PathLike) -> Path:
     return path
 
 
-def load_cuts(path: str | os.PathLike) -> CutSet:
-    """The cuts of one `cuts_<split>.jsonl.gz`, lazily, with audio paths that work from anywhere.
+def open_manifest(name: str | os.PathLike) -> tuple[list[Piece | Shard], Path | None]:
+    """The pieces of a manifest of cuts or of a Shar directory (path or URL), and the folder at which its relative paths start.
 
     Raises:
         ValueError: it is not there.
     """
+    if is_shar(str(name)):
+        return find_shards(str(name)), None
+    path = existing(name)
+    return split_manifest(path), path.parent.absolute()
+
+
+def load_cuts(name: str | os.PathLike) -> CutSet:
+    """The cuts of one `cuts_<split>.jsonl.gz` or Shar directory, lazily, with audio paths that work from anywhere.
+
+    Raises:
+        ValueError: it is not there. While it is read: it is damaged, or takes audio from anything but files.
+    """
     from lhotse import CutSet
 
-    path = existing(path)
-    cuts, folder = CutSet.from_file(path), path.parent.absolute()
-    return CutSet.from_cuts([]) if cuts is None else cuts.with_recording_path_prefix(folder).with_features_path_prefix(folder)
+    return CutSet(_OneManifest(name))
+
+
+class _OneManifest:
+    """What a lazy CutSet wraps: every iteration reads it anew."""
+
+    def __init__(self, name: str | os.PathLike) -> None:
+        self.pieces, self.folder = open_manifest(name)
+
+    def __iter__(self) -> Iterator[Cut]:
+        for piece in self.pieces:
+            for where, values in piece.read():
+                yield cut_of(values, self.folder, where)
+
+    def __len__(self) -> int:
+        return sum(piece.count() for piece in self.pieces)
+
+
+def cut_of(values: dict[str, Any], folder: Path | None, where: str) -> Cut:
+    """A cut out of its dict (which is changed), with `folder` before relative paths.
+
+    Raises:
+        ValueError: no cut, a duration that is no number above 0, audio or features from anything but files; the message begins with `where`.
+    """
+    from lhotse.serialization import deserialize_item
+
+    where = f"{where}, {values.get('id')}"
+    check_sources(values, where)
+    if folder is not None:
+        _prefix(values, str(folder))
+    try:
+        cut = deserialize_item(values)
+        if not 0 < cut.duration < math.inf:
+            raise ValueError(f"cut {cut.id} lasts {cut.duration} s")
+    except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
+        raise ValueError(f"{where}: not a cut of lhotse's ({error if isinstance(error, ValueError) else repr(error)})") from error
+    return cut
+
+
+def _prefix(cut: dict[str, Any], folder: str) -> None:
+    for track in cut.get("tracks", ()):
+        _prefix(track["cut"], folder)
+    for source in (cut.get("recording") or {}).get("sources", ()):
+        if source["type"] == "file":
+            source["source"] = os.path.join(folder, source["source"])
+    if (features := cut.get("features")) and not str(features["storage_type"]).startswith(("memory", "shar")):
+        features["storage_path"] = os.path.join(folder, features["storage_path"])
 
 
 def save_cuts(cuts: Iterable[Cut], path: str | os.PathLike) -> None:
     """Write cuts, atomically, with audio paths relative to the file's directory where the audio lies inside it."""
-    from lhotse import CutSet
-
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     inside = path.parent.resolve()
-    temporary = path.parent / f".{os.getpid()}.{path.name}"
-    try:
-        CutSet.from_cuts(_relative(cut, inside) for cut in cuts).to_file(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, "wb") as file:
+        write_blocks(file, (_relative(cut, inside).to_dict() for cut in cuts))
 
 
 def _relative(cut: Cut, directory: Path) -> Cut:
@@ -101,8 +154,3 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON, atomically."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

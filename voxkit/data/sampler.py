@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 import random
 import re
 from bisect import bisect_right
@@ -22,6 +23,7 @@ from voxkit.data.config import DataConfig
 logger = logging.getLogger(__name__)
 
 _ESTIMATE = 10000  # utterances whose durations place the borders of the buckets
+_LAZY_ESTIMATE = 5000  # where they are read from disk for it
 _FULL_BATCHES = 4  # in each bucket, before there are fewer buckets
 _DUPLICATE = re.compile(r"_dup\d+$")
 
@@ -73,7 +75,7 @@ class UtteranceFilter:
 
 def needed_frames(tokens: list[int]) -> int:
     """Least frames in which CTC can emit the tokens: a blank goes between two that are the same."""
-    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))
+    return len(tokens) + sum(map(operator.eq, tokens, tokens[1:]))
 
 
 def alignable_frames(seconds: float, frames_per_second: float) -> int:
@@ -90,7 +92,8 @@ class BucketSampler:
     """Batches of like duration in random order, equally many on every process.
 
     Args:
-        cuts: a CutSet (eager: filtered once and shuffled whole; lazy: streamed, shuffled in the buffer) or a list of cuts.
+        cuts: a list or CutSet in memory (filtered once and shuffled whole), or a lazy CutSet, which is read anew each epoch: the pieces
+            of a prepared set in another order each time (`voxkit.data.sets.Cuts`), any other as it comes, and both shuffled in the buffer.
         config: see DataConfig; `max_duration` is a number by now.
         keep: which cuts to take.
         seed, rank, world_size: the same seed on all processes.
@@ -105,11 +108,13 @@ class BucketSampler:
         self.config, self.keep, self.seed, self.rank, self.world_size = config, keep, seed, rank, world_size
         self.speeds = list(config.speed_perturb)
         self.lazy = bool(getattr(cuts, "is_lazy", False))
-        self._own_dup_ids: frozenset[str] = frozenset()  # of eager cuts, that end as those of lhotse's duplicates do
+        self._own_dup_ids: frozenset[str] = frozenset()  # of cuts in memory, that end as those of lhotse's duplicates do
+        self.cuts = cuts
         if self.lazy:
-            self.cuts = cuts
-            sample = list(islice(filter(keep, cuts), _ESTIMATE))
-            total = float("inf") if len(sample) == _ESTIMATE else sum(cut.duration for cut in sample)
+            if config.short_first:
+                raise ValueError("data.short_first needs all cuts in memory, and these are too many; switch it off")
+            sample = list(islice(filter(keep, self._disk_order("sample")), _LAZY_ESTIMATE))
+            total = float("inf") if len(sample) == _LAZY_ESTIMATE else sum(cut.duration for cut in sample)
         else:
             everything = list(cuts)
             self.cuts = [cut for cut in everything if keep(cut)]
@@ -120,11 +125,11 @@ class BucketSampler:
             total = sum(cut.duration for cut in self.cuts)
         if not sample:
             raise ValueError("no utterance to train on" + (f": {keep.report()}" if keep.left_out else "; the cuts are empty"))
-        if self.lazy and config.short_first:
-            raise ValueError("data.short_first needs all cuts in memory, and these are opened lazily; call .to_eager() or switch it off")
         room = total / (float(config.max_duration) * world_size * _FULL_BATCHES)
         self.bins = duration_bins([cut.duration for cut in sample], int(min(config.num_buckets, max(room, 1))))
         self.borders = (*self.bins, max(max(cut.duration for cut in sample) / min(self.speeds), self.bins[-1]))
+        self._durations = [cut.duration for cut in sample] if self.lazy else []
+        self._told = not self.lazy
         self._length: int | None = None
 
     def batches(self, epoch: int) -> Iterator[list[Any]]:
@@ -157,13 +162,29 @@ class BucketSampler:
     def stream(self, epoch: int) -> Iterator[Any]:
         """The cuts of an epoch, in the order in which the buckets are filled."""
         if self.lazy:
-            cuts: Iterable[Any] = filter(self.keep, self.cuts)
+            cuts: Iterable[Any] = self._kept_of_disk(epoch)
         elif self.config.shuffle:
             cuts = random.Random(f"{self.seed}/{epoch}").sample(self.cuts, len(self.cuts))
         else:
             cuts = self.cuts
         for cut in cuts:
             yield self._at_speed(cut, epoch)
+
+    def _kept_of_disk(self, epoch: int) -> Iterator[Any]:
+        count = 0
+        for count, cut in enumerate(self._disk_order(epoch), 1):
+            if self.keep(cut):
+                yield cut
+        if not self._told and self.keep.left_out:
+            logger.warning("training data: %s", self.keep.report(count))
+        self._told = True
+
+    def _disk_order(self, epoch: int | str) -> Iterator[Any]:
+        """All lazy cuts, in the order of an epoch before the buffer."""
+        shuffled = getattr(self.cuts.data, "shuffled", None)
+        if shuffled is None or not self.config.shuffle:
+            return iter(self.cuts)
+        return shuffled(random.Random(f"{self.seed}/{epoch}"))
 
     def _at_speed(self, cut: Any, epoch: int) -> Any:
         if self.speeds == [1.0]:
@@ -172,16 +193,27 @@ class BucketSampler:
         return cut if factor == 1.0 else cut.perturb_speed(factor)
 
     def __len__(self) -> int:
-        """Batches of the first epoch; later ones have a few more or less where speeds are drawn anew."""
+        """Batches of the first epoch; later ones have a few more or less where speeds are drawn anew. Of lazy cuts, an estimate: how many
+        there are, batched as those that the buckets were made from."""
         if self._length is None:
-            self._length = sum(1 for _ in self._batches(0))
+            self._length = self._estimated_length() if self.lazy else sum(1 for _ in self._batches(0))
         return self._length
+
+    def _estimated_length(self) -> int:
+        full = [int(float(self.config.max_duration) / border) for border in self.borders]
+        if self.config.max_utterances:
+            full = [min(size, self.config.max_utterances) for size in full]
+        shares = [1 / max(full[min(bisect_right(self.borders, duration), len(full) - 1)], 1) for duration in self._durations]
+        count = self.cuts.data.count() if hasattr(self.cuts.data, "count") else sum(1 for _ in self.cuts)
+        return max(1, round(sum(shares) / len(shares) * count / self.world_size))
 
     def fingerprint(self) -> str:
         """What the batches follow from: two samplers with the same one give the same batches."""
         c = self.config
         ids = hashlib.sha256()
-        if not self.lazy:
+        if self.lazy:
+            ids.update(self.cuts.data.fingerprint().encode() if hasattr(self.cuts.data, "fingerprint") else b"")
+        else:
             for cut in self.cuts:
                 ids.update(f"{cut.id} {cut.duration}\n".encode())
         values = [self.seed, self.world_size, self.speeds, float(c.max_duration), c.max_utterances, c.min_seconds, c.max_seconds,
@@ -232,7 +264,8 @@ def _constraint(max_duration: float, max_utterances: int, borders: tuple[float, 
         def add(self, example: Any) -> None:
             super().add(example)
             border = borders[min(bisect_right(borders, example.duration), len(borders) - 1)]
-            self.longest_seen = max(self.longest_seen, border)
+            longer = example.duration if example.duration > borders[-1] + 0.01 else 0.0  # than any that the borders were made from
+            self.longest_seen = max(self.longest_seen, border, longer)
 
     return BucketConstraint(max_duration=max_duration, max_cuts=max_utterances or None)
 

@@ -139,16 +139,6 @@ def collate_states(cache: StateCache, cut_ids: Sequence[str]) -> tuple[Tensor, T
     return states, lengths
 
 
-class StateCollator:
-    """`collate_states` with its cache, to hand to a dataset: takes a CutSet or any iterable of cuts."""
-
-    def __init__(self, cache: StateCache):
-        self.cache = cache
-
-    def __call__(self, cuts: Iterable[Any]) -> tuple[Tensor, Tensor]:
-        return collate_states(self.cache, [cut.id for cut in cuts])
-
-
 def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.PathLike, fingerprint: str | Sequence[str], *,
                       dtype: str = "float16", batch_duration: float = 40.0, shard_megabytes: float = 256.0,
                       device: torch.device | str = "cpu", progress: bool = True, rank: int = 0, world_size: int = 1,

@@ -14,14 +14,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts, write_json
+from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts
+from voxkit.files import write_json
+from voxkit.rate import RATE
 from voxkit.text.normalise import NORMALISATIONS, normalisation
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
     from lhotse.cut import Cut
 
-RATE = 16000  # Hz, of every prepared utterance
 LOWEST_RATE = 4000  # Hz; nobody records speech below it, a header that says so is wrong
 SILENT = 1e-4  # a peak below -80 dB holds no speech
 TOLERANCE = 0.025  # seconds by which a header may promise more than decoding gives (lhotse's own tolerance)

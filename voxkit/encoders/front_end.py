@@ -76,9 +76,9 @@ class PretrainedFrontEnd(nn.Module):
         """→ [views·B, T, D] at the encoder's rate, 50 frames/s or 25, lengths [views·B]."""
         inside = views if self.pretrained.tells_views_apart else 1  # else they are the same up to the mix
         if batch.states is not None:
-            states, lengths = self.pretrained.forward_from_states(batch.states, batch.lengths, inside)
+            states, lengths = self.pretrained.forward_from_states(batch.states.values.transpose(1, 2), batch.states.lengths, inside)
         elif batch.audio is not None:
-            states, lengths = self.pretrained(batch.audio, batch.lengths, views=inside)
+            states, lengths = self.pretrained(batch.audio.values, batch.audio.lengths, views=inside)
         else:
             raise ValueError("a pretrained front end takes audio or cached states; set data.input to audio")
         mixed, lengths = self.mix(states).repeat(views // inside, 1, 1), lengths.repeat(views // inside)
@@ -162,14 +162,15 @@ def _features(batch: Batch, fbank: Fbank) -> tuple[Tensor, Tensor]:
         ValueError: features of another width, or cached states.
     """
     if batch.features is not None:
-        if batch.features.shape[-1] != fbank.num_bins:
-            raise ValueError(f"features of {batch.features.shape[-1]} values per frame, and the model was made for {fbank.num_bins} "
+        features, lengths = batch.features.values, batch.features.lengths
+        if features.shape[-1] != fbank.num_bins:
+            raise ValueError(f"features of {features.shape[-1]} values per frame, and the model was made for {fbank.num_bins} "
                              "(model.front_end.fbank_bins)")
-        return batch.features, batch.lengths
+        return features, lengths
     if batch.audio is None:
         raise ValueError("this front end takes audio or features; set cache to false")
     with torch.no_grad():
-        return fbank(batch.audio, batch.lengths)
+        return fbank(batch.audio.values, batch.audio.lengths)
 
 
 FRONT_ENDS = {"pretrained": PretrainedFrontEnd, "fbank": FbankFrontEnd, "stacked": StackedFrontEnd}

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.optional import require
 
 OPSET = 18
@@ -39,7 +39,7 @@ class CtcGraph(nn.Module):
             pretrained.config.dtype = "float32"
 
     def forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        states, frames = self.model.encode(Batch(ids=[""], lengths=lengths, audio=audio))
+        states, frames = self.model.encode(Batch(ids=[""], audio=Padded(audio, lengths)))[:2]
         return self.model.ctc_log_probs(states), frames
 
 

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from voxkit import __version__
+from voxkit.checkpoint.loading import Loaded
 from voxkit.export.graph import MIN_SAMPLES, OPSET, export_onnx, max_samples
 from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
 from voxkit.export.quantise import quantise_int8
-from voxkit.infer.checkpoint import Loaded
 from voxkit.optional import require
 
 _MEASURED = 4  # utterances that tell which matrices do not bear INT8

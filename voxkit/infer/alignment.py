@@ -10,9 +10,8 @@ import torch
 from voxkit.align.ctc import TokenSpan, forced_align
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.fbank import Fbank
-from voxkit.audio.io import RATE, read_audio
-from voxkit.batch import Batch
+from voxkit.audio.io import read_audio
+from voxkit.batch import Batch, audio_batch
 from voxkit.hypothesis import Hypothesis
 
 
@@ -42,12 +41,11 @@ def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
     if recognizer.vocabulary.unk in tokens:
         raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
                          "written (see --normalise)")
-    states, lengths = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
+    states, lengths, seconds, _ = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
     log_probs = model.ctc_log_probs(states).cpu()
     found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
     assert found is not None, "strict alignment raises where there is none"
-    seconds = int(batch.lengths[0]) / (Fbank.frames_per_second if batch.audio is None else RATE)
-    return Aligned(found.spans, found.score, tokens, seconds)
+    return Aligned(found.spans, found.score, tokens, float(seconds[0]))
 
 
 def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTiming | WordTiming | None = None, *,
@@ -65,7 +63,7 @@ def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:
     for cut in cuts:
         wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
         try:
-            out[cut.id] = align_spans(recognizer, Batch([cut.id], torch.tensor([len(wave)]), audio=wave[None]), cut.supervisions[0].text)
+            out[cut.id] = align_spans(recognizer, audio_batch(wave, cut.id), cut.supervisions[0].text)
         except ValueError:
             continue
     if not out:

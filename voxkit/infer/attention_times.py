@@ -11,11 +11,11 @@ from torch import Tensor
 from voxkit.align.attention import attention_spans, best_heads
 from voxkit.align.ctc import forced_align
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.io import RATE
-from voxkit.batch import Batch
+from voxkit.batch import audio_batch
 from voxkit.hub import is_folder, reading
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.optional import require
+from voxkit.rate import RATE
 
 _EXAMPLES = 16  # utterances that the heads are chosen on
 
@@ -74,7 +74,7 @@ class AttentionAligner:
         """→ attention [L, H, U + 1, T], CTC log-probabilities [T, V], tokens."""
         model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
         tokens = self.recognizer.vocabulary.encode(text)
-        states, lengths = model.encode(Batch(ids=["audio"], lengths=torch.tensor([len(wave)]), audio=wave[None]).to(device))
+        states, lengths = model.encode(audio_batch(wave).to(device))[:2]
         inputs, _, _ = model.decoder.teacher_forcing(torch.tensor([tokens], device=device), torch.tensor([len(tokens)], device=device))
         frames = int(lengths[0])
         weights = model.decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()

@@ -15,11 +15,11 @@ from typing import Any, Mapping
 from voxkit import files
 from voxkit.align.timing import TokenTiming, WordTiming, word_groups
 from voxkit.align.words import fit_word_timing, words_from_tokens
+from voxkit.checkpoint.loading import decode_dir
 from voxkit.eval.boundaries import BoundaryResult, boundary_scores
 from voxkit.eval.calibration import apply_temperature, calibration, fit_temperature, judged
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.alignment import Aligned
-from voxkit.infer.checkpoint import decode_dir
 
 NAME = "calibration.json"
 _FEWEST = 5  # words that are wrong: with one among hundreds a temperature makes everything certain

@@ -1,66 +1,26 @@
-"""From a checkpoint directory back to a model, its tokenizer and its recipe: decoding never repeats an architecture flag."""
+"""Loading a checkpoint of any system in the table (voxkit.models)."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
-from voxkit import config as configuration
+from voxkit.checkpoint.loading import Loaded, load_built
 from voxkit.recipe import Recipe, structure_recipe
 from voxkit.text.vocabulary import Vocabulary, load_vocabulary
-from voxkit.train.checkpoint import load_model_weights, resolve
-from voxkit.train.run_dir import find_run_dir
-
-
-@dataclass
-class Loaded:
-    """A checkpoint in memory: model in eval mode on its device, tokenizer, recipe, and meta.json."""
-
-    model: nn.Module
-    tokenizer: Vocabulary
-    recipe: Recipe
-    meta: dict[str, Any]
-    path: Path
-
-
-def find_checkpoint(path: str | os.PathLike) -> Path:
-    """The checkpoint that a path means: a checkpoint; a run, of it the average of the best, else the best; or `exp/stage1`, the newest
-    run `exp/<date_time>_stage1`.
-
-    Raises:
-        ValueError: nothing there; the message says what is.
-    """
-    path = find_run_dir(path)
-    averaged = path / "checkpoints" / "averaged"
-    return resolve(averaged if averaged.is_dir() else path)
-
-
-def decode_dir(checkpoint: Path) -> Path:
-    """Where a run keeps what was decoded, tuned and calibrated, from the path of one of its checkpoints."""
-    return checkpoint.parent.parent / "decode"
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
-    """Build and fill the model of a checkpoint (or of a run's best one).
+    """`voxkit.checkpoint.loading.load_built` with the systems there are: arguments and errors as there."""
+    return load_built(path, _build, device, overrides)
 
-    Args:
-        overrides: `a.b=c` laid over its config.yaml, for what may change between training and use (a pretrained encoder's folder).
 
-    Raises:
-        ValueError: no checkpoint, weights that do not fit, or a tokenizer that is not the one of training.
-    """
-    path = find_checkpoint(path)
-    recipe = structure_recipe(configuration.load(path / "config.yaml", overrides), str(path / "config.yaml"))
-    tokenizer = load_vocabulary(path)
-    model = recipe.build_model(tokenizer.size)
-    meta = load_model_weights(model, path)
-    own = tokenizer.fingerprint()
-    if meta.get("tokenizer", own) != own:
-        raise ValueError(f"{path}: its tokenizer.model ({own}) is not the one it was trained with ({meta['tokenizer']}): "
-                         "its outputs would mean other pieces; put back the tokenizer of the run")
-    return Loaded(model.to(device).eval(), tokenizer, recipe, meta, path)
+def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Recipe]:
+    recipe = structure_recipe(node, str(path / "config.yaml"))
+    vocabulary = load_vocabulary(path)
+    return recipe.build_model(vocabulary.size), vocabulary, recipe

@@ -13,12 +13,13 @@ from typing import Any, Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from voxkit.audio.io import RATE
-from voxkit.batch import Batch
+from voxkit.batch import Batch, audio_batch
 from voxkit.data.loader import build_eval_loader
 from voxkit.hypothesis import Hypothesis
-from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
+from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.infer.streaming import StreamingRecognizer, stream_recording
+from voxkit.models.contract import Encoded
+from voxkit.rate import RATE
 
 
 @dataclass
@@ -141,7 +142,7 @@ def stream_by_searches(recognizer: Recognizer, cuts: Any, searches: Sequence[Sea
     streams = [StreamingRecognizer(recognizer, options, chunk_ms=chunk_ms, left_ms=left_ms) for options in searches]
     for batch, elapsed in read_cuts(recognizer, cuts, replace(data, input="audio", max_utterances=1), name, failures):
         assert batch.audio is not None and batch.size == 1
-        id, audio = batch.ids[0], batch.audio[0, :int(batch.lengths[0])]
+        id, audio = batch.ids[0], batch.audio.values[0, :int(batch.audio.lengths[0])]
         for found, stream in zip(out, streams):
             began = now(recognizer.device)
             heard = list(stream_recording(stream, audio))
@@ -197,7 +198,7 @@ def measure_latency(recognizer: Recognizer, waves: Iterable[Tensor], options: Se
 
 def _timed(recognizer: Recognizer, wave: Tensor, options: SearchOptions) -> tuple[float, Hypothesis]:
     began = time.perf_counter()
-    hypothesis = recognizer.recognize(Batch(ids=["latency"], lengths=torch.tensor([len(wave)]), audio=wave[None]), options)[0]
+    hypothesis = recognizer.recognize(audio_batch(wave, "latency"), options)[0]
     return time.perf_counter() - began, hypothesis
 
 

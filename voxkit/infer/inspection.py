@@ -41,9 +41,9 @@ def inspect(recognizer: Recognizer, batch: Batch) -> Inspection:
     """A batch of one utterance, looked into."""
     model, vocabulary = recognizer.model, recognizer.vocabulary
     batch = batch.to(recognizer.device)
-    features = batch.features if batch.features is not None else Fbank()(batch.audio.cpu(), batch.lengths.cpu())[0]
+    features = batch.features.values if batch.features is not None else Fbank()(batch.audio.values.cpu(), batch.audio.lengths.cpu())[0]
     found = recognizer.recognize(batch, SearchOptions("greedy", words=True))[0]
-    states, lengths = model.encode(batch)
+    states, lengths = model.encode(batch)[:2]
     pieces, attention = [vocabulary.pieces[t] for t in found.tokens], None
     if hasattr(model, "predict"):
         cif = model.predictor(states, lengths)

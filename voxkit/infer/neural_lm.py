@@ -12,15 +12,18 @@ from typing import Any, Sequence
 import torch
 
 from voxkit import config as configuration
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.folder import resolve
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.runs import latest_run
+from voxkit.checkpoint.weights import load_model_weights
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Scorer
 from voxkit.text.vocabulary import Vocabulary
-from voxkit.train.checkpoint import load_model_weights, read_meta, resolve
 from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig, TrainConfig
 from voxkit.train.loop import FitResult, Trainer
-from voxkit.train.run_dir import describe_run, latest_run
+from voxkit.train.run_dir import describe_run
 
 
 class SentenceLoader:
@@ -52,12 +55,7 @@ class SentenceLoader:
         for n in range(start, len(order)):
             self.position = n + 1
             rows = [self.sentences[i] for i in self.groups[order[n]]]
-            lengths = torch.tensor([len(r) for r in rows])
-            tokens = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-            for row, sentence in zip(tokens, rows):
-                row[:len(sentence)] = torch.tensor(sentence)
-            nothing = torch.zeros(*tokens.shape, 0)  # a Batch has frames: here they hold nothing, text is all there is
-            yield Batch([str(i) for i in self.groups[order[n]]], lengths, features=nothing, tokens=tokens, token_lengths=lengths)
+            yield Batch([str(i) for i in self.groups[order[n]]], tokens=Padded.of([torch.tensor(row) for row in rows]))
         self.position = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -91,7 +89,7 @@ def train_neural_lm(texts: Sequence[str], dev: Sequence[str], tokenizer: Vocabul
         total = weight = 0.0
         for batch in held:
             losses = m.loss(batch.to(device))
-            total, weight = total + float(losses["loss"] * losses["weight"]), weight + float(losses["weight"])
+            total, weight = total + float(losses.total * losses.weight), weight + float(losses.weight)
         return {"loss": (total, weight), "perplexity": math.exp(total / weight)}
 
     def save_extra(directory: Path) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from voxkit.audio.io import EXTENSIONS, RATE, AudioError, read_audio
-from voxkit.batch import Batch
-from voxkit.data.recipes.synthesis import sounds
+from voxkit.batch import Batch, Padded
+from voxkit.data.corpora.synthesis import sounds
 
 MADE = ("silence", "white", "pink", "hum", "clicks")
 
@@ -105,9 +105,7 @@ def hallucinations(recognizer: Any, clips: Iterator[tuple[str, str, Tensor]], op
     def flush() -> None:
         if not waiting:
             return
-        lengths = torch.tensor([len(w) for _, _, w in waiting])
-        audio = torch.nn.utils.rnn.pad_sequence([w for _, _, w in waiting], batch_first=True)
-        batch = Batch([id for _, id, _ in waiting], lengths, audio=audio)
+        batch = Batch([id for _, id, _ in waiting], audio=Padded.of([wave for _, _, wave in waiting]))
         for (condition, id, wave), h in zip(waiting, recognizer.recognize(batch, options)):
             for part in (out.setdefault(condition, Hallucinations()), total):
                 part.clips, part.seconds = part.clips + 1, part.seconds + len(wave) / RATE

@@ -19,9 +19,8 @@ from torch import Tensor
 from voxkit.align.ctc import TokenSpan, forced_align, spans_from_peaks
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.fbank import Fbank
-from voxkit.audio.io import RATE, read_audio
-from voxkit.batch import Batch
+from voxkit.audio.io import read_audio
+from voxkit.batch import Batch, Padded, audio_batch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer import ctc, fusion
 from voxkit.infer.checkpoint import load_checkpoint
@@ -29,6 +28,7 @@ from voxkit.infer.language_model import load_language_model
 from voxkit.infer.parallel import NEED_CTC, PARALLEL_METHODS, PARALLEL_REFUSALS, recognize_parallel
 from voxkit.infer.pretrained_lm import PretrainedLM
 from voxkit.infer.rescoring import length_power, rank
+from voxkit.models.contract import Encoded
 from voxkit.optional import require
 from voxkit.search import k2_graphs
 from voxkit.search.attention import attention_beam
@@ -87,15 +87,6 @@ class SearchOptions:
     def scorer(self, with_bonus: bool = True) -> Scorer | None:
         """Language model, phrases and bonus as one."""
         return combine(self.lm, self.lm_weight, context=self.context, bonus=self.length_bonus if with_bonus else 0.0)
-
-
-@dataclass
-class Encoded:
-    """What a model makes of a batch before any search: states [B, T', D], lengths [B] of them, seconds [B] of audio."""
-
-    states: Tensor
-    lengths: Tensor
-    seconds: Tensor
 
 
 class Recognizer:
@@ -217,9 +208,7 @@ class Recognizer:
     @torch.inference_mode()
     def encode(self, batch: Batch) -> Encoded:
         """The part of `recognize` that is the same for all searches: a batch of audio, features or cached states → its states."""
-        batch = batch.to(self.device)
-        states, lengths = self.model.encode(batch)
-        return Encoded(states, lengths, self._seconds(batch, lengths))
+        return self.model.encode(batch.to(self.device))
 
     @torch.inference_mode()
     def search(self, encoded: Encoded, options: SearchOptions) -> list[Hypothesis]:
@@ -259,12 +248,6 @@ class Recognizer:
     @property
     def _parallel(self) -> bool:
         return hasattr(self.model, "predict")
-
-    def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
-        """[B] of the batch; of features and states, as far as the encoder's frames tell."""
-        if batch.audio is not None:
-            return batch.lengths / RATE
-        return batch.lengths / Fbank.frames_per_second if batch.features is not None else lengths * self.model.seconds_per_frame
 
     def add_words(self, hypotheses: list[Hypothesis], found: Sequence[Any], log_probs: Tensor, lengths: Tensor,
                   options: SearchOptions) -> None:
@@ -306,7 +289,7 @@ def read_input(source: str | os.PathLike | Tensor) -> Batch:
         return _read_features(source)
     wave = source if isinstance(source, Tensor) else read_audio(source)[0]
     name = "audio" if isinstance(source, Tensor) else str(source)
-    return Batch(ids=[name], lengths=torch.tensor([len(wave)]), audio=wave[None])
+    return audio_batch(wave, name)
 
 
 def _read_features(path: str | os.PathLike) -> Batch:
@@ -315,7 +298,7 @@ def _read_features(path: str | os.PathLike) -> Batch:
     array = np.load(path, allow_pickle=False)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise ValueError(f"{path}: features are finite numbers [frames, bins], this is {array.dtype} {list(array.shape)}")
-    return Batch(ids=[str(path)], lengths=torch.tensor([len(array)]), features=torch.from_numpy(array.astype(np.float32))[None])
+    return Batch([str(path)], features=Padded.of([torch.from_numpy(array.astype(np.float32))]))
 
 
 def _frames_needed(tokens: list[int]) -> int:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxkit.audio.io import RATE
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer import ctc
 from voxkit.infer.chunks import chunk_of
 from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.rate import RATE
 
 STREAMED = ("greedy", "prefix_beam")  # methods that need no more than what was heard so far
 PIECE = 0.04  # seconds of audio that come at a time, where a whole recording is streamed

@@ -82,7 +82,7 @@ def label_smoothed_cross_entropy(logits: Tensor, targets: Tensor, smoothing: flo
 
 
 @torch.no_grad()
-def token_accuracy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Share of non-padding targets that are the argmax."""
+def correct_tokens(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the targets [B, U] that are no padding (-100): how many are the argmax of logits [B, U, V], and how many there are."""
     valid = targets != -100
-    return ((logits.argmax(-1) == targets) & valid).sum() / valid.sum().clamp(min=1)
+    return ((logits.argmax(-1) == targets) & valid).sum(), valid.sum()

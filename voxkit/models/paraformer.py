@@ -21,11 +21,12 @@ from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.build import build_encoder
 from voxkit.encoders.front_end import FrontEndConfig, build_front_end
 from voxkit.losses.boundary import boundary_loss, ctc_boundaries, greedy_boundaries
-from voxkit.losses.hybrid import ctc_loss, label_smoothed_cross_entropy, token_accuracy
+from voxkit.losses.hybrid import correct_tokens, ctc_loss, label_smoothed_cross_entropy
 from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
-from voxkit.models.recogniser import Recogniser, check_vocab_size
+from voxkit.models.contract import Losses
+from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
 from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
@@ -110,7 +111,7 @@ class Prediction(NamedTuple):
     weights: Tensor
 
 
-class Paraformer(Recogniser):
+class Paraformer(FrontEndListener):
     """The non-autoregressive recogniser.
 
     Args:
@@ -142,11 +143,11 @@ class Paraformer(Recogniser):
             raise ValueError("this model has no CTC head (model.loss.ctc is 0): use the methods greedy and beam, without --ctc-weight")
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Loss per token, nats; "accuracy" is of the tokens nobody had shown, given their number; "weight" the tokens counted."""
+    def loss(self, batch: Batch) -> Losses:
+        """Loss per token, in nats; "accuracy" is of the tokens nobody had shown, given their number."""
         config = self.config.loss
         states, lengths, read, read_lengths = self.encode_and_read(batch)
-        tokens, token_lengths = batch.tokens, batch.token_lengths
+        tokens, token_lengths = batch.tokens.values, batch.tokens.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         log_probs = self.ctc_log_probs(states) if self.ctc is not None else None
         boundaries = None
@@ -156,28 +157,27 @@ class Paraformer(Recogniser):
         found = self.predictor(states, lengths, token_lengths, boundaries if by_boundaries else None)
         targets = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), -100)
         logits, guessed = self._decode(found.vectors, states, lengths, tokens, token_lengths, targets)
-        accuracy = token_accuracy(logits, guessed)
         cross_entropy = label_smoothed_cross_entropy(logits, guessed, config.label_smoothing).sum() / (guessed != -100).sum().clamp(min=1)
         quantity = quantity_loss(found.quantity, token_lengths).sum() / num_tokens
-        out = {"loss": config.cross_entropy * cross_entropy + config.quantity * quantity, "cross_entropy": cross_entropy.detach(),
-               "quantity": quantity.detach(), "accuracy": accuracy, "weight": num_tokens}
+        total = config.cross_entropy * cross_entropy + config.quantity * quantity
+        parts = {"cross_entropy": cross_entropy.detach(), "quantity": quantity.detach()}
         if log_probs is not None:
             ctc = ctc_loss(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
-            out["ctc"] = ctc.detach()
+            parts["ctc"] = ctc.detach()
             if read:
                 intermediate = sum(ctc_loss(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
                 ctc = (1 - config.intermediate) * ctc + config.intermediate * intermediate
-                out["intermediate"] = intermediate.detach()
-            out["loss"] = out["loss"] + config.ctc * ctc
+                parts["intermediate"] = intermediate.detach()
+            total = total + config.ctc * ctc
         if boundaries is not None:
             boundary = boundary_loss(found.unscaled, boundaries, token_lengths).sum() / num_tokens
-            out["loss"] = out["loss"] + (config.boundary if by_boundaries else 0.0) * boundary
-            out["boundary"] = boundary.detach()
+            total = total + (config.boundary if by_boundaries else 0.0) * boundary
+            parts["boundary"] = boundary.detach()
         if config.mwer > 0 and self.training:
             mwer = substitution_risk(logits, tokens, token_lengths, config.mwer_samples).sum() / num_tokens
-            out["loss"] = out["loss"] + config.mwer * mwer
-            out["mwer"] = mwer.detach()
-        return out
+            total = total + config.mwer * mwer
+            parts["mwer"] = mwer.detach()
+        return Losses(total, num_tokens, parts, {"accuracy": correct_tokens(logits, guessed)})
 
     def predict(self, states: Tensor, lengths: Tensor, guided: bool = False) -> Prediction:
         """states [B, T', D], lengths [B] → log-probabilities of every token, as many as CIF finds.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxkit.batch import Batch
 from voxkit.masks import causal_mask, lengths_to_mask
+from voxkit.models.contract import Losses, SpeechModel
 from voxkit.nn.positions import sinusoids
 
 KINDS = ("lstm", "transformer")
@@ -37,7 +38,7 @@ class TokenLMConfig:
         return found
 
 
-class TokenLM(nn.Module):
+class TokenLM(SpeechModel):
     """Tokens so far → logits of the next; input and output share the embedding.
 
     Args:
@@ -73,15 +74,15 @@ class TokenLM(nn.Module):
     def _logits(self, x: Tensor) -> Tensor:
         return F.linear(self.dropout(x), self.embedding.weight, self.bias)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy per token, eos counted; "weight" the tokens counted."""
-        tokens, lengths = batch.tokens, batch.token_lengths
+    def loss(self, batch: Batch) -> Losses:
+        """Cross-entropy per token, in nats, eos counted."""
+        tokens, lengths = batch.tokens.values, batch.tokens.lengths
         inputs = F.pad(tokens, (1, 0), value=self.bos)
         targets = F.pad(tokens, (0, 1)).scatter(1, lengths[:, None], self.eos)
         targets = targets.masked_fill(~lengths_to_mask(lengths + 1, targets.shape[1]), -100)
         logits = self(inputs)
         count = (lengths + 1).sum()
-        return {"loss": F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="sum") / count, "weight": count}
+        return Losses(F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="sum") / count, count)
 
     @torch.no_grad()
     def next_log_probs(self, tokens: Tensor, lengths: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderCo
 from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 from voxkit.losses.consistency import consistency_loss
-from voxkit.losses.hybrid import HybridLossConfig, ctc_loss, label_smoothed_cross_entropy, token_accuracy
+from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
 from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
-from voxkit.models.recogniser import Recogniser, check_vocab_size
+from voxkit.models.contract import Losses
+from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
 from voxkit.optional import require
 
 _TO_STREAM = ("train with model.front_end.kind=fbank model.encoder.causal=true model.encoder.chunk_size=[16,32,-1] "
@@ -66,7 +67,7 @@ class VoxFormerConfig:
         return structure(ZipformerConfig, {**vars(preset), **changes}, "model.encoder")
 
 
-class VoxFormer(Recogniser):
+class VoxFormer(FrontEndListener):
     """The hybrid CTC/attention recogniser.
 
     Args:
@@ -150,42 +151,44 @@ class VoxFormer(Recogniser):
         """states [B, T', D] → [B, T', V], float32."""
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Hybrid loss per token: nats; "accuracy" is of the next token, teacher-forced, "weight" the tokens counted."""
+    def loss(self, batch: Batch) -> Losses:
+        """Hybrid loss per token, in nats; "accuracy" is of the next token, teacher-forced."""
         views = 2 if self.config.loss.consistency > 0 and self.training else 1
         states, lengths, read, read_lengths = self.encode_and_read(batch, views)
-        tokens, token_lengths = batch.tokens.repeat(views, 1), batch.token_lengths.repeat(views)
+        transcripts = batch.tokens.repeat(views)
+        tokens, token_lengths = transcripts.values, transcripts.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
         log_probs = self.ctc_log_probs(states)
         by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
         ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
-        out = {"loss": ctc_weight * ctc, "ctc": ctc.detach(), "weight": num_tokens}
+        total, parts, metrics = ctc_weight * ctc, {"ctc": ctc.detach()}, {}
         if read:
             share = self.config.loss.intermediate
             intermediate = sum(by(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
-            out["loss"] = ctc_weight * ((1 - share) * ctc + share * intermediate)
-            out["intermediate"] = intermediate.detach()
+            total = ctc_weight * ((1 - share) * ctc + share * intermediate)
+            parts["intermediate"] = intermediate.detach()
         if views == 2:
             consistency = consistency_loss(log_probs, lengths).sum() / num_tokens
-            out["loss"] = out["loss"] + self.config.loss.consistency * consistency
-            out["consistency"] = consistency.detach()
+            total = total + self.config.loss.consistency * consistency
+            parts["consistency"] = consistency.detach()
         if self.decoder is not None and attention_weight > 0:
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
             smoothing = self.config.loss.label_smoothing
             attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
-            out["loss"] = out["loss"] + attention_weight * attention
-            out |= {"attention": attention.detach(), "accuracy": token_accuracy(logits, targets)}
+            total = total + attention_weight * attention
+            parts["attention"] = attention.detach()
+            metrics["accuracy"] = correct_tokens(logits, targets)
         if self.transducer is not None:
             transducer = self.transducer.loss(states, lengths, tokens, token_lengths) / num_tokens
-            out["loss"] = out["loss"] + self.config.loss.transducer * transducer
-            out["transducer"] = transducer.detach()
+            total = total + self.config.loss.transducer * transducer
+            parts["transducer"] = transducer.detach()
         if self.config.loss.mwer > 0 and self.training:
             risk = self._risk(states, lengths, log_probs, tokens, token_lengths) / num_tokens
-            out["loss"] = out["loss"] + self.config.loss.mwer * risk
-            out["mwer"] = risk.detach()
-        return out
+            total = total + self.config.loss.mwer * risk
+            parts["mwer"] = risk.detach()
+        return Losses(total, num_tokens, parts, metrics)
 
     def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, references: Tensor, reference_lengths: Tensor) -> Tensor:
         """Expected word errors over n-best lists of the CTC head, scored by CTC and decoder; summed over the batch."""

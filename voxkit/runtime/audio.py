@@ -8,7 +8,8 @@ import os
 import numpy as np
 import soundfile
 
-RATE = 16000
+from voxkit.rate import RATE
+
 _ROLLOFF, _ZEROS = 0.99, 6  # torchaudio's cut-off, as a share of the lower Nyquist frequency, and zero crossings to either side
 
 

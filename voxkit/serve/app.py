@@ -17,8 +17,7 @@ from typing import Any, Mapping, Sequence
 
 import torch
 
-from voxkit.batch import Batch
-from voxkit.data.dataset import pad
+from voxkit.batch import Batch, Padded
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.optional import require
@@ -149,8 +148,7 @@ def feature_bins(recognizer: Recognizer) -> int | None:
 def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOptions, key: tuple[str, bool]) -> list[Hypothesis]:
     """Inputs of one kind → hypotheses, in order; key is (kind, words wanted)."""
     kind, words = key
-    lengths = torch.tensor([len(item.values) for item in items])
-    batch = Batch(ids=[f"request {i}" for i in range(len(items))], lengths=lengths, **{kind: pad([item.values for item in items])})
+    batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{kind: Padded.of([item.values for item in items])})
     return recognizer.recognize(batch, SearchOptions(**{**vars(options), "words": words or not hasattr(recognizer.model, "predict")}))
 
 

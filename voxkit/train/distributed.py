@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Any) -> dict[str, Tensor]:
+    def forward(self, batch: Any) -> Any:
         return self.model.loss(batch)
 
 

@@ -20,10 +20,13 @@ import torch
 from torch import nn
 
 from voxkit.batch import Batch
+from voxkit.checkpoint.averaging import average_checkpoints
+from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, remove
+from voxkit.checkpoint.format import read_meta, write_checkpoint
+from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.precision import resolve
-from voxkit.train import checkpoint as ckpt
 from voxkit.train import distributed, persistence, report, step
-from voxkit.train.averaging import RunningAverage, average_checkpoints
+from voxkit.train.averaging import RunningAverage
 from voxkit.train.budget import Budget
 from voxkit.train.config import TrainConfig
 from voxkit.train.interrupt import Interrupt
@@ -129,7 +132,7 @@ class Trainer:
             resumed = persistence.resume(self)
             self.budget = Budget(self.run_dir / "budget.json", self.config.max_hours, self.config.price_per_hour, self.config.currency)
             if resumed:
-                self.budget.at_least(ckpt.read_meta(self.root / resumed).get("hours", 0.0))
+                self.budget.at_least(read_meta(self.root / resumed).get("hours", 0.0))
             self.log.start(self.state.step, self.tensorboard)
             report.announce(self, resumed)
             if not resumed and self.config.remedies.halve_on_divergence:
@@ -255,13 +258,13 @@ class Trainer:
         """checkpoints/averaged, with its own metrics, unless the best alone is better; the model is left with the weights of the two that
         are."""
         metric, mode = self.config.metric, self.config.mode
-        best = ckpt.best_checkpoints(ckpt.list_checkpoints(self.root), metric, mode, self.config.average.best) if self.world.main else []
+        best = best_checkpoints(list_checkpoints(self.root), metric, mode, self.config.average.best) if self.world.main else []
         found = distributed.broadcast(self.world, best)  # the main process writes the last one: the others may not see it yet
         if not found:
             self.log.event(self.state.step, self.state.epoch, f"train.average.best: no checkpoint has the metric {metric!r}")
             return None
         left_out = set(found[0].meta.get("left_out", ()))
-        ckpt.load_state(self.model, average_checkpoints([c.path for c in found], "auto"), left_out)
+        load_state(self.model, average_checkpoints([c.path for c in found], "auto"), left_out)
         metrics: dict[str, float] = {}
         if self.validate is not None:
             self.model.eval()
@@ -272,12 +275,12 @@ class Trainer:
         alone, together = found[0].metric(metric) or 0.0, metrics.get(metric)
         if together is not None and not (together <= alone if mode == "min" else together >= alone):
             self.log.info(f"{text}: worse than {names[0]} alone, and not kept")
-            ckpt.load_state(self.model, ckpt.read_weights(found[0].path, "auto"), left_out)
+            load_state(self.model, read_weights(found[0].path, "auto"), left_out)
             if self.world.main and (self.root / "averaged").is_dir():
-                ckpt.remove(self.root / "averaged")
+                remove(self.root / "averaged")
             return None
         if self.world.main:
-            ckpt.write_checkpoint(self.root, self.model, {**found[0].meta, "metrics": metrics, "averaged": names, "validated": "model",
+            write_checkpoint(self.root, self.model, {**found[0].meta, "metrics": metrics, "averaged": names, "validated": "model",
                                                            "average": None}, save_extra=self.save_extra, name="averaged")
         self.log.info(text)
         return self.root / "averaged"

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, prune, recover, remove
+from voxkit.checkpoint.format import get_pointer, read_meta, set_pointer, write_checkpoint
+from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.precision import dtype_name
-from voxkit.train import checkpoint as ckpt
 from voxkit.train import distributed
 from voxkit.train.remedies import DivergenceWatch
 from voxkit.train.state import TrainState, random_state, restore_random_state
@@ -32,7 +34,7 @@ def save(t: Trainer, final: bool = False) -> None:
             t.budget.save()
             tensors = {"optimiser": t.optimiser.state_dict(), "schedule": t.schedule.state_dict(), "scaler": t.scaler.state_dict(),
                        "ranks": ranks}
-            written = ckpt.write_checkpoint(t.root, t.model, _meta(t), training=(state.as_dict(), tensors), save_extra=t.save_extra,
+            written = write_checkpoint(t.root, t.model, _meta(t), training=(state.as_dict(), tensors), save_extra=t.save_extra,
                                             average=t.average.state if t.average is not None and t.average.count else None)
             t.last_checkpoint = written.path
             _point_at_best(t)
@@ -41,13 +43,13 @@ def save(t: Trainer, final: bool = False) -> None:
                 t.mirror.push(written.path, kept, always=final)
         t.saved = this
     elif final and t.world.main and t.mirror is not None and t.last_checkpoint is not None:
-        t.mirror.push_last(t.last_checkpoint, [c.path.name for c in ckpt.list_checkpoints(t.root, warn=False)])
+        t.mirror.push_last(t.last_checkpoint, [c.path.name for c in list_checkpoints(t.root, warn=False)])
 
 
 def tidy(t: Trainer) -> list[str]:
     """Delete the checkpoints that need not be kept → names of those that are."""
     config = t.config
-    return ckpt.prune(t.root, config.keep_last, config.keep_best, config.metric, config.mode, t.mirror.busy if t.mirror is not None else ())
+    return prune(t.root, config.keep_last, config.keep_best, config.metric, config.mode, t.mirror.busy if t.mirror is not None else ())
 
 
 def resume(t: Trainer) -> str:
@@ -59,12 +61,12 @@ def resume(t: Trainer) -> str:
     name = ""
     if t.world.main:
         t.root.mkdir(parents=True, exist_ok=True)
-        ckpt.recover(t.root)
-        if not ckpt.list_checkpoints(t.root) and t.mirror is not None:
+        recover(t.root)
+        if not list_checkpoints(t.root) and t.mirror is not None:
             fetched = t.mirror.fetch(t.root, t.extra_meta.get("name", ""))
             if fetched is not None:
                 t.log.info(f"this run has no checkpoint of its own: going on from {t.mirror.url}/{fetched.name}")
-        whole = [c for c in ckpt.list_checkpoints(t.root, warn=False) if c.resumable]
+        whole = [c for c in list_checkpoints(t.root, warn=False) if c.resumable]
         name = whole[-1].path.name if whole else ""
         if not whole and any(t.root.glob("step-*")):
             t.log.event(0, 0, f"none of the checkpoints in {t.root} can be resumed: starting anew")
@@ -82,8 +84,8 @@ def restore(t: Trainer, path: Path) -> None:
     Raises:
         ValueError: it does not fit the model or the optimiser.
     """
-    meta = ckpt.read_meta(path)
-    ckpt.load_state(t.model, ckpt.read_weights(path, "model"), set(meta.get("left_out", ())), str(path))
+    meta = read_meta(path)
+    load_state(t.model, read_weights(path, "model"), set(meta.get("left_out", ())), str(path))
     t.state = TrainState.from_dict(json.loads((path / "training" / "state.json").read_text(encoding="utf-8")))
     t.watch = DivergenceWatch(t.config.remedies, t.state.watch)
     # Our own file of our own run, with whatever the loader calls its position: not limited to tensors.
@@ -94,7 +96,7 @@ def restore(t: Trainer, path: Path) -> None:
     kept = meta.get("average")
     if t.average is not None:
         if kept and kept["kind"] == t.config.average.kind:
-            t.average.load(ckpt.read_weights(path, "average"), kept["count"])
+            t.average.load(read_weights(path, "average"), kept["count"])
         else:
             t.average.restart(t.model)
     if len(saved["ranks"]) == t.world.size:
@@ -119,9 +121,9 @@ def go_back(t: Trainer, error: Exception) -> None:
     halvings, scale = t.state.halvings + 1, t.state.rate_scale / 2
     name = ""
     if t.world.main and halvings <= t.config.remedies.halve_on_divergence:
-        whole = [c for c in ckpt.list_checkpoints(t.root) if c.resumable]
+        whole = [c for c in list_checkpoints(t.root) if c.resumable]
         if len(whole) > 1 and whole[-1].step <= t.back_at:
-            ckpt.remove(whole.pop().path)
+            remove(whole.pop().path)
         name = whole[-1].path.name if whole else ""
     name = distributed.broadcast(t.world, name)
     if not name:
@@ -134,7 +136,7 @@ def go_back(t: Trainer, error: Exception) -> None:
     t.state.halvings, t.state.rate_scale, t.back_at = halvings, scale, t.state.step
     t.saved = None
     if t.world.main:
-        ckpt.set_pointer(t.root, "latest", name)
+        set_pointer(t.root, "latest", name)
     t.log.event(at, t.state.epoch, f"{error}: back to {name}, learning rate times {scale:g} "
                 f"({halvings} of at most {t.config.remedies.halve_on_divergence} times)")
 
@@ -154,9 +156,9 @@ def _meta(t: Trainer) -> dict[str, Any]:
 
 
 def _point_at_best(t: Trainer) -> None:
-    best = ckpt.best_checkpoints(ckpt.list_checkpoints(t.root, warn=False), t.config.metric, t.config.mode)
-    if best and (ckpt.get_pointer(t.root, "best") != best[0].path):
-        ckpt.set_pointer(t.root, "best", best[0].path.name)
+    best = best_checkpoints(list_checkpoints(t.root, warn=False), t.config.metric, t.config.mode)
+    if best and (get_pointer(t.root, "best") != best[0].path):
+        set_pointer(t.root, "best", best[0].path.name)
 
 
 def _load_scaler(t: Trainer, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from voxkit.batch import Batch
 from voxkit.train.config import RemedyConfig
@@ -28,32 +26,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
-def take(batch: Batch, start: int, stop: int) -> Batch:
-    """Utterances start..stop of a batch, padding trimmed to the longest of them."""
-    size = batch.size
-    changes: dict[str, Any] = {}
-    for f in dataclasses.fields(batch):
-        value = getattr(batch, f.name)
-        if isinstance(value, (list, Tensor)) and len(value) == size:
-            changes[f.name] = value[start:stop]
-    part = dataclasses.replace(batch, **changes)
-    longest = int(part.lengths.max())
-    trimmed: dict[str, Any] = {"seconds": batch.seconds * (stop - start) / size}
-    for name, axis in (("audio", 1), ("features", 1), ("states", 2)):
-        if getattr(part, name) is not None:
-            trimmed[name] = getattr(part, name).narrow(axis, 0, longest)
-    if part.tokens is not None and part.token_lengths is not None:
-        trimmed["tokens"] = part.tokens[:, :int(part.token_lengths.max())]
-    return dataclasses.replace(part, **trimmed)
-
-
 def split(batch: Batch, pieces: int) -> list[Batch]:
     """A batch cut into at most `pieces` parts of about the same number of utterances."""
     pieces = min(pieces, batch.size)
     if pieces <= 1:
         return [batch]
     bounds = [round(i * batch.size / pieces) for i in range(pieces + 1)]
-    return [take(batch, a, b) for a, b in zip(bounds, bounds[1:])]
+    return [batch.take(slice(a, b)) for a, b in zip(bounds, bounds[1:])]
 
 
 @torch.no_grad()
@@ -64,7 +43,7 @@ def find_culprits(model: Any, batch: Batch) -> list[str]:
     """
     training = model.training
     model.eval()
-    culprits = [batch.ids[i] for i in range(batch.size) if not torch.isfinite(model.loss(take(batch, i, i + 1))["loss"]).all()]
+    culprits = [batch.ids[i] for i in range(batch.size) if not torch.isfinite(model.loss(batch.take(slice(i, i + 1))).total).all()]
     model.train(training)
     return culprits or list(batch.ids)
 
@@ -106,10 +85,10 @@ class DivergenceWatch:
 
 def oom_advice(batch: Batch) -> str:
     """What to tell a user whose batch does not fit."""
-    shape = list(batch.input.shape)
+    shape = list(batch.input.values.shape)
     return (f"out of memory on a batch of {batch.size} utterances, {batch.seconds:.0f} s, {shape} (longest: {_longest(batch)}); "
             "lower data.max_duration and raise train.accumulate by as much, or set data.max_duration=auto")
 
 
 def _longest(batch: Batch) -> str:
-    return batch.ids[int(batch.lengths.argmax())]
+    return batch.ids[int(batch.input.lengths.argmax())]

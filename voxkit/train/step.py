@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from voxkit.batch import Batch
 from voxkit.precision import autocast
@@ -19,13 +20,39 @@ if TYPE_CHECKING:
     from voxkit.train.loop import Trainer
 
 
+@dataclass
+class Sums:
+    """Of several batches: weight; sums of the total and of the parts, each times the weight; metrics as (sum, count)."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, losses: Any, share: float = 1.0) -> None:
+        """A model's `Losses` of one more batch, which counts by its share."""
+        weight = share * float(losses.weight)
+        self.weight += weight
+        self.total += weight * float(losses.total.detach())
+        for name, value in losses.parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + weight * float(value)
+        for name, (value, count) in losses.metrics.items():
+            before = self.metrics.get(name, (0.0, 0.0))
+            self.metrics[name] = (before[0] + share * float(value), before[1] + share * float(count))
+
+    def means(self) -> dict[str, float]:
+        """Of parts and metrics."""
+        return {**{name: value / max(self.weight, 1e-9) for name, value in self.parts.items()},
+                **{name: value / max(count, 1e-9) for name, (value, count) in self.metrics.items()}}
+
+
 def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
     """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
     set_step = getattr(t.model, "set_step", None)
     if set_step is not None:
         set_step(t.state.step)
-    own_weight, sums, bad = _backward(t, group)
-    totals = [own_weight, sums["loss"], sum(batch.seconds * share for batch, share in group), float(bool(bad)),
+    sums, bad = _backward(t, group)
+    totals = [sums.weight, sums.total, sum(batch.seconds * share for batch, share in group), float(bool(bad)),
               float(t.interrupt.asked), float(t.world.main and t.budget.spent)]
     weight, loss, seconds, any_bad, asked, spent = distributed.reduce(t.world, totals)
     stop = "interrupted" if asked else "budget" if spent else ""
@@ -59,12 +86,11 @@ def step(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[dict[str, float]
     t.state.skipped_in_a_row = 0
     if t.average is not None:
         t.average.update(t.model, t.state.step)
-    values = {name: value / max(own_weight, 1e-9) for name, value in sums.items()}
-    return {**values, "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
+    return {**sums.means(), "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
 
 
-def _backward(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
-    """Gradients of the sum of weight · loss over a group → (weight, sums, batches whose loss is not finite)."""
+def _backward(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
+    """Gradients of the sum of weight · loss over a group → (sums, batches whose loss is not finite)."""
     while True:
         failed = None
         try:
@@ -76,24 +102,20 @@ def _backward(t: Trainer, group: list[tuple[Batch, float]]) -> tuple[float, dict
         _shrink(t, group, failed)
 
 
-def _try_backward(t: Trainer, parts: list[tuple[Batch, float]]) -> tuple[float, dict[str, float], list[Batch]]:
+def _try_backward(t: Trainer, parts: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
     t.optimiser.zero_grad(set_to_none=True)
-    total, sums, bad = 0.0, {"loss": 0.0}, []
+    sums, bad = Sums(), []
     for i, (batch, share) in enumerate(parts):
         hold = t.world.size > 1 and i < len(parts) - 1
         with t.net.no_sync() if hold else contextlib.nullcontext():  # type: ignore[operator]
             batch = batch.to(t.world.device)
             with _autocast(t), contextlib.nullcontext() if share else undisturbed_random_state():
-                out: dict[str, Tensor] = t.net(batch)
-            weight = share * float(out.get("weight", batch.size))
-            t.scaler.scale(out["loss"] * weight).backward()
-        values = {name: float(value.detach()) for name, value in out.items() if name != "weight"}
-        if not abs(values["loss"]) < float("inf"):
+                losses = t.net(batch)
+            t.scaler.scale(losses.total * (share * float(losses.weight))).backward()
+        if not abs(float(losses.total.detach())) < float("inf"):
             bad.append(batch)
-        total += weight
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + weight * value
-    return total, sums, bad
+        sums.add(losses, share)
+    return sums, bad
 
 
 def _drop(t: Trainer, bad: list[Batch], what: str) -> None:
@@ -116,7 +138,7 @@ def _drop(t: Trainer, bad: list[Batch], what: str) -> None:
 
 def _shrink(t: Trainer, group: list[tuple[Batch, float]], failed: str) -> None:
     """Cut every batch into twice as many parts from now on."""
-    largest = max((batch for batch, _ in group), key=lambda batch: batch.input.numel())
+    largest = max((batch for batch, _ in group), key=lambda batch: batch.input.values.numel())
     state = t.state
     if t.world.size > 1 or state.pieces >= 2 ** t.config.remedies.shrink_on_oom or state.pieces >= largest.size:
         raise ValueError(oom_advice(largest) + f" ({failed})")

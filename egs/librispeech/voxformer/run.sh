@@ -11,7 +11,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=librispeech             # corpus: a module of voxkit/data/recipes
+recipe=librispeech             # corpus: a module of voxkit/data/corpora
 corpus_dir=                    # a tree that is there; empty downloads it
 parts=mini                     # which parts of it: mini, full, or names such as train-clean-100
 train_sets="train-clean-5"     # sets to train on

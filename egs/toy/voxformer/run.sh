@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=1                         # training processes: networks so small gain nothing by more (0: one on the CPU)
-recipe=toy                     # corpus: a module of voxkit/data/recipes
+recipe=toy                     # corpus: a module of voxkit/data/corpora
 corpus_dir=                    # for other recipes than toy: where the corpus is
 parts=                         # which parts of it
 train_sets="train"             # sets to train on

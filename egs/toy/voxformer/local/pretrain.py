@@ -24,10 +24,10 @@ from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_train_loader
+from voxkit.data.sets import read_sets
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
-from voxkit.training import read_sets
 
 
 class FrameClassifier(nn.Module):
@@ -45,7 +45,7 @@ class FrameClassifier(nn.Module):
         self.head = nn.Linear(encoder.config.d_model, 1 + int(max(x.max() for x in labels.values())))
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
-        x, lengths = self.backbone.embed(batch.audio, batch.lengths, batch.ids)
+        x, lengths = self.backbone.embed(batch.audio.values, batch.audio.lengths, batch.ids)
         context = self.backbone.context(lengths, x.shape[1])
         for i in range(len(self.backbone.layers)):
             x = self.backbone.layer(i, x, context)

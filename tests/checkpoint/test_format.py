@@ -9,20 +9,9 @@ import torch
 from torch import nn
 
 from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train.checkpoint import (
-    best_checkpoints,
-    damage,
-    get_pointer,
-    list_checkpoints,
-    load_model_weights,
-    prune,
-    read_meta,
-    read_weights,
-    recover,
-    resolve,
-    set_pointer,
-    write_checkpoint,
-)
+from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, prune, recover, resolve
+from voxkit.checkpoint.format import damage, get_pointer, read_meta, set_pointer, write_checkpoint
+from voxkit.checkpoint.weights import load_model_weights, read_weights
 from voxkit.train.config import AverageConfig
 
 

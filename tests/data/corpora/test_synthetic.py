@@ -9,11 +9,10 @@ import pytest
 
 from voxkit.audio.io import RATE, read_audio
 from voxkit.cli.main import main
+from voxkit.data.corpora import synthetic
+from voxkit.data.corpora.synthesis import engines
+from voxkit.data.corpora.synthetic import SyntheticConfig, prepare_synthetic
 from voxkit.data.manifests import load_cuts
-from voxkit.data.recipes import synthetic
-from voxkit.data.recipes.spliced import SplicedConfig, prepare_spliced
-from voxkit.data.recipes.synthesis import engines
-from voxkit.data.recipes.synthetic import SyntheticConfig, prepare_synthetic
 from voxkit.optional import MissingPackage
 
 LINES = ["PUSH THE LEFT LANE", "HEAL ME NOW", "THE DRAGON'S NEST IS UNGUARDED AND THE ENEMY WILL NOT BE BACK FOR HALF A MINUTE", "RETREAT"]
@@ -139,10 +138,8 @@ def test_what_is_there_of_others_stays(tmp_path):
     (out / "audio/train/r.flac").touch()
     (out / "prepare.json").write_text(json.dumps({"splits": {"train": {"recipe": "folder"}}}))
     for split in (".", "..", "a/b", "a\\b", "", "*", ".hidden"):
-        for config, prepare in ((SyntheticConfig(text, split=split), prepare_synthetic),
-                                (SplicedConfig(text, text, split), prepare_spliced)):
-            with pytest.raises(ValueError, match="cannot be the name of a split"):
-                prepare(out, config, jobs=1)
+        with pytest.raises(ValueError, match="cannot be the name of a split"):
+            prepare_synthetic(out, SyntheticConfig(text, split=split), jobs=1)
     with pytest.raises(ValueError, match="'train' is in .* already, made by `voxkit prepare folder`.*--split"):
         prepare_synthetic(out, SyntheticConfig(text, split="train"), jobs=1)
     assert (out / "audio/train/r.flac").is_file()

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxkit.data.recipes.readers import AUDIO, AudioFinder, Found, Utterance, set_of
+from voxkit.data.corpora.readers import AUDIO, AudioFinder, Found, Utterance, set_of
 
 logger = logging.getLogger(__name__)
 

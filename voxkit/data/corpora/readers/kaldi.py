@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from voxkit.data.recipes.readers import Found, Utterance, usual_name
+from voxkit.data.corpora.readers import Found, Utterance, usual_name
 
 
 def find_kaldi(root: Path) -> list[Path]:

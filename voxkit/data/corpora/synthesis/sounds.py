@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-RATE = 16000  # Hz, of every waveform here
+from voxkit.rate import RATE
 
 
 def fast_length(samples: int) -> int:

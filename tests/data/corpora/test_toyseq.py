@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from voxkit.data.config import DataConfig
+from voxkit.data.corpora.toyseq import ToySeq2SeqDataset, ToySeqConfig, prepare_toyseq
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.manifests import load_cuts, read_json
-from voxkit.data.recipes.toyseq import ToySeq2SeqDataset, ToySeqConfig, prepare_toyseq
 from voxkit.text.sentencepiece import train_characters
 
 SMALL = {"num_train": 12, "num_dev": 4, "num_test": 4}

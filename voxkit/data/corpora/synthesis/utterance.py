@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from voxkit.data.recipes.synthesis import espeak, sounds
-from voxkit.data.recipes.synthesis.espeak import Synthesiser
-from voxkit.data.recipes.synthesis.voices import timbre
+from voxkit.data.corpora.synthesis import espeak, sounds
+from voxkit.data.corpora.synthesis.espeak import Synthesiser
+from voxkit.data.corpora.synthesis.voices import timbre
 
 # The rate in Hz that an utterance is played back at: somewhat faster and higher, or slower and lower.
 SIZES = tuple(range(20500, 24000, 500))

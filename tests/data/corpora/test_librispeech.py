@@ -6,8 +6,8 @@ import pytest
 import soundfile
 
 from voxkit.cli.main import main
-from voxkit.data.recipes import load_cuts
-from voxkit.data.recipes.librispeech import _TEST_CLEAN_2, FULL, MINI, part_names, prepare_librispeech
+from voxkit.data.corpora import load_cuts
+from voxkit.data.corpora.librispeech import _TEST_CLEAN_2, FULL, MINI, part_names, prepare_librispeech
 
 
 def chapter(root, part, speaker, utterances=2):

@@ -1,19 +1,23 @@
-"""What every recogniser has: a front end, an encoder, their schedules, and a checkpoint without the frozen pretrained weights."""
+"""A listener made of a front end and an encoder that learns: what VoxFormer and Paraformer have in common."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
+from voxkit.audio.fbank import Fbank
 from voxkit.batch import Batch
 from voxkit.decoders.intermediate_ctc import IntermediateCtc
 from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
+from voxkit.models.contract import Encoded, Listener
 from voxkit.nn.scheduled import set_batch_count
+from voxkit.rate import RATE
 
 
-class Recogniser(nn.Module):
-    """Base of the systems.
+class FrontEndListener(Listener):
+    """Front end → encoder, with CTC heads half-way up where a system sets them.
 
     Args:
         front_end: a batch → [B, T, D], lengths [B].
@@ -21,15 +25,12 @@ class Recogniser(nn.Module):
 
     Attributes:
         intermediate: CTC heads below the end of the encoder, where a system sets them.
-        step: of the optimiser, in this stage.
-        schedule_offset: steps of the stages before: the encoder's dropout and layer skipping go on, not back to their start.
     """
 
     def __init__(self, front_end: PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd, encoder: nn.Module) -> None:
         super().__init__()
         self.front_end, self.encoder = front_end, encoder
         self.intermediate: IntermediateCtc | None = None
-        self.step = self.schedule_offset = 0
 
     @property
     def seconds_per_frame(self) -> float:
@@ -42,8 +43,8 @@ class Recogniser(nn.Module):
         return max(self.seconds_per_frame, self.front_end.seconds_per_frame if self.intermediate is not None else 0.0)
 
     def set_step(self, step: int) -> None:
-        """Tell the model which optimiser step this is: the loss and the encoder's schedules follow it."""
-        self.step = step
+        """Tell the model which optimizer step this is: the loss and the encoder's schedules follow it."""
+        super().set_step(step)
         for part in (self.encoder, self.front_end):
             set_batch_count(part, self.schedule_offset + step)
 
@@ -55,13 +56,23 @@ class Recogniser(nn.Module):
         if pretrained is not None:
             pretrained.config.gradient_checkpointing = True
 
-    def encode(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor]:
-        """→ states [B, T', D], lengths [B]; with several views [views·B, T', D]: the whole batch again and again, masked anew each time.
-        Where CTC heads half-way up are self-conditioned, what they read takes part."""
-        return self.encode_and_read(batch, views)[:2]
+    def encode(self, batch: Batch, carried: Any = None) -> Encoded:
+        """A batch → states [B, T', D]. Where CTC heads half-way up are self-conditioned, what they read takes part. Nothing is carried."""
+        states, lengths = self.encode_and_read(batch)[:2]
+        return Encoded(states, lengths, self._seconds(batch, lengths))
+
+    def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
+        """[B] of the batch's audio; of cached states, as far as the encoder's frames tell."""
+        if batch.states is not None:
+            return lengths * self.seconds_per_frame
+        return batch.input.lengths / (RATE if batch.audio is not None else Fbank.frames_per_second)
 
     def encode_and_read(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-        """states [B, T', D], lengths [B], and log-probabilities [B, T, V] of the CTC heads half-way up, lengths [B] of these."""
+        """states [views·B, T', D], lengths [views·B], and log-probabilities [views·B, T, V] of the CTC heads half-way up, lengths of these.
+
+        Args:
+            views: the whole batch again and again, masked anew each time.
+        """
         x, lengths = self.front_end(batch, views)
         if self.intermediate is None:
             return *self.encoder(x, lengths), [], lengths
@@ -83,11 +94,6 @@ class Recogniser(nn.Module):
         """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
         pretrained = getattr(self.front_end, "pretrained", None)
         return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
-
-    def checkpoint_state_dict(self) -> dict[str, Tensor]:
-        """All weights but the frozen pretrained ones."""
-        frozen = self.frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
 
 def check_vocab_size(size: int) -> None:

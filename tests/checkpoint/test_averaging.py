@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
+from voxkit.checkpoint.averaging import average_between, average_checkpoints, average_states, select
+from voxkit.checkpoint.folder import list_checkpoints
+from voxkit.checkpoint.format import read_meta
+from voxkit.checkpoint.weights import read_weights
 from voxkit.cli.main import main
-from voxkit.train.averaging import RunningAverage, average_between, average_checkpoints, average_states, select
-from voxkit.train.checkpoint import list_checkpoints, read_meta, read_weights
+from voxkit.train.averaging import RunningAverage
 from voxkit.train.config import AverageConfig
 
 

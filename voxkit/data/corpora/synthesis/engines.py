@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from voxkit.data.recipes.synthesis import espeak
-from voxkit.data.recipes.synthesis.voices import ACCENTS, timbre
+from voxkit.data.corpora.synthesis import espeak
+from voxkit.data.corpora.synthesis.voices import ACCENTS, timbre
 from voxkit.optional import require
 
 PICO_VOICES = ("en-US", "en-GB")

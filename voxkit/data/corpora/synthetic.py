@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from voxkit.data.corpora.synthesis import sounds
+from voxkit.data.corpora.synthesis.engines import Engine, open_engine, speech
 from voxkit.data.executors import cores, open_executor
-from voxkit.data.recipes.synthesis import sounds
-from voxkit.data.recipes.synthesis.engines import Engine, open_engine, speech
 from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
 from voxkit.text.normalise import normalisation
 

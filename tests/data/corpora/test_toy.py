@@ -5,12 +5,12 @@ import pytest
 import soundfile
 
 from voxkit.cli.main import main
-from voxkit.data.recipes import load_cuts, toy
-from voxkit.data.recipes.synthesis import grammar, sounds
-from voxkit.data.recipes.synthesis.espeak import Synthesiser
-from voxkit.data.recipes.synthesis.utterance import make_block
-from voxkit.data.recipes.synthesis.voices import timbre
-from voxkit.data.recipes.toy import ToyConfig, plan, prepare_toy, split_voices
+from voxkit.data.corpora import load_cuts, toy
+from voxkit.data.corpora.synthesis import grammar, sounds
+from voxkit.data.corpora.synthesis.espeak import Synthesiser
+from voxkit.data.corpora.synthesis.utterance import make_block
+from voxkit.data.corpora.synthesis.voices import timbre
+from voxkit.data.corpora.toy import ToyConfig, plan, prepare_toy, split_voices
 
 pytest.importorskip("espeakng_loader")
 SMALL = ToyConfig(num_train=14, num_dev=4, num_test=4, num_domain=4)
@@ -39,7 +39,7 @@ def test_splits_audio_and_words(made):
 
 
 def test_words_are_where_the_alignment_says(tmp_path):
-    from voxkit.data.recipes.synthesis.utterance import lay_down, trim
+    from voxkit.data.corpora.synthesis.utterance import lay_down, trim
 
     synthesiser = Synthesiser()
     synthesiser.set_voice("en-us", "m3", rate=160, pitch=50, pitch_range=50)

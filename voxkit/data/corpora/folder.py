@@ -22,12 +22,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxkit.data.corpora.readers import Found, Utterance
+from voxkit.data.corpora.readers.kaldi import find_kaldi, read_kaldi
+from voxkit.data.corpora.readers.manifests import find_manifests, read_manifests
+from voxkit.data.corpora.readers.tables import find_tables, read_beside, read_tables
 from voxkit.data.executors import open_executor
 from voxkit.data.manifests import file_stamps
-from voxkit.data.recipes.readers import Found, Utterance
-from voxkit.data.recipes.readers.kaldi import find_kaldi, read_kaldi
-from voxkit.data.recipes.readers.manifests import find_manifests, read_manifests
-from voxkit.data.recipes.readers.tables import find_tables, read_beside, read_tables
 from voxkit.data.validate import Checks, Preparation, Report, mono_cut
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import pytest
 import soundfile
 
 from voxkit.cli.main import main
-from voxkit.data.recipes import load_cuts
-from voxkit.data.recipes.folder import hold_out, prepare_folder
-from voxkit.data.recipes.readers import Utterance, set_of
+from voxkit.data.corpora import load_cuts
+from voxkit.data.corpora.folder import hold_out, prepare_folder
+from voxkit.data.corpora.readers import Utterance, set_of
 from voxkit.data.validate import Checks
 from voxkit.infer.calibration import true_words
 

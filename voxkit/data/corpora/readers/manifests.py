@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from voxkit.data.recipes.readers import Found, Utterance, set_of
+from voxkit.data.corpora.readers import Found, Utterance, set_of
 
 
 def find_manifests(root: Path) -> list[Path]:

@@ -19,10 +19,10 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from voxkit.data.corpora.synthesis.grammar import sentences, vocabulary
+from voxkit.data.corpora.synthesis.utterance import Block, Made, Utterance, make_block
+from voxkit.data.corpora.synthesis.voices import ACCENTS
 from voxkit.data.executors import open_executor
-from voxkit.data.recipes.synthesis.grammar import sentences, vocabulary
-from voxkit.data.recipes.synthesis.utterance import Block, Made, Utterance, make_block
-from voxkit.data.recipes.synthesis.voices import ACCENTS
 from voxkit.data.validate import Checks, Preparation, file_cut
 from voxkit.optional import require
 

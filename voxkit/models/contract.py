@@ -1,0 +1,94 @@
+"""What a model is: something with a loss over batches, and if it turns audio into text, a listener with heads that searches read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from voxkit.batch import Batch
+
+
+class Losses(NamedTuple):
+    """What a model says of a batch. Over several batches, `total` and `parts` are means weighted by `weight`.
+
+    Attributes:
+        total: scalar, what is minimized, a mean over `weight` units (tokens, utterances).
+        weight: how many units.
+        parts: name → scalar without gradient, a mean over the same units.
+        metrics: name → (sum, count): the mean over several batches is the sum of the sums by the sum of the counts.
+    """
+
+    total: Tensor
+    weight: Tensor
+    parts: Mapping[str, Tensor] = {}
+    metrics: Mapping[str, tuple[Tensor, Tensor]] = {}
+
+
+class Encoded(NamedTuple):
+    """What a listener makes of a batch before any search.
+
+    Attributes:
+        states: [B, T', D]; lengths: [B] of them; seconds: [B] of audio.
+        carried: what goes on to the next utterances of the same sessions; None where a model carries nothing.
+    """
+
+    states: Tensor
+    lengths: Tensor
+    seconds: Tensor
+    carried: Any = None
+
+
+class SpeechModel(nn.Module):
+    """Everything that can be trained.
+
+    Attributes:
+        step: of the optimizer, in this stage.
+        schedule_offset: steps of the stages before: schedules that follow the step go on, not back to their start.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = self.schedule_offset = 0
+
+    def loss(self, batch: Batch) -> Losses:
+        """The loss of a batch; the result depends on no padding.
+
+        Raises:
+            ValueError: the batch lacks what this model reads.
+        """
+        raise NotImplementedError
+
+    def set_step(self, step: int) -> None:
+        """Tell the model which optimizer step this is."""
+        self.step = step
+
+    def check_training(self) -> None:
+        """Refuse what training needs and using the trained model does not (a package, a search)."""
+
+    def frozen_names(self) -> set[str]:
+        """Names of parameters and buffers that a checkpoint references and does not copy."""
+        return set()
+
+    def checkpoint_state_dict(self) -> dict[str, Tensor]:
+        """All weights but the referenced ones."""
+        frozen = self.frozen_names()
+        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+
+
+class Listener(SpeechModel):
+    """Turns audio into states that searches read."""
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Of the states that `encode` gives."""
+        raise NotImplementedError
+
+    def encode(self, batch: Batch, carried: Any = None) -> Encoded:
+        """A batch → states; `carried`: what the utterances before of the same sessions left."""
+        raise NotImplementedError
+
+    def most_tokens(self, seconds: float) -> float:
+        """How many tokens an utterance of so many seconds can have at the most; no limit by default."""
+        return float("inf")
