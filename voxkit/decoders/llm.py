@@ -147,11 +147,8 @@ class LLM(nn.Module):
         return bend(F.linear(states.to(weight.dtype), weight, bias).float(), self.softcap)
 
     def frozen_names(self) -> set[str]:
-        """Entries of `state_dict()` that belong to the pretrained model and do not learn: checkpoints refer to them."""
-        if self.config.learns == "all":
-            return set()
-        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return {name for name in self.state_dict() if name not in learning}
+        """Entries of `state_dict()` that are the pretrained model's own and do not learn: checkpoints refer to them."""
+        return set() if self.config.learns == "all" else {name for name in self.state_dict() if ".lora_" not in name}
 
     def layers(self) -> list[nn.Module]:
         """The Transformer layers, for sharding one by one."""
