@@ -142,13 +142,14 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _scores(found: Any, cuts: Any, normalise: str) -> dict[str, Any]:
+    from voxkit.eval.table import interval_cell
     from voxkit.eval.wer import score
 
     result = score(found.references, found.texts, normalise=normalise)
     speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
-    low, high = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
+    interval = result.interval(speakers if len(set(speakers.values())) > 1 else None)  # one speaker: over utterances
     row = result.row()
-    return {"WER": row.pop("WER"), "95 %": f"{100 * low:.2f}-{100 * high:.2f}", **row}
+    return {"WER": row.pop("WER"), "95 %": interval_cell(interval), **row}
 
 
 def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], tokenizer: Vocabulary) -> float:
