@@ -132,13 +132,13 @@ class SpeechLLM(LLM):
                              token_lengths.flatten(), repeated)
         return found.log_probs.sum(1).unflatten(0, (size, count))
 
-    def init_state(self, audio: Tensor, lengths: Tensor, prompt: Padded | None = None) -> SpeechState:
+    def begin(self, audio: Tensor, lengths: Tensor, prompt: Padded | None = None) -> SpeechState:
         """The state before the first token of each utterance."""
         rows = self._beginnings(audio, lengths, prompt)
         last, past = self.start(pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=audio.device))
         return SpeechState(past, self.log_probs(last))
 
-    def step(self, tokens: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
+    def say(self, tokens: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """The last token of each hypothesis [N] → log-probabilities of the next [N, C]; at first any token, which is not read."""
         if state.waiting is not None:
             return state.waiting, SpeechState(state.past)

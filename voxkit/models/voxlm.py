@@ -259,11 +259,11 @@ class VoxLMDecoder:
     def init_state(self, memory: Tensor, lengths: Tensor) -> SpeechState:
         """Frames [B, T, D], lengths [B] → the state of B empty hypotheses."""
         projected = self.model.project(memory, lengths)
-        return self.model.llm.init_state(projected.embeddings, projected.lengths, self.prompt)
+        return self.model.llm.begin(projected.embeddings, projected.lengths, self.prompt)
 
     def step(self, tokens: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """Last tokens [N] → log-probabilities of the next [N, V] and the state."""
-        return self.model.llm.step(tokens, state)
+        return self.model.llm.say(tokens, state)
 
     def score(self, memory: Tensor, memory_lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Log-probability of whole hypotheses, the end included: frames [B, T, D], tokens [B, n, U], token_lengths [B, n] → [B, n]."""
@@ -290,7 +290,7 @@ def word_spans(spans: Padded) -> tuple[Tensor, Tensor]:
     new = torch.ones_like(valid)
     new[:, 1:] = (values[:, 1:] != values[:, :-1]).any(-1)  # NaN differs from itself: a word of its own
     words = (new.cumsum(1) - 1).masked_fill(~valid, -1)
-    count = max(1, int(words.max()) + 1)
+    count = max(1, int(words.max()) + 1) if words.numel() else 1
     out = torch.full((len(values), count, 2), torch.nan, device=values.device)
     batch, place = (new & valid).nonzero(as_tuple=True)
     out[batch, words[batch, place]] = values[batch, place].float()
