@@ -32,7 +32,7 @@ class CopyingDecoder:
     """A decoder whose states copy."""
 
     def __init__(self, decoder: TransformerDecoder) -> None:
-        self.decoder, self.step = decoder, decoder.step
+        self.decoder, self.step, self.bos, self.eos = decoder, decoder.step, decoder.bos, decoder.eos
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> DecoderState:
         return CopyingState(**vars(self.decoder.init_state(memory, lengths)))

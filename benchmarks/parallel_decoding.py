@@ -41,7 +41,7 @@ class Endless:
     """
 
     def __init__(self, decoder: TransformerDecoder) -> None:
-        self.decoder = decoder
+        self.decoder, self.bos, self.eos = decoder, decoder.bos, decoder.eos
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> DecoderState:
         return self.decoder.init_state(memory, lengths)
@@ -87,7 +87,7 @@ def trained(args: argparse.Namespace) -> tuple[Search, Search, str]:
         ValueError: the first run is no Paraformer, the second has no autoregressive decoder.
     """
     paraformer, other = (Recognizer.load(path, overrides=args.overrides) for path in args.runs)
-    if not hasattr(paraformer.model, "predict") or not isinstance(getattr(other.model, "decoder", None), TransformerDecoder):
+    if paraformer.model.heads.parallel is None or not isinstance(other.model.heads.decoder, TransformerDecoder):
         raise ValueError(f"--runs {' '.join(args.runs)}: first a Paraformer, then a VoxFormer")
     cuts = list(islice(load_cuts(args.cuts), args.batch))
     batch = next(iter(build_eval_loader(cuts, None, DataConfig(num_workers=0), max_duration=1e9)))
@@ -99,7 +99,7 @@ def trained(args: argparse.Namespace) -> tuple[Search, Search, str]:
         return _search_at_once(found.log_probs, found.lengths, beam)
 
     def one_by_one(beam: int) -> list[int]:
-        rows = attention_beam(other.model.decoder, theirs.states, theirs.lengths, beam, expected=expected)
+        rows = attention_beam(other.model.heads.decoder, theirs.states, theirs.lengths, beam, expected=expected)
         return [len(row[0].tokens) for row in rows]
 
     seconds = sum(cut.duration for cut in cuts)

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "predictors": _NETWORKS,
     "decoders": _NETWORKS,
     "losses": _NETWORKS,
-    "models": _PARTS | {"audio", "text"},
+    "models": _PARTS | {"audio", "text", "search"},
     "search": {"ops", "text"},
     "align": {"ops", "text"},
     "data": {"audio", "text"},

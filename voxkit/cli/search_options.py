@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from voxkit.cli.fingerprint import sha256, stamp
-from voxkit.cli.idle_options import LOOKED_AT, WEIGHTS, check_looked_at, check_needs
+from voxkit.cli.idle_options import check_looked_at, check_needs
+from voxkit.search.weights import FUSED, WEIGHTS
 
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
@@ -135,8 +136,6 @@ class Search:
             ValueError: a method that the model lacks, one without the graph that it needs, or something was given that none of them takes
                 or looks at.
         """
-        from voxkit.infer.fusion import FUSED
-
         for method in methods:
             self.recognizer.check(self._whole(method))
         check_looked_at(self.typed, methods)
@@ -183,9 +182,10 @@ class Search:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
         fused = [name for name in LANGUAGE_MODELS if getattr(options, name) is not None]
-        names = [*LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused),
+        row = self.recognizer.method(method)
+        names = [*row.weights, *(f"{name.removesuffix('_lm')}_weight" for name in fused),
                  *(["rescore_nbest"] if options.rescore_lm is not None else [])]
-        used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
+        used = [*fused, *(["graph"] if row.graph else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
         if phrases := self.phrases_of(method):
@@ -196,7 +196,8 @@ class Search:
         """What a calibration has for this search; or None, and why where something was fitted, but with other settings."""
         label = self.label(method)
         known = content.get("methods", {}).get(label)
-        before = {"times": "alignment", **({"length_limit": math.inf} if "length_limit" in LOOKED_AT.get(method, ()) else {})}  # options
+        limited = "length_limit" in self.recognizer.method(method).weights
+        before = {"times": "alignment", **({"length_limit": math.inf} if limited else {})}  # options
         then = {**before, **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
         by_content = (*LANGUAGE_MODELS, "graph", "phrases")

@@ -127,8 +127,8 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
 
 
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.cli.idle_options import WEIGHTS
     from voxkit.runtime.onnx import OnnxRecognizer
+    from voxkit.search.weights import WEIGHTS
 
     names = (*WEIGHTS, "lm", "rescore_lm", "phrases", "boost", "graph", "tuned")
     fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.search.heads import Heads
 
 
 class Losses(NamedTuple):
@@ -79,6 +80,11 @@ class SpeechModel(nn.Module):
 
 class Listener(SpeechModel):
     """Turns audio into states that searches read."""
+
+    @property
+    def heads(self) -> Heads:
+        """What searches read the states by."""
+        raise NotImplementedError
 
     @property
     def seconds_per_frame(self) -> float:

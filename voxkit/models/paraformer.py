@@ -30,6 +30,7 @@ from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
 from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
+from voxkit.search.heads import Heads
 
 
 @dataclass
@@ -133,6 +134,11 @@ class Paraformer(FrontEndListener):
         self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
         self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
 
+    @property
+    def heads(self) -> Heads:
+        """The parallel decoder, and CTC where there is a head."""
+        return Heads(ctc=self.ctc_log_probs if self.ctc is not None else None, parallel=self)
+
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32.
 
@@ -191,6 +197,13 @@ class Paraformer(FrontEndListener):
             return Prediction(states.new_zeros(len(states), 0, self.config.vocab_size), found.lengths, found.times, found.weights)
         logits = self.decoder(found.vectors, found.lengths, states, lengths)
         return Prediction(logits.float().log_softmax(-1), found.lengths, found.times, found.weights)
+
+    def attention_weights(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Where the decoder looks at each of its tokens: [layers, B, H, U, T']."""
+        found = self.predictor(states, lengths)
+        if found.vectors.shape[1] == 0:
+            return states.new_zeros(1, len(states), 1, 0, states.shape[1])
+        return self.decoder.attention_weights(found.vectors, found.lengths, states, lengths)
 
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from voxkit.losses.mwer import mwer_loss, word_errors
 from voxkit.models.contract import Losses
 from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
 from voxkit.optional import require
+from voxkit.search.heads import Heads
 
 _TO_STREAM = ("train with model.front_end.kind=fbank model.encoder.causal=true model.encoder.chunk_size=[16,32,-1] "
               "model.encoder.left_context=[64,128,-1] (docs/training.md, Causal models)")
@@ -146,6 +147,11 @@ class VoxFormer(FrontEndListener):
         if not self.encoder.config.causal:
             return f"the model is not causal: its encoder looks at the whole utterance; {_TO_STREAM}"
         return None
+
+    @property
+    def heads(self) -> Heads:
+        """CTC, and the attention decoder where there is one."""
+        return Heads(ctc=self.ctc_log_probs, decoder=self.decoder)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""

@@ -100,7 +100,7 @@ class ContextGraph:
         spelled = {phrase: vocabulary.encode(phrase) for phrase in boosts}
         strange = [phrase for phrase, tokens in spelled.items() if vocabulary.unk in tokens]
         if strange:
-            raise ValueError(f"{len(strange)} phrases hold characters that the vocabulary lacks, e.g. {strange[0]!r}: write them as the "
+            raise ValueError(f"{len(strange)} phrases hold characters that the tokenizer lacks, e.g. {strange[0]!r}: write them as the "
                              "transcripts are written (upper or lower case, no punctuation)")
         starts = vocabulary.word_starts if any(vocabulary.word_starts) else None
         return cls(list(spelled.values()), vocabulary.size, list(boosts.values()), starts)
