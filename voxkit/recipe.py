@@ -39,7 +39,7 @@ class DecodeConfig:
     rescore_weight: float = 0.3
     rescore_nbest: Optional[int] = None
     length_bonus: float = 0.0
-    length_limit: float = 1.2
+    length_limit: float = field(default=1.2, metadata={"unbounded": True})
     coverage: float = 0.0
     length_power: Optional[float] = None
     validation_method: str = "greedy"

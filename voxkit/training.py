@@ -14,6 +14,7 @@ from torch import nn
 from voxkit import config as configuration
 from voxkit import files
 from voxkit.batch import Batch
+from voxkit.checkpoint.external import check_externals
 from voxkit.checkpoint.format import read_meta
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.checkpoint.weights import load_state, read_weights
@@ -21,7 +22,7 @@ from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
-from voxkit.encoders.pretrained import PretrainedEncoder
+from voxkit.encoders.pretrained import PretrainedEncoder, pretrained_encoder
 from voxkit.eval.wer import score
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.precision import autocast, dtype_name, resolve
@@ -171,7 +172,7 @@ class Training:
 
     def _limit_seconds(self) -> None:
         """An encoder that takes a limited length (Whisper: 30 s) takes it at the slowest speed: longer utterances would end the run."""
-        data, encoder = self.recipe.config.data, getattr(self.model.front_end, "pretrained", None)
+        data, encoder = self.recipe.config.data, pretrained_encoder(self.model)
         most = encoder.backbone.max_samples / RATE if encoder is not None else 0
         if most and data.max_seconds / min(data.speed_perturb) > most:
             data.max_seconds = most * min(data.speed_perturb)
@@ -180,7 +181,7 @@ class Training:
 
     def _cache(self, cuts: Any) -> StateCache:
         config = self.recipe.config
-        encoder = getattr(self.model.front_end, "pretrained", None)
+        encoder = pretrained_encoder(self.model)
         if encoder is None:
             raise ValueError("cache: there is no frozen encoder whose states could be stored; set cache=false for an fbank front end")
         if encoder.config.spec_augment.prob > 0:
@@ -241,6 +242,7 @@ def initialise(model: nn.Module, path: str, tokenizer: Vocabulary, parts: Sequen
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {tokenizer.fingerprint()}): "
                          "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
                          "(init_parts=[front_end,encoder]), or start from scratch")
+    check_externals(model, meta, f"init: {checkpoint}", parts)
     load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint), parts)
     if hasattr(model, "schedule_offset") and (not parts or "encoder" in parts):
         model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))

@@ -16,7 +16,7 @@ import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxkit.checkpoint.external import External
 from voxkit.decoders.llm_config import LLMConfig
-from voxkit.hub import builds_shapes_only, is_folder, reading
+from voxkit.hub import Source, builds_shapes_only, check_weights, hub_options, locate, reading
 from voxkit.masks import lengths_to_mask
 from voxkit.optional import require
 from voxkit.precision import resolve
 
 _ADAPTER = "default"
+_LOOKED_AT = 2 ** 16  # numbers of each tensor that a fingerprint covers: all of billions would take minutes at every start
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Past:
         return Past(cache, self.mask[index], self.positions[index])
 
 
-class LLM(nn.Module):
+class LLM(External):
     """A causal language model between vectors and logits.
 
     Args:
@@ -71,11 +73,11 @@ class LLM(nn.Module):
     """
 
     def __init__(self, config: LLMConfig) -> None:
-        super().__init__()
         if problems := config.problems():
             raise ValueError("; ".join(problems))
-        self.config = config
-        self.model = _load(config)
+        model, source = _load(config)
+        super().__init__(source)
+        self.config, self.model = config, model
         self.text_config = self.model.config.get_text_config()
         self.dim, self.vocab_size = int(self.text_config.hidden_size), int(self.model.get_input_embeddings().weight.shape[0])
         self._cache_name = _cache_argument(self.model.base_model)
@@ -147,8 +149,13 @@ class LLM(nn.Module):
         return bend(F.linear(states.to(weight.dtype), weight, bias).float(), self.softcap)
 
     def frozen_names(self) -> set[str]:
-        """Entries of `state_dict()` that are the pretrained model's own and do not learn: checkpoints refer to them."""
+        """Entries of `state_dict()` that checkpoints refer to: the pretrained model's own, where they do not learn."""
         return set() if self.config.learns == "all" else {name for name in self.state_dict() if ".lora_" not in name}
+
+    def looked_at(self, value: Tensor) -> Tensor:
+        """Numbers at even distances: no two models have them in common."""
+        flat = value.reshape(-1)
+        return flat[::max(1, len(flat) // _LOOKED_AT)]
 
     def layers(self) -> list[nn.Module]:
         """The Transformer layers, for sharding one by one."""
@@ -218,29 +225,32 @@ def bend(logits: Tensor, cap: float) -> Tensor:
     return cap * (logits / cap).tanh() if cap else logits
 
 
-def _load(config: LLMConfig) -> Any:
-    """The model, of float weights that are the pretrained ones or, within `shape_only`, on the meta device."""
+def _load(config: LLMConfig) -> tuple[Any, Source]:
+    """The model and where it was read from; within `shape_only` on the meta device."""
     transformers = require("transformers", "llm", why="language models")
     if builds_shapes_only() and config.architecture:
-        options = dict(config.architecture)
+        options, source = dict(config.architecture), Source(config.name)
         found = transformers.AutoConfig.for_model(options.pop("model_type"), **options)
-        local = True
     else:
         if not config.name:
             raise ValueError("model.llm.name: empty; give a Hugging Face name or folder of a causal language model")
-        local = is_folder(config.name)
-        with reading("language model", config.name, local):
-            found = transformers.AutoConfig.from_pretrained(config.name, local_files_only=local)
+        source = locate(config.name)
+        with reading("language model", source):
+            found = transformers.AutoConfig.from_pretrained(source.folder or config.name, **hub_options(source, config.revision))
+        source = replace(source, revision=getattr(found, "_commit_hash", None) or "")
     refuse(found, config.name)
     if builds_shapes_only():
         with torch.device("meta"):
-            return transformers.AutoModelForCausalLM.from_config(found)
+            return transformers.AutoModelForCausalLM.from_config(found), source
+    if source.folder:
+        check_weights(source)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.float32 if config.learns == "all" else resolve(config.dtype, device, "model.llm.dtype")
     options = {"quantization_config": _quantization(transformers, config.quantized, dtype)} if config.quantized else {}
-    with reading("language model", config.name, local):
-        return transformers.AutoModelForCausalLM.from_pretrained(config.name, local_files_only=local, dtype=dtype, use_safetensors=True,
-                                                                 **options).eval()
+    with reading("language model", source):
+        model = transformers.AutoModelForCausalLM.from_pretrained(source.folder or config.name, dtype=dtype, use_safetensors=True,
+                                                                  **hub_options(source, config.revision), **options)
+    return model.eval(), source
 
 
 def refuse(found: Any, name: str) -> None:

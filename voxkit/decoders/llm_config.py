@@ -42,6 +42,7 @@ class LoraOptions:
 class LLMConfig:
     """Attributes:
     name: Hugging Face name ("Qwen/Qwen2-1.5B-Instruct") or a folder with config.json, model.safetensors and tokenizer.json.
+    revision: commit on the hub; empty = the newest.
     architecture: `model_type` and the sizes of that type's configuration in transformers, by which the model can be built without
         weights (`voxkit info`, on the meta device); not read where there are weights.
     learns: lora (the rest is frozen and referenced by checkpoints), all (a small model from scratch; checkpoints hold it), none.
@@ -52,6 +53,7 @@ class LLMConfig:
     """
 
     name: str = ""
+    revision: str = ""
     architecture: dict[str, Any] = field(default_factory=dict)
     learns: str = "lora"
     lora: LoraOptions = field(default_factory=LoraOptions)

@@ -110,7 +110,7 @@ def load_neural_lm(path: str | os.PathLike, tokenizer: Vocabulary, device: torch
     """
     path = Path(path)
     checkpoint = resolve(path if path.exists() else latest_run(path.parent, path.name) or path)
-    node = configuration.load(checkpoint / "config.yaml")
+    node = configuration.load_plain(checkpoint / "config.yaml")
     if "language_model" not in node:
         raise ValueError(f"{checkpoint}: not a language model; `voxkit lm train-neural` makes one")
     found = read_meta(checkpoint).get("tokenizer")

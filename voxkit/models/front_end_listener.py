@@ -52,9 +52,8 @@ class FrontEndListener(Listener):
         """Recompute the encoder's layers and the open layers of a pretrained one in the backward pass: less memory, a third more time."""
         for part in getattr(self.encoder, "stacks", (self.encoder,)):
             part.checkpointing = True
-        pretrained = getattr(self.front_end, "pretrained", None)
-        if pretrained is not None:
-            pretrained.config.gradient_checkpointing = True
+        for external in self.externals().values():
+            external.enable_activation_checkpointing()
 
     def encode(self, batch: Batch, carried: Any = None) -> Encoded:
         """A batch → states [B, T', D]. Where CTC heads half-way up are self-conditioned, what they read takes part. Nothing is carried."""
@@ -89,11 +88,6 @@ class FrontEndListener(Listener):
         if log_probs is not None:
             read.append(log_probs)
         return x
-
-    def frozen_names(self) -> set[str]:
-        """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
-        pretrained = getattr(self.front_end, "pretrained", None)
-        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
 
 
 def check_vocab_size(size: int) -> None:

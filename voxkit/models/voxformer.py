@@ -182,7 +182,10 @@ class VoxFormer(FrontEndListener):
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
             smoothing = self.config.loss.label_smoothing
-            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
+            num_targets = target_lengths.sum()
+            if batch.whole is not None:  # a mean over tokens and ends, beside means over tokens: as the two are in the whole
+                num_targets = num_tokens * (1 + batch.whole.utterances / max(batch.whole.tokens, 1))
+            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / num_targets
             total = total + attention_weight * attention
             parts["attention"] = attention.detach()
             metrics["accuracy"] = correct_tokens(logits, targets)

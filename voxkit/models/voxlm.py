@@ -148,10 +148,6 @@ class VoxLM(FrontEndListener):
             getattr(self, name).eval()
         return self
 
-    def frozen_names(self) -> set[str]:
-        """Names of what checkpoints refer to: the frozen encoder's weights and the language model's."""
-        return super().frozen_names() | {f"llm.{name}" for name in self.llm.frozen_names()}
-
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T, D] → [B, T, V], float32; tokens that CTC does not tell apart are never heard."""
         heard = self._heard(states)
