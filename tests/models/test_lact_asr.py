@@ -9,8 +9,17 @@ from voxkit.audio.specaugment import SpecAugmentConfig
 from voxkit.batch import Batch, Padded
 from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.front_end import FrontEndConfig
-from voxkit.models.lact_asr import (BaselineASRTransformer, CarryConfig, LaCTASR, LaCTASRConfig, LaCTASRDecoder, LaCTASREncoder,
-                                    LaCTLossConfig, take_carried, turns)
+from voxkit.models.lact_asr import (
+    BaselineASRTransformer,
+    CarryConfig,
+    LaCTASR,
+    LaCTASRConfig,
+    LaCTASRDecoder,
+    LaCTASREncoder,
+    LaCTLossConfig,
+    take_carried,
+    turns,
+)
 
 
 def made(front_end: str = "fbank", **changes) -> LaCTASR:

@@ -205,7 +205,8 @@ class LaCTASR(FrontEndListener):
             return f"model.encoder.kind is {self.config.encoder.get('kind')}, which looks at the whole utterance; lact streams"
         return self.encoder.not_streaming()
 
-    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None, carried: Carried | None = None) -> tuple[Tensor, ...]:
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None,
+                   carried: Carried | None = None) -> tuple[Tensor, ...]:
         """State before the first sample: the front end's tensors, vectors that wait for a whole step, the encoder's.
 
         Raises:
