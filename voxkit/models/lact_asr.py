@@ -293,4 +293,4 @@ def build(config: LaCTASRConfig, tokens: TokenIds) -> LaCTASR:
     return LaCTASR(config)
 
 
-SYSTEM = System(LaCTASRConfig, build)
+SYSTEM = System(LaCTASRConfig, build, reader="sessions")
