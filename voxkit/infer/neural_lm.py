@@ -120,5 +120,5 @@ def load_neural_lm(path: str | os.PathLike, tokenizer: Vocabulary, device: torch
     model = TokenLM(configuration.structure(TokenLMConfig, node.language_model, f"{checkpoint}/config.yaml"))
     load_model_weights(model, checkpoint)
     model = model.to(device).eval()
-    kind, ask = (RecurrentScorer, model.step) if model.config.kind == "lstm" else (NeuralScorer, model.next_log_probs)
+    kind, ask = (RecurrentScorer, model.advance) if model.config.kind == "lstm" else (NeuralScorer, model.next_log_probs)
     return kind(ask, model.bos, model.eos)

@@ -91,7 +91,7 @@ class TokenLM(SpeechModel):
         return logits[torch.arange(len(tokens), device=tokens.device), lengths - 1].float().log_softmax(-1)
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
         """One token of each hypothesis [N] → log-probabilities of the next [N, V], and the LSTM's state, each [N, layers, D].
 
         Raises:
