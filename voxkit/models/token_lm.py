@@ -13,6 +13,7 @@ from voxkit.batch import Batch
 from voxkit.masks import causal_mask, lengths_to_mask
 from voxkit.models.contract import Losses, SpeechModel
 from voxkit.nn.positions import sinusoids
+from voxkit.system import System, TokenIds
 
 KINDS = ("lstm", "transformer")
 State = tuple[Tensor, Tensor]
@@ -102,3 +103,17 @@ class TokenLM(SpeechModel):
         inner = None if state is None else tuple(x.transpose(0, 1).contiguous() for x in state)
         x, after = self.body(self.dropout(self.embedding(tokens[:, None]) * math.sqrt(self.config.dim)), inner)
         return self._logits(x[:, 0]).float().log_softmax(-1), (after[0].transpose(0, 1), after[1].transpose(0, 1))
+
+
+def build(config: TokenLMConfig, tokens: TokenIds) -> TokenLM:
+    """A language model over a vocabulary.
+
+    Raises:
+        ValueError: sentences of this vocabulary have no begin or no end.
+    """
+    if tokens.bos is None or tokens.eos is None:
+        raise ValueError("a language model needs a tokenizer with tokens for begin and end of a sentence; `voxkit tokenize` makes one")
+    return TokenLM(config, tokens.bos, tokens.eos)
+
+
+SYSTEM = System(TokenLMConfig, build, reader="sentences", evaluation="perplexity", metric="perplexity", use="language_model")
