@@ -104,7 +104,9 @@ class TwoUnits(TinyModel):
     """A mean over tokens beside one over tokens and ends of sentences, as the hybrid loss has them."""
 
     def loss(self, batch):
-        guess = self.head(self.body(batch.features.values.sum(1) / batch.features.lengths[:, None]))
+        features, frames = batch.features.values, batch.features.lengths
+        inside = torch.arange(features.shape[1]) < frames[:, None]
+        guess = self.head(self.body((features * inside[..., None]).sum(1) / frames[:, None]))
         tokens, lengths = batch.tokens.values, batch.tokens.lengths
         valid = torch.arange(tokens.shape[1]) < lengths[:, None]
         errors = ((guess - tokens) ** 2 * valid).sum(1)
