@@ -198,7 +198,7 @@ def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypa
         if not installed:
             raise MissingPackage(f"{package} is needed for {why}")
 
-    monkeypatch.setattr("voxkit.infer.recognizer.require", require)
+    monkeypatch.setattr("voxkit.search.graph_methods.require", require)
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.encode", lambda *given: pytest.fail("encoded"))
     assert decode("--methods", "greedy", method) == 2
     assert message in capsys.readouterr().err
