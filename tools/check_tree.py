@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "nn": {"ops"},
     "encoders": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
-    "decoders": _NETWORKS,
+    "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,
     "models": _PARTS | {"audio", "text", "search", "system", "checkpoint"},
     "system": {"text", "models"},
@@ -67,7 +67,8 @@ TORCH = {"torch", "torchaudio", "lhotse", "transformers", "k2", "kaldifeat"}  # 
 CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", "omegaconf", "safetensors", "jiwer", "rapidfuzz", "rich",
         "tensorboard", "fsspec", "psutil", "yaml", "tqdm"}
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
-OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "tokenizers", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
+OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
+            "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
             "uvicorn", "starlette", "pydantic", "triton", "kenlm", "pyctcdecode", "espeakng_loader", "hibari", "py_nanotts", "dask",
             "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
 

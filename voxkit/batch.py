@@ -75,6 +75,7 @@ class Batch:
         codes: [B, T, Q] long, of a codec.
         tokens: [B, U] long, of the transcripts, no bos or eos.
         prompt: [B, U] long, what an instruction says before the answer.
+        spans: [B, U, 2] seconds, where the word that each token belongs to begins and ends; NaN where that is not known.
         texts: reference transcripts; empty strings where there are none.
         sessions: to which session each utterance belongs, for models that carry state from one to the next.
         seconds: audio seconds in the batch without padding, for budgets and logs.
@@ -89,6 +90,7 @@ class Batch:
     codes: Padded | None = None
     tokens: Padded | None = None
     prompt: Padded | None = None
+    spans: Padded | None = None
     texts: list[str] | None = None
     sessions: list[str] | None = None
     seconds: float = 0.0

@@ -23,6 +23,24 @@ _TO_SAFETENSORS = ("""python -c "import torch, safetensors.torch as s; """
                    """s.save_file({k: v.contiguous().clone() for k, v in torch.load('pytorch_model.bin', weights_only=True).items()}, """
                    """'model.safetensors', {'format': 'pt'})\"""")
 
+_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
+
+
+@contextlib.contextmanager
+def shape_only() -> Iterator[None]:
+    """Within it pretrained encoders and language models are built without weights, on the meta device: enough to count and to name
+    parameters."""
+    token = _shape_only.set(True)
+    try:
+        yield
+    finally:
+        _shape_only.reset(token)
+
+
+def builds_shapes_only() -> bool:
+    """Whether this runs within `shape_only`."""
+    return _shape_only.get()
+
 
 @dataclass(frozen=True)
 class Source:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 
@@ -16,7 +14,7 @@ from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
 from voxkit.files import read_text
-from voxkit.hub import Source, check_weights, hub_options, locate, reading
+from voxkit.hub import Source, builds_shapes_only, check_weights, hub_options, locate, reading
 from voxkit.optional import require
 
 FAMILIES = {
@@ -25,18 +23,7 @@ FAMILIES = {
     "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
     "whisper": ("WhisperEncoder", WhisperBackbone),
 }
-_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
 _UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
-
-
-@contextlib.contextmanager
-def shape_only() -> Iterator[None]:
-    """Within it pretrained encoders are built without weights, on the meta device: enough to count and to name parameters."""
-    token = _shape_only.set(True)
-    try:
-        yield
-    finally:
-        _shape_only.reset(token)
 
 
 def load_backbone(name: str, normalize: bool | None = None, revision: str = "") -> tuple[Backbone, Source]:
@@ -53,7 +40,7 @@ def load_backbone(name: str, normalize: bool | None = None, revision: str = "") 
     """
     transformers = require("transformers", "pretrained", why="pretrained encoders")
     source = locate(name)
-    if _shape_only.get() and not source.folder and name in KNOWN:
+    if builds_shapes_only() and not source.folder and name in KNOWN:
         kind, options = KNOWN[name]
         config = transformers.AutoConfig.for_model(kind, **options)
     else:
@@ -64,7 +51,7 @@ def load_backbone(name: str, normalize: bool | None = None, revision: str = "") 
     if family not in FAMILIES:
         raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
     class_name, backbone = FAMILIES[family]
-    if _shape_only.get():
+    if builds_shapes_only():
         with torch.device("meta"):
             empty = (_whisper_encoder() if family == "whisper" else getattr(transformers, class_name))(config)
         return (backbone(empty, {}) if family == "whisper" else backbone(empty, {}, normalize)), source
