@@ -18,7 +18,7 @@ from voxkit.checkpoint.format import read_meta
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.data.cache_shards import index_files
-from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
+from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch, longest_seconds
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder
@@ -93,7 +93,8 @@ class Training:
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
         if train_states is None:
             self._limit_seconds()
-        config.data.frames_per_second = 1 / self.model.seconds_per_ctc_frame
+        if config.data.frames_per_second is None:
+            config.data.frames_per_second = 1 / self.model.seconds_per_ctc_frame
         if config.data.max_duration == "auto":
             config.data.max_duration = self._largest_duration(train_cuts, train_states)
         self.loader = build_train_loader(train_cuts, self.tokenizer, config.data, seed=config.seed, rank=world.rank,
@@ -161,7 +162,7 @@ class Training:
             model.zero_grad(set_to_none=True)
 
         found = find_max_duration(lambda seconds: largest_batch(cuts, self.tokenizer, config.data, seconds, states=states), step,
-                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))),
+                                  device=self.world.device, low=max(10.0, longest_seconds(cuts, config.data)),
                                   share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:
