@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.figures import Figures
 from voxkit.batch import Batch
 from voxkit.precision import autocast, resolve
 from voxkit.recipe import load_recipe
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
+    Figures.add_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     trainings = {}
@@ -66,6 +68,7 @@ def main() -> None:
                 print(f"from audio {seconds['false']:5.1f} s in {took['false']:5.2f} s, {speed['false']:5.1f}x real time "
                       f"(loss {losses['false']:.3f}); cached {seconds['true']:5.1f} s in {took['true']:5.2f} s, "
                       f"{speed['true']:5.1f}x (loss {losses['true']:.3f}); ratio {ratios[-1]:.2f}")
+    Figures("cache", args.json).add(f"cached states against the encoder, {Path(args.config).name}", ratios)
     ratios.sort()
     print(f"ratio: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, of {len(ratios)} pairs; "
           f"{args.threads} thread(s), {dtype}")

@@ -22,7 +22,7 @@ CROWDED = 400
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
-_PARTS = _NETWORKS | {"encoders", "predictors", "decoders", "losses"}
+_PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
 _RUN = _MODELS | {"search", "align", "system", "recipe", "train", "checkpoint", "data", "eval"}
 
@@ -32,11 +32,11 @@ ARROWS: dict[str, set[str]] = {
     "text": set(),
     "ops": set(),
     "nn": {"ops"},
-    "encoders": _NETWORKS | {"audio"},
+    "encoders": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
-    "decoders": _NETWORKS,
+    "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,
-    "models": _PARTS | {"audio", "text", "search", "system"},
+    "models": _PARTS | {"audio", "text", "search", "system", "checkpoint"},
     "system": {"text", "models"},
     "search": {"ops", "text"},
     "align": {"ops", "text"},
@@ -44,7 +44,7 @@ ARROWS: dict[str, set[str]] = {
     "checkpoint": set(),
     "train": {"ops", "checkpoint"},
     "eval": {"text"},
-    "runtime": {"audio", "text"},
+    "runtime": {"audio", "text", "search", "align"},  # of the last two what needs no tensors: check_imports finds torch behind them
     "doctor": set(),
     "plot": {"checkpoint", "train"},
     "recipe": {"system", "models", "text", "data", "train"},
@@ -67,7 +67,8 @@ TORCH = {"torch", "torchaudio", "lhotse", "transformers", "k2", "kaldifeat"}  # 
 CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", "omegaconf", "safetensors", "jiwer", "rapidfuzz", "rich",
         "tensorboard", "fsspec", "psutil", "yaml", "tqdm"}
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
-OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "tokenizers", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
+OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
+            "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
             "uvicorn", "starlette", "pydantic", "triton", "kenlm", "pyctcdecode", "espeakng_loader", "hibari", "py_nanotts", "dask",
             "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
 

@@ -28,7 +28,9 @@ class DecodeConfig:
         lm_weight, length_bonus: of a language model and of each token, where there is one; rescore_weight: of the second one;
             rescore_nbest: hypotheses that it ranks, null: all of the beam.
         length_limit, coverage, length_power: of the attention decoder's beam; length_limit: at most so many times the tokens that CTC
-            expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC.
+            expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC, 1 for a transducer.
+        internal_lm_weight: of the transducer's own language model, which its beam subtracts; symbols_per_frame: tokens that a frame of
+            its greedy search may emit.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """
@@ -40,9 +42,11 @@ class DecodeConfig:
     rescore_weight: float = 0.3
     rescore_nbest: Optional[int] = None
     length_bonus: float = 0.0
-    length_limit: float = 1.2
+    length_limit: float = field(default=1.2, metadata={"unbounded": True})
     coverage: float = 0.0
     length_power: Optional[float] = None
+    internal_lm_weight: float = 0.0
+    symbols_per_frame: int = 1
     validation_method: str = "greedy"
     validation_limit: int = 0
 

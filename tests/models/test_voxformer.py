@@ -281,7 +281,7 @@ def test_activation_checkpointing_changes_memory_not_gradients(encoder, tokenize
 
 
 def test_every_configuration_of_the_recipes_builds(repository):
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
     from voxkit.recipe import load_recipe
 
     files = sorted(repository.glob("egs/*/*/conf/*stage*.yaml"))

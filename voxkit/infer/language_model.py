@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from voxkit.search.ngram import NgramModel
-from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer, check_complete
+from voxkit.search.ngram_scorer import KenlmScorer, NgramScorer
+from voxkit.search.ngram_table import check_complete
 from voxkit.search.recurrent_scorer import RecurrentScorer
 from voxkit.search.scorer import NeuralScorer, Scorer
 from voxkit.text.vocabulary import Vocabulary

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.checkpoint.external import External, externals, left_out
+from voxkit.checkpoint.format import checkpoint_state
 from voxkit.search.heads import Heads
 from voxkit.text.vocabulary import Vocabulary
 
 
 class Losses(NamedTuple):
-    """What a model says of a batch. Over several batches, `total` and `parts` are means weighted by `weight`.
+    """What a model says of a batch. Over several batches, `total` and `parts` are means weighted by `weight`, and those are what one large
+    batch would give: a part that is a mean over another unit than `weight` counts is scaled by `Batch.whole`.
 
     Attributes:
         total: scalar, what is minimized, a mean over `weight` units (tokens, utterances).
@@ -73,14 +76,17 @@ class SpeechModel(nn.Module):
             MissingPackage: a loss needs a package that is not there.
         """
 
+    def externals(self) -> dict[str, External]:
+        """Its parts with pretrained weights, by their place in it."""
+        return externals(self)
+
     def frozen_names(self) -> set[str]:
         """Names of parameters and buffers that a checkpoint references and does not copy."""
-        return set()
+        return left_out(self)
 
     def checkpoint_state_dict(self) -> dict[str, Tensor]:
         """All weights but the referenced ones."""
-        frozen = self.frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+        return checkpoint_state(self)
 
 
 class Listener(SpeechModel):

@@ -11,7 +11,7 @@ from voxkit.audio.fbank import Fbank
 from voxkit.batch import Batch
 from voxkit.decoders.intermediate_ctc import IntermediateCtc
 from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
-from voxkit.encoders.pretrained import PretrainedEncoder
+from voxkit.encoders.pretrained import pretrained_encoder
 from voxkit.models.contract import Encoded, Listener, Losses
 from voxkit.nn.scheduled import set_batch_count
 from voxkit.rate import RATE
@@ -65,22 +65,18 @@ class FrontEndListener(Listener):
             set_batch_count(part, self.schedule_offset + step)
 
     @property
-    def pretrained(self) -> PretrainedEncoder | None:
-        """The pretrained encoder that the front end reads through, where it does."""
-        return self.front_end.pretrained if isinstance(self.front_end, PretrainedFrontEnd) else None
-
-    @property
     def max_seconds(self) -> float | None:
         """The longest utterance that training takes: what the pretrained encoder takes at a time."""
-        most = self.pretrained.backbone.max_samples if self.pretrained is not None else 0
+        encoder = pretrained_encoder(self)
+        most = encoder.backbone.max_samples if encoder is not None else 0
         return most / RATE if most else None
 
     def enable_activation_checkpointing(self) -> None:
         """Recompute the encoder's layers and the open layers of a pretrained one in the backward pass: less memory, a third more time."""
         for part in getattr(self.encoder, "stacks", (self.encoder,)):
             part.checkpointing = True
-        if self.pretrained is not None:
-            self.pretrained.config.gradient_checkpointing = True
+        for external in self.externals().values():
+            external.enable_activation_checkpointing()
 
     def loss(self, batch: Batch) -> Losses:
         """The loss of a batch; in training of several views of it, where the system compares them."""
@@ -133,12 +129,6 @@ class FrontEndListener(Listener):
         if log_probs is not None:
             read.append(log_probs)
         return x
-
-    def frozen_names(self) -> set[str]:
-        """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
-        if self.pretrained is None:
-            return set()
-        return {f"front_end.pretrained.{name}" for name in self.pretrained.frozen_parameter_names()}
 
 
 def check_tokens(tokens: TokenIds) -> None:

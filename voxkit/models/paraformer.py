@@ -163,7 +163,8 @@ class Paraformer(FrontEndListener):
         found = self.predictor(states, lengths, token_lengths, boundaries if by_boundaries else None)
         targets = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), -100)
         logits, guessed = self._decode(found.vectors, states, lengths, tokens, token_lengths, targets)
-        cross_entropy = label_smoothed_cross_entropy(logits, guessed, config.label_smoothing).sum() / (guessed != -100).sum().clamp(min=1)
+        share = token_lengths / (guessed != -100).sum(1).clamp(min=1)  # an utterance counts by its tokens, however many of them were shown
+        cross_entropy = (label_smoothed_cross_entropy(logits, guessed, config.label_smoothing) * share).sum() / num_tokens
         quantity = quantity_loss(found.quantity, token_lengths).sum() / num_tokens
         total = config.cross_entropy * cross_entropy + config.quantity * quantity
         parts = {"cross_entropy": cross_entropy.detach(), "quantity": quantity.detach()}

@@ -1,8 +1,9 @@
-"""VoxFormer: front end → Zipformer → CTC head + Transformer decoder, trained with the hybrid loss.
+"""VoxFormer: front end → Zipformer → CTC head, Transformer decoder, transducer: those whose losses have a weight.
 
     audio ─ frozen encoder ─ layer-weighted sum ─ adapter ─┐
     audio ─ fbank ─ convolutional subsampling ─────────────┴─ Zipformer ─┬─ CTC head          (CTC heads half-way up, if wanted)
-                                                                         └─ Transformer decoder
+                                                                         ├─ Transformer decoder
+                                                                         └─ transducer
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.decoders.intermediate_ctc import IntermediateCtcConfig, build_intermediate_ctc, share_problems
+from voxkit.decoders.transducer import Transducer, TransducerConfig
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
-from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
+from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
+from voxkit.losses.transducer import TransducerLossConfig
 from voxkit.models.contract import Losses
 from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
@@ -44,8 +47,8 @@ class VoxFormerConfig:
     encoder: Zipformer: `preset` (plan, S, M, L, mini, toy) and any field of ZipformerConfig to change.
     intermediate_ctc: where further CTC heads stand, below the end of the encoder; their loss has the share loss.intermediate.
     decoder: the attention decoder; left out where loss.attention and loss.start_attention are 0.
-    loss: the hybrid weights.
-    transducer: sizes of the pruned transducer's predictor and joiner, where loss.transducer is above 0.
+    loss: weights of the losses. There is no CTC head where loss.ctc and loss.start_ctc are 0.
+    transducer: sizes of its decoder and joiner; left out where loss.transducer is 0. transducer_loss: how its loss is computed.
     dropout: on the states before the CTC head, in training.
     ctc_blank_bias: start value of the head's bias for blank; below 0 makes blanks rarer at the start, a remedy where
         training sits on a plateau of blanks.
@@ -58,6 +61,7 @@ class VoxFormerConfig:
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     loss: HybridLossConfig = field(default_factory=HybridLossConfig)
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
+    transducer_loss: TransducerLossConfig = field(default_factory=TransducerLossConfig)
     dropout: float = 0.1
     ctc_blank_bias: float = 0.0
 
@@ -94,7 +98,7 @@ class VoxFormer(FrontEndListener):
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
         self.transducer = None
         if config.loss.transducer > 0:
-            self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
+            self.transducer = Transducer(config.transducer, config.vocab_size, self.encoder.output_dim)
         self.word_starts: Sequence[bool] | None = None  # for loss.mwer: which tokens begin a word; None counts errors in tokens
 
     def begin_training(self, vocabulary: Vocabulary) -> None:
@@ -106,8 +110,8 @@ class VoxFormer(FrontEndListener):
         self.word_starts = vocabulary.word_starts
         if self.config.loss.ctc_by == "k2":
             require("k2", why="loss.ctc_by=k2")
-        if self.transducer is not None:
-            require("k2", why="the pruned transducer loss (loss.transducer)")
+        if self.transducer is not None and self.config.transducer_loss.by == "k2":
+            require("k2", why="model.transducer_loss.by=k2")
 
     def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
         """State before the first sample: the front end's tensors, vectors that wait for a whole chunk [B, T, D], the encoder's.
@@ -189,7 +193,10 @@ class VoxFormer(FrontEndListener):
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
             smoothing = self.config.loss.label_smoothing
-            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
+            num_targets = target_lengths.sum()
+            if batch.whole is not None:  # a mean over tokens and ends, beside means over tokens: as the two are in the whole
+                num_targets = num_tokens * (1 + batch.whole.utterances / max(batch.whole.tokens, 1))
+            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / num_targets
             total = total + attention_weight * attention
             parts["attention"] = attention.detach()
             metrics["accuracy"] = correct_tokens(logits, targets)

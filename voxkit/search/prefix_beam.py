@@ -22,7 +22,7 @@ from voxkit.ops.checks import check_frames
 from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import open_frames
-from voxkit.search.paths import backtrace, token_peaks
+from voxkit.search.peaks import backtrace, token_peaks
 from voxkit.search.prefix_beam_arrays import arrays_search
 from voxkit.search.prefix_beam_scalar import scalar_search
 from voxkit.search.scorer import Scorer

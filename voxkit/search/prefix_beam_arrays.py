@@ -14,7 +14,7 @@ import numpy as np
 from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import OpenFrames
-from voxkit.search.paths import backtrace, token_peaks
+from voxkit.search.peaks import backtrace, token_peaks
 
 _MIX = 6364136223846793005  # as in prefix_beam.py: a prefix is a 64-bit hash of its tokens
 _NONE, _DEAD = -1, 0  # parent of no prefix, hash of an empty slot

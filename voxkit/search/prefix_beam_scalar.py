@@ -13,7 +13,7 @@ from typing import Any
 from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import OpenFrames
-from voxkit.search.paths import token_peaks
+from voxkit.search.peaks import token_peaks
 
 
 def scalar_search(found: OpenFrames, search: BeamSettings, nbest: int) -> list[list[CtcHypothesis]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from voxkit.checkpoint.external import check_externals
 from voxkit.checkpoint.format import read_meta
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.checkpoint.weights import load_state, read_weights
@@ -29,6 +30,7 @@ def initialize(model: SpeechModel, path: str, vocabulary: Vocabulary, parts: Seq
         raise ValueError(f"init: {checkpoint} was trained with another tokenizer ({other}, this one is {vocabulary.fingerprint()}): "
                          "its outputs would mean other pieces; use its tokenizer.model, take only what knows no pieces "
                          "(init_parts=[front_end,encoder]), or start from scratch")
+    check_externals(model, meta, f"init: {checkpoint}", parts)
     load_state(model, read_weights(checkpoint, "auto"), set(meta.get("left_out", ())), str(checkpoint), parts)
     if not parts or "encoder" in parts:
         model.schedule_offset = int(meta["step"]) + int(meta.get("schedule_offset", 0))

@@ -13,7 +13,7 @@ from voxkit.data.cache_shards import index_files
 from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
-from voxkit.encoders.pretrained import PretrainedEncoder
+from voxkit.encoders.pretrained import PretrainedEncoder, pretrained_encoder
 from voxkit.models.contract import Listener
 from voxkit.precision import autocast, dtype_name, resolve
 from voxkit.recipe import Recipe
@@ -104,7 +104,7 @@ class SpeechReader:
                      min(data.speed_perturb))
 
     def _cache(self, cuts: Any) -> StateCache:
-        config, encoder = self.setup.config, getattr(self.model, "pretrained", None)
+        config, encoder = self.setup.config, pretrained_encoder(self.model)
         if encoder is None:
             raise ValueError("cache: there is no frozen encoder whose states could be stored; set cache=false for an fbank front end")
         if encoder.config.spec_augment.prob > 0:
