@@ -180,9 +180,9 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
 
 def _biasing(result: Any, path: str, normalise: str, name: str) -> dict[str, object]:
     """One row about a phrase list."""
-    from voxkit.cli.search_options import read_phrases
     from voxkit.eval.biasing import biasing
     from voxkit.eval.normalise import normalisation
+    from voxkit.text.phrases import read_phrases
 
     rule = normalisation(normalise)
     found = biasing(result, [rule(phrase) for phrase in read_phrases(path, 0.0)])

@@ -15,6 +15,7 @@ from voxkit.cli.arguments import limit
 from voxkit.cli.fingerprint import sha256, stamp
 from voxkit.cli.idle_options import check_looked_at, check_needs
 from voxkit.search.weights import FUSED, WEIGHTS
+from voxkit.text.phrases import read_phrases
 
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
@@ -40,7 +41,9 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--internal-lm-weight", type=float, metavar="W",
                        help="transducer_beam: of the transducer's own language model, which is subtracted")
     group.add_argument("--symbols-per-frame", type=int, metavar="N", help="transducer_greedy: tokens that a frame may emit, by default 1")
-    group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
+    group.add_argument("--phrases", "--hotwords", metavar="FILE",
+                       help="hotwords (contextual biasing, word boosting): file of phrases to favor, one a line, each maybe with "
+                            "PHRASE<TAB>BOOST of its own")
     group.add_argument("--boost", type=float, help=f"of each token of a phrase that has none of its own, in nats; by default {_BOOST}")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
@@ -290,26 +293,3 @@ def read_tuned(path: str, models: Mapping[str, str | None], phrases: str | None)
         if name in models and now and not isinstance(then, dict):
             print(f"--tuned {path}: it does not say which language model its weights are for; tune anew to be sure that it is {now}")
     return methods
-
-
-def read_phrases(path: str, boost: float) -> dict[str, float]:
-    """Phrase → boost per token.
-
-    Raises:
-        ValueError: no such file, no phrase in it, or a boost that is no number; with the line.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"--phrases {path}: no such file; write one phrase a line")
-    out: dict[str, float] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        phrase, _, own = line.partition("\t")
-        phrase = " ".join(phrase.split())
-        if not phrase:
-            continue
-        try:
-            out[phrase] = float(own) if own.strip() else boost
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: boost {own.strip()!r} is no number; a line is PHRASE or PHRASE<TAB>BOOST") from error
-    if not out:
-        raise ValueError(f"--phrases {path}: it holds no phrase; leave the option away where there are none")
-    return out

@@ -146,8 +146,8 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
 def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch], method: str,
           grid: dict[str, list[float]]) -> dict[str, float]:
     """The best setting of one method, its WER in per cent and how many were tried."""
-    from voxkit.cli.search_options import read_phrases
     from voxkit.infer.tuning import coordinate_search, word_error_rate
+    from voxkit.text.phrases import read_phrases
 
     lowest = math.inf
 

@@ -91,8 +91,8 @@ class DataConfig:
                 found.append(f"{name}: {getattr(self, name)} should be [low, high]")
         if len(self.volume) == 2 and self.volume[0] <= 0:
             found.append(f"volume: a gain of {self.volume[0]} would silence or invert; gains are above 0")
-        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_tokens", 1), ("max_failures", 0), ("frames_per_second", 0), ("fbank_bins", 0),
-                            ("num_buckets", 1), ("buffer_size", 1), ("prefetch", 1)):
+        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_tokens", 1), ("max_failures", 0), ("frames_per_second", 0),
+                            ("fbank_bins", 0), ("num_buckets", 1), ("buffer_size", 1), ("prefetch", 1)):
             if (getattr(self, name) or 0) < least:
                 found.append(f"{name}: {getattr(self, name)} is below {least}")
         return found
