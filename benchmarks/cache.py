@@ -21,11 +21,11 @@ from benchmarks.figures import Figures
 from voxkit.batch import Batch
 from voxkit.precision import autocast, resolve
 from voxkit.recipe import load_recipe
+from voxkit.run import Run
 from voxkit.train.distributed import World
-from voxkit.training import Training
 
 
-def step(training: Training, batches: Iterator[Batch], dtype: torch.dtype) -> tuple[float, float, float]:
+def step(training: Run, batches: Iterator[Batch], dtype: torch.dtype) -> tuple[float, float, float]:
     """→ seconds of the step, of the audio, and the loss."""
     began = time.perf_counter()
     batch = next(batches)
@@ -52,11 +52,11 @@ def main() -> None:
             recipe = load_recipe(args.config, [*args.overrides, f"cache={cache}", "data.speed_perturb=[1.0]", "data.dev=[]"])
             began = time.perf_counter()
             torch.manual_seed(0)
-            trainings[cache] = Training(recipe, Path(scratch), World())
+            trainings[cache] = Run(recipe, Path(scratch), World())
             print(f"cache={cache}: ready after {time.perf_counter() - began:.1f} s")
             trainings[cache].model.train()
         dtype = resolve(recipe.config.train.precision, "cpu", "train.precision")
-        batches = {name: iter(training.loader) for name, training in trainings.items()}
+        batches = {name: iter(training.reader.train) for name, training in trainings.items()}
         ratios = []
         for i in range(args.steps + 1):
             took, seconds, losses = {}, {}, {}
