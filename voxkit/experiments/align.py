@@ -99,14 +99,22 @@ def align(job: AlignJob, say: Say = silent, load: Callable[[str, str], Any] | No
     return found
 
 
-@dataclass
+@dataclass(frozen=True)
 class Source:
-    """Where an utterance is: in a file of audio, `seconds` long from `start`, in a .npy file of features, or in a cut that has features."""
+    """Where an utterance is: in a file of audio or, .npy, of features; or in a cut."""
 
     path: str
-    start: float = 0.0
-    seconds: float | None = None
     cut: Any = None
+
+    @property
+    def start(self) -> float:
+        """Seconds from the beginning of the recording."""
+        return self.cut.start if self.cut is not None else 0.0
+
+    @property
+    def heard(self) -> bool:
+        """Whether it has audio, and not features alone."""
+        return self.cut.has_recording if self.cut is not None else not self.path.endswith(".npy")
 
     def wave(self) -> Any:
         """[S] at 16 kHz.
@@ -114,23 +122,26 @@ class Source:
         Raises:
             ValueError: it cannot be read, or is features.
         """
-        from voxkit.audio.io import read_audio
+        import torch
 
-        if self.cut is not None or self.path.endswith(".npy"):
+        from voxkit.audio.io import read_audio
+        from voxkit.data.reader import load_samples
+
+        if not self.heard:
             raise ValueError(f"{self.path}: features, where attention and Whisper need audio; use --method ctc")
-        return read_audio(self.path, start=self.start, duration=self.seconds)[0]
+        return torch.from_numpy(load_samples(self.cut)) if self.cut is not None else read_audio(self.path)[0]
 
     def batch(self) -> Any:
         """A Batch of one, of audio or features."""
         import torch
 
         from voxkit.batch import Batch, Padded
-        from voxkit.data.augment import load_features
+        from voxkit.data.reader import load_features
         from voxkit.infer.recognizer import read_input
 
-        if self.cut is not None:
+        if self.cut is not None and not self.heard:
             return Batch([self.path], features=Padded.of([torch.from_numpy(load_features(self.cut))]))
-        return read_input(self.path if self.path.endswith(".npy") else self.wave())
+        return read_input(self.wave() if self.heard else self.path)
 
 
 def _timing(job: AlignJob, ours: bool, say: Say) -> Any:
@@ -228,10 +239,10 @@ def _is_file(text: str) -> bool:
 def _cuts(path: str) -> Iterator[tuple[str, str, Source]]:
     from voxkit.data.manifests import load_cuts
 
-    found = read_texts(path)
-    silent_ids = found.texts.keys() - found.audio.keys()
-    features = {cut.id: cut for cut in load_cuts(path) if cut.id in silent_ids and cut.has_features} if silent_ids else {}
-    for id, text in found.texts.items():
-        if id not in found.audio and id not in features:
-            raise ValueError(f"{path}: cut {id} has neither an audio file nor features")
-        yield id, text, Source(*found.audio[id]) if id in found.audio else Source(id, features[id].start, cut=features[id])
+    for cut in load_cuts(path):
+        if len(cut.supervisions) != 1:
+            raise ValueError(f"{path}: cut {cut.id} has {len(cut.supervisions)} supervisions; aligning wants one "
+                             "(CutSet.trim_to_supervisions)")
+        if not (cut.has_recording or cut.has_features):
+            raise ValueError(f"{path}: cut {cut.id} has neither an audio file nor features")
+        yield cut.id, cut.supervisions[0].text or "", Source(cut.id, cut)

@@ -26,7 +26,8 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
         say("word times are left as they are: fitting them takes a CTC head and audio (CIF's times need no fitting)")
     elif true:
         found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
-        content["timing"] = t = {**fit_timing(recognizer, found, true), "set": name}
+        t: dict[str, Any] = {**fit_timing(recognizer, found, true), "set": name}
+        content["timing"] = t
         ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
         say(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
                           for what, key in ways if t[f"error_{key}"] is not None],
@@ -36,7 +37,8 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     for method, decoded in zip(methods, everything):
         label = search.label(method)
         try:
-            fitted = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": name, "settings": search.fingerprint(method)}
+            fitted: dict[str, Any] = {**fit_confidence(decoded.references, decoded.hypotheses, rule), "set": name,
+                                      "settings": search.fingerprint(method)}
         except ValueError as error:
             say(f"confidences of {label} stay as they are: {error}")
             content.get("methods", {}).pop(label, None)

@@ -200,7 +200,8 @@ def located_models(record: records.Record, settings: SearchSettings) -> SearchSe
     Raises:
         ValueError: one is not there any more, or has changed.
     """
-    return replace(settings, **{name: record.located(name, what) for name, what in MODELS.items() if name in record.inputs})
+    found: dict[str, Any] = {name: record.located(name, what) for name, what in MODELS.items() if name in record.inputs}
+    return replace(settings, **found)
 
 
 def cuts_of(record: records.Record, data_dir: str | None) -> str:

@@ -78,6 +78,7 @@ class Evaluation:
     quality, times: of the words' confidences and times, None where hypotheses or references have none.
     phrases: rows about the phrase list.
     other, tests: the other system's result, and what tells the two apart; comparison: the same as rows.
+    report: the page that was written.
     record: of it all, None where none is kept.
     """
 
@@ -93,6 +94,7 @@ class Evaluation:
     other: WerResult | None = None
     tests: dict[str, TestResult] = field(default_factory=dict)
     comparison: list[dict[str, object]] = field(default_factory=list)
+    report: str | None = None
     record: records.Record | None = None
 
 
@@ -105,8 +107,8 @@ def evaluate(job: ScoreJob) -> Evaluation:
     if "condition" in job.per and not job.condition:
         raise ValueError("--per condition does not say what a condition is: give --condition too, a field of the cuts or a file of "
                          "id<TAB>condition, or omit condition")
-    job = replace(job, **{key: str(find_in_run(path)) for key in ("ref", "hyp", "against") if (path := getattr(job, key))})
-    job = replace(job, name=job.name or Path(job.hyp).stem)
+    files_of: dict[str, Any] = {key: str(find_in_run(path)) for key in ("ref", "hyp", "against") if (path := getattr(job, key))}
+    job = replace(job, **files_of, name=job.name or Path(files_of["hyp"]).stem)
     references, hypotheses = read_texts(job.ref), read_texts(job.hyp)
     against = read_texts(job.against).texts if job.against else None
     conditions = _conditions(job.condition, references) if job.condition else {}
@@ -120,11 +122,11 @@ def evaluate(job: ScoreJob) -> Evaluation:
     row = {"name": job.name, **words.row(), "CER": f"{100 * characters.rate:.2f}", "low": low, "high": high}
     shown = {"name": job.name, "WER": row["WER"], "95 %": interval_cell(interval), "CER": row["CER"],
              **{key: row[key] for key in ("SER", "sub", "del", "ins", "words", "utterances")}}
-    found = Evaluation(words, characters, shown, row, "speakers" if groups else "utterances")
-    tables = {"speaker": lambda: per_group(words, references.speakers, "speaker"), "duration": lambda: per_duration(words, durations),
-              "condition": lambda: per_group(words, conditions, "condition")}
+    found = Evaluation(words, characters, shown, row, "speakers" if groups else "utterances", report=job.report)
     durations = references.durations or hypotheses.durations
-    found.tables = {by: table() for by, table in tables.items() if by in job.per}
+    tables = {"speaker": per_group(words, references.speakers, "speaker"), "duration": per_duration(words, durations),
+              "condition": per_group(words, conditions, "condition")}
+    found.tables = {by: rows for by, rows in tables.items() if by in job.per}
     found.quality, found.times = _confidences(references, hypotheses, job.normalise)
     if job.phrases:
         found.phrases.append(_biasing(words, job.phrases, job.normalise, job.name))
@@ -156,8 +158,8 @@ def evaluate_again(path: str, *, report: str | None = None, csv: str | None = No
         raise ValueError(f"--record {target}: the record itself would be overwritten; give another file")
     found: dict[str, Any] = {key: known.located(key, what) for key, what in _INPUTS.items() if key in known.inputs}
     curves = [Path(known.located(key, "curves")) for key in known.inputs if key.startswith("curve ")]
-    written = {"report": report or (str(out / job.report) if job.report else None), "csv": csv or (str(out / job.csv) if job.csv else None)}
-    now = evaluate(replace(job, **found, **written, record=str(target),
+    found |= {"report": report or (str(out / job.report) if job.report else None), "csv": csv or (str(out / job.csv) if job.csv else None)}
+    now = evaluate(replace(job, **found, record=str(target),
                            curves=tuple(str(file if file.suffix == ".png" else file.parent) for file in curves)))
     assert now.record is not None
     return known, now, records.differences(known.result, now.record.result)
@@ -175,7 +177,8 @@ def curve_files(sources: tuple[str, ...]) -> list[Path]:
 
 
 def _record(job: ScoreJob, path: Path, found: Evaluation, curves: list[Path]) -> records.Record:
-    inputs = {key: records.stamp(file, path) for key in _INPUTS if (file := getattr(job, key)) and (key != "condition" or Path(file).is_file())}
+    inputs = {key: records.stamp(file, path) for key in _INPUTS
+              if (file := getattr(job, key)) and (key != "condition" or Path(file).is_file())}
     inputs |= {f"curve {i}": records.stamp(file, path) for i, file in enumerate(curves, 1)}
     kept = replace(job, report=Path(job.report).name if job.report else None, csv=Path(job.csv).name if job.csv else None, record=None)
     return records.Record("score", records.as_json(kept), inputs, records.made_by("numpy"),

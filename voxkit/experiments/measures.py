@@ -6,7 +6,9 @@ from math import ceil
 from statistics import median
 from typing import Any
 
-from voxkit.audio.io import read_audio
+import torch
+
+from voxkit.data.reader import load_samples
 from voxkit.eval.boundaries import boundary_scores
 from voxkit.eval.calibration import measured
 from voxkit.eval.delay import word_delays
@@ -78,8 +80,7 @@ def latency(count: int, recognizer: Recognizer, cuts: Any, options: SearchOption
         say("latency is not measured: it takes audio, and the set holds features")
         return {}
     chosen = sorted(cuts, key=lambda c: c.duration)[len(cuts) // 2:][:count]
-    sources = [(c.recording.sources[0].source, c.start, c.duration) for c in chosen]
-    found = measure_latency(recognizer, (read_audio(path, start=start, duration=seconds)[0] for path, start, seconds in sources), options)
+    found = measure_latency(recognizer, (torch.from_numpy(load_samples(c)) for c in chosen), options)
     if found is None:
         return {}
     return {"first ms": f"{found.first:.0f}", "end ms": f"{found.end:.0f}", "end 95 % ms": f"{found.end_95:.0f}"}

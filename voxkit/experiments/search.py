@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from voxkit.checkpoint.loading import Loaded, decode_dir
 from voxkit.experiments.settings import LANGUAGE_MODELS, SearchSettings, check_needs, option
 from voxkit.files import read_text, sha256
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import Recognizer
+from voxkit.models.contract import Listener
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED, WEIGHTS
 from voxkit.train.distributed import choose_device
@@ -105,9 +106,8 @@ class Search:
 
     def resolved(self, method: str) -> SearchSettings:
         """Settings that give this search of the method whatever configuration and tuned weights say."""
-        used = self.models_of(method)
-        return SearchSettings(**self.weights_of(method), **{name: self.files[name] for name in used}, phrases=self.phrases_of(method),
-                              times=self.settings.times)
+        used: dict[str, Any] = {name: self.files[name] for name in self.models_of(method)}
+        return SearchSettings(self.weights_of(method), **used, phrases=self.phrases_of(method), times=self.settings.times)
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -158,7 +158,7 @@ def open_checkpoint(path: str, device: str = "auto", overrides: Sequence[str] = 
     """
     chosen = choose_device(device)
     loaded = load_checkpoint(path, chosen, list(overrides))
-    return Opened(loaded, Recognizer(loaded.model, loaded.tokenizer, chosen), decode_dir(loaded.path))
+    return Opened(loaded, Recognizer(cast(Listener, loaded.model), loaded.tokenizer, chosen), decode_dir(loaded.path))
 
 
 def set_chunk(opened: Opened, settings: SearchSettings, methods: Sequence[str], stream: bool, chunk_ms: float | None,
@@ -201,7 +201,7 @@ def build_search(settings: SearchSettings, opened: Opened, say: Say = silent, *,
             or does not fit, a weight of something that was not given.
     """
     recognizer, decode = opened.recognizer, opened.config.decode
-    check_needs(asdict(settings))
+    check_needs(settings.named)
     settled = {name: settings.weights.get(name, getattr(decode, name)) for name in WEIGHTS}
     lm = recognizer.language_model(settings.lm) if settings.lm else None
     context = recognizer.phrases(settings.boosted()) if settings.phrases else None
@@ -234,8 +234,8 @@ def _graph(path: str | None, recognizer: Recognizer) -> Any:
 
     graph = load_graph(path, recognizer.device)
     if graph.tokenizer not in ("", recognizer.vocabulary.fingerprint()):
-        raise ValueError(f"{option('graph')} {path}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and the "
-                         "model's own")
+        raise ValueError(f"--graph {path}: it was made with another tokenizer; make it with `voxkit lm graph --tokenizer` and the model's "
+                         "own")
     return graph
 
 
@@ -259,8 +259,8 @@ def read_tuned(path: str, search: Search, say: Say = silent) -> dict[str, dict[s
         then, now = (phrases, search.settings.phrases) if name == "phrases" else (models.get(name), search.files.get(name))
         if bool(then) != bool(now):
             want = f"give {option(name)}" if then else f"omit {option(name)}"
-            raise ValueError(f"--tuned {path}: its weights are for searches {'with' if then else 'without'} {option(name)}; {want}, or tune "
-                             "anew")
+            raise ValueError(f"--tuned {path}: its weights are for searches {'with' if then else 'without'} {option(name)}; {want}, or "
+                             "tune anew")
         if name in LANGUAGE_MODELS and then and search.hashes[name] != then["sha256"]:
             raise ValueError(f"--tuned {path}: its weights were found with the language model {then['path']}, and {option(name)} {now} is "
                              "another one (SHA-256 differs); tune anew with it")

@@ -29,10 +29,10 @@ _FOR_ALL = ("beam", "lm_weight", "rescore_weight", "rescore_nbest")  # greedy se
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What is said about searches besides their methods; None: as the recipe's DecodeConfig has it.
+    """What is said about searches besides their methods; what is not said is as the recipe's DecodeConfig has it.
 
     Attributes:
-        beam ... length_power: the weights of `voxkit.search.options.SearchOptions`.
+        weights: name of `voxkit.search.weights.WEIGHTS` → number.
         lm: language model over the tokens (ARPA, KenLM binary, a neural one's folder); rescore_lm: pretrained one over text, a Hugging
             Face name or folder; graph: decoding graph of the k2 methods.
         phrases: phrase → nats per token, None: `boost`.
@@ -42,15 +42,7 @@ class SearchSettings:
             before.
     """
 
-    beam: int | None = None
-    ctc_weight: float | None = None
-    lm_weight: float | None = None
-    rescore_weight: float | None = None
-    rescore_nbest: int | None = None
-    length_bonus: float | None = None
-    length_limit: float | None = None
-    coverage: float | None = None
-    length_power: float | None = None
+    weights: Mapping[str, Any] = field(default_factory=dict)
     lm: str | None = None
     rescore_lm: str | None = None
     graph: str | None = None
@@ -59,15 +51,23 @@ class SearchSettings:
     times: str | None = None
     tuned: str | None = None
 
-    @property
-    def weights(self) -> dict[str, Any]:
-        """The weights that are given."""
-        return {name: value for name in WEIGHTS if (value := getattr(self, name)) is not None}
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.weights) - set(WEIGHTS)):
+            raise ValueError(f"weights: {unknown[0]!r} is none of {', '.join(WEIGHTS)}")
+
+    def given(self, name: str) -> Any:
+        """A weight, or the boost; None where it is not given."""
+        return self.boost if name == "boost" else self.weights.get(name)
 
     def boosted(self, boost: float | None = None) -> dict[str, float]:
         """Phrase → nats per token; `boost` in the place of the settings' own."""
         default = boost if boost is not None else BOOST if self.boost is None else self.boost
         return {phrase: default if own is None else own for phrase, own in self.phrases.items()}
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Everything by the names that options have."""
+        return {**asdict(self), **self.weights}
 
     def check(self, methods: Sequence[str], tried: Mapping[str, Any] | None = None) -> None:
         """Refuse what would count for nothing: else a result would pass for that of a weight that never took part.
@@ -80,7 +80,7 @@ class SearchSettings:
             ValueError: it names the weight and what it is for.
         """
         tried = tried or {}
-        check_needs({**asdict(self), **tried})
+        check_needs({**self.named, **tried})
         check_looked_at({**self.weights, **tried}, methods)
 
 

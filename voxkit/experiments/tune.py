@@ -55,7 +55,7 @@ class TuneJob:
         for name in self.values:
             if name not in COORDINATES:
                 raise ValueError(f"values: {name!r} is none of {', '.join(COORDINATES)}")
-            if getattr(self.search, COORDINATES[name]) is not None:
+            if self.search.given(COORDINATES[name]) is not None:
                 raise ValueError(f"{option(name)} and {option(COORDINATES[name])}: the one is tried, the other fixes it; omit one of them")
         self.search.check(self.methods, self.values)
 
@@ -119,8 +119,8 @@ def tune_again(path: str, *, device: str = "auto", data_dir: str | None = None, 
         raise ValueError(f"--out {target}: the record itself would be overwritten; give another file")
     job = records.from_json(TuneJob, known.job)
     share = split_share(job.set)[1]
-    job = replace(job, checkpoint=checkpoint_of(known), search=located_models(known, job.search), set=f"{cuts_of(known, data_dir)}:{share:g}",
-                  data_dir=None, out=str(target), device=device)
+    job = replace(job, checkpoint=checkpoint_of(known), search=located_models(known, job.search), data_dir=None, out=str(target),
+                  set=f"{cuts_of(known, data_dir)}:{share:g}", device=device)
     now = tune(job, say)
     return known, now, records.differences(known.result["methods"], now.best)
 
@@ -142,7 +142,7 @@ def choices_of(job: TuneJob, search: Search, method: str) -> dict[str, Sequence[
     found: dict[str, Sequence[float]] = {}
     for key, weight in COORDINATES.items():
         if matters[key]:
-            fixed = getattr(job.search, weight)
+            fixed = job.search.given(weight)
             found[weight] = job.values.get(key, GRID[key]) if fixed is None else (fixed,)
     if not found:
         raise ValueError(f"--methods {method}: there is nothing to choose without --lm, --rescore-lm or --phrases that it takes; give "
