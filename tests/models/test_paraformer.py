@@ -208,7 +208,7 @@ def test_mistakes_are_named(tokenizer):
     recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
     with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
         recognizer.recognize(make_batch(tokenizer, bins=9))
-    with pytest.raises(ValueError, match="'joint' is none of greedy, guided, beam"):
+    with pytest.raises(ValueError, match="method joint needs an attention decoder, and this model has none; use greedy, guided, beam"):
         recognizer.recognize(make_batch(tokenizer), SearchOptions("joint"))
 
 
@@ -259,7 +259,7 @@ def test_the_first_pass_leaves_no_casts_to_the_second(tokenizer):
 
 
 def test_every_configuration_of_the_recipes_builds(repository):
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
     from voxkit.recipe import load_recipe
 
     files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
@@ -274,7 +274,7 @@ def test_every_configuration_of_the_recipes_builds(repository):
 
 
 def test_what_comes_from_a_trained_model_learns_at_a_fifth_of_the_rate(repository):
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
 
     conf = repository / "egs/librispeech/paraformer/conf"
     config = configuration.overlay([conf / "mini_pretrained.yaml", conf / "continued.yaml"], ["init=exp/stage2"])

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping
 
+from voxkit.cli.arguments import limit
 from voxkit.cli.fingerprint import sha256, stamp
 from voxkit.cli.idle_options import check_looked_at, check_needs
 from voxkit.search.weights import FUSED, WEIGHTS
@@ -31,7 +32,7 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rescore-weight", type=float, help="of its log-probability")
     group.add_argument("--rescore-nbest", type=int, metavar="N", help="how many of the beam's hypotheses it ranks; by default all")
     group.add_argument("--length-bonus", type=float, help="per token")
-    group.add_argument("--length-limit", type=float, metavar="R",
+    group.add_argument("--length-limit", type=limit, metavar="R",
                        help="attention, joint: at most R times as many tokens as CTC expects (by default 1.2), and a bonus for as many as "
                             "it expects; inf: no limit, and a bonus for all")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Callable
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +26,14 @@ from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
 from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
-from voxkit.losses.transducer import TransducerLossConfig, transducer_loss
+from voxkit.losses.transducer import TransducerLossConfig
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
 from voxkit.search.heads import Heads
+from voxkit.search.prefix_beam import ctc_prefix_beam
+from voxkit.system import System, TokenIds
+from voxkit.text.vocabulary import Vocabulary
 
 _TO_STREAM = ("train with model.front_end.kind=fbank model.encoder.causal=true model.encoder.chunk_size=[16,32,-1] "
               "model.encoder.left_context=[64,128,-1] (docs/training.md, Causal models)")
@@ -83,7 +86,6 @@ class VoxFormer(FrontEndListener):
     """
 
     def __init__(self, config: VoxFormerConfig) -> None:
-        check_vocab_size(config.vocab_size)
         front_end = build_front_end(config.front_end)
         super().__init__(front_end, Zipformer(config.zipformer(front_end.output_dim)))
         self.config = config
@@ -99,15 +101,15 @@ class VoxFormer(FrontEndListener):
         self.transducer = None
         if config.loss.transducer > 0:
             self.transducer = Transducer(config.transducer, config.vocab_size, self.encoder.output_dim)
-        self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
-        self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
+        self.word_starts: Sequence[bool] | None = None  # for loss.mwer: which tokens begin a word; None counts errors in tokens
 
-    def check_training(self) -> None:
+    def begin_training(self, vocabulary: Vocabulary) -> None:
         """What training needs and using the trained model does not.
 
         Raises:
             MissingPackage: a loss of k2's is asked for, and k2 cannot be imported.
         """
+        self.word_starts = vocabulary.word_starts
         if self.config.loss.ctc_by == "k2":
             require("k2", why="loss.ctc_by=k2")
         if self.transducer is not None and self.config.transducer_loss.by == "k2":
@@ -164,10 +166,15 @@ class VoxFormer(FrontEndListener):
         assert self.ctc is not None, "`heads` says whether there is a CTC head"
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> Losses:
+    @property
+    def views(self) -> int:
+        """Two where their consistency counts (CR-CTC), in training."""
+        return 2 if self.config.loss.consistency > 0 and self.training else 1
+
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Weighted losses of all heads per token, in nats; "accuracy" is of the next token, teacher-forced."""
-        views = 2 if self.config.loss.consistency > 0 and self.training else 1
-        states, lengths, read, read_lengths = self.encode_and_read(batch, views)
+        states, lengths, read, read_lengths = heard
+        views = len(lengths) // batch.size
         transcripts = batch.tokens.repeat(views)
         tokens, token_lengths = transcripts.values, transcripts.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
@@ -191,7 +198,10 @@ class VoxFormer(FrontEndListener):
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
             smoothing = self.config.loss.label_smoothing
-            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
+            num_targets = target_lengths.sum()
+            if batch.whole is not None:  # a mean over tokens and ends, beside means over tokens: as the two are in the whole
+                num_targets = num_tokens * (1 + batch.whole.utterances / max(batch.whole.tokens, 1))
+            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / num_targets
             total = total + attention_weight * attention
             parts["attention"] = attention.detach()
             metrics["accuracy"] = correct_tokens(logits, targets)
@@ -208,9 +218,7 @@ class VoxFormer(FrontEndListener):
 
     def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, references: Tensor, reference_lengths: Tensor) -> Tensor:
         """Expected word errors over n-best lists of the CTC head, scored by CTC and decoder; summed over the batch."""
-        if self.nbest is None:
-            raise ValueError("loss.mwer needs a search: `voxkit train` gives one (model.nbest)")
-        lists = self.nbest(log_probs.detach(), lengths, self.config.loss.mwer_nbest)
+        lists = nbest_tokens(log_probs.detach(), lengths, self.config.loss.mwer_nbest)
         count, longest = max(map(len, lists)), max(1, max(len(h) for row in lists for h in row))
         tokens = torch.zeros(len(lists), count, longest, dtype=torch.long)
         sizes, errors = torch.zeros(len(lists), count, dtype=torch.long), torch.zeros(len(lists), count)
@@ -229,3 +237,21 @@ class VoxFormer(FrontEndListener):
             decoded = self.decoder.score(states, lengths, tokens, sizes)
             scores = (ctc_weight * scores + attention_weight * decoded) / (ctc_weight + attention_weight)
         return mwer_loss(scores, errors, valid).sum()
+
+
+def nbest_tokens(log_probs: Tensor, lengths: Tensor, count: int) -> list[list[list[int]]]:
+    """n-best token lists of CTC prefix beam search, for minimum word error training: log_probs [B, T, V], lengths [B]."""
+    return [[h.tokens for h in row] for row in ctc_prefix_beam(log_probs, lengths, max(count, 4), nbest=count, times=False)]
+
+
+def build(config: VoxFormerConfig, tokens: TokenIds) -> VoxFormer:
+    """A VoxFormer over a vocabulary with CTC's blank.
+
+    Raises:
+        ConfigError: an encoder option that does not exist. ValueError: another kind of vocabulary.
+    """
+    check_tokens(tokens)
+    return VoxFormer(config)
+
+
+SYSTEM = System(VoxFormerConfig, build)
