@@ -26,7 +26,7 @@ from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
 from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
-from voxkit.losses.transducer import TransducerLossConfig
+from voxkit.losses.transducer import TransducerLossConfig, transducer_loss
 from voxkit.models.contract import Losses
 from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
