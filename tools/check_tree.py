@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "nn": {"ops"},
     "encoders": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
-    "decoders": _NETWORKS,
+    "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,
     "models": _PARTS | {"audio", "text", "search"},
     "search": {"ops", "text"},

@@ -31,8 +31,9 @@ from voxkit.losses.hybrid import ctc_loss
 from voxkit.losses.linear_cross_entropy import linear_cross_entropy
 from voxkit.models.contract import Losses
 from voxkit.models.front_end_listener import FrontEndListener
+from voxkit.search.heads import Heads
 from voxkit.text.llm_vocabulary import LLMVocabulary
-from voxkit.text.prompt import Prompt, PromptConfig
+from voxkit.text.prompt import Prompt, PromptConfig, Request
 from voxkit.text.spelling_errors import misspell
 
 PARTS = ("front_end", "encoder", "ctc", "projector", "llm", "alignment")
@@ -72,7 +73,8 @@ class SpellingConfig:
     word_rate: float = 0.05
 
     def problems(self) -> list[str]:
-        return [f"{name}: {getattr(self, name)} is not in [0, 0.5]" for name in ("rate", "word_rate") if not 0 <= getattr(self, name) <= 0.5]
+        return [f"{name}: {value} is not in [0, 0.5]" for name, value in (("rate", self.rate), ("word_rate", self.word_rate))
+                if not 0 <= value <= 0.5]
 
 
 @dataclass
@@ -228,17 +230,18 @@ class VoxLM(FrontEndListener):
         log_probs = self.alignment(text, words, states, lengths)
         return self.alignment.loss(log_probs, spans / self.seconds_per_frame, lengths)[0]
 
-    @property
-    def decoder(self) -> VoxLMDecoder:
-        """The language model as searches know a decoder, with the default prompt."""
-        return VoxLMDecoder(self)
-
-    def prompted(self, prompts: Sequence[Sequence[int]] | None) -> VoxLMDecoder:
-        """The same with a prompt for each utterance: the language model's ids before the audio."""
+    def speaker(self, prompts: Sequence[Sequence[int]] | None = None) -> VoxLMDecoder:
+        """The language model as searches know a decoder; with a prompt for each utterance (ids before the audio), or the default one."""
         if prompts is None:
             return VoxLMDecoder(self)
         padded = Padded.of([torch.tensor(list(ids), dtype=torch.long) for ids in prompts])
         return VoxLMDecoder(self, padded.to(self.llm.model_ids.device))
+
+    @property
+    def heads(self) -> Heads:
+        """CTC over the language model's tokens, and the language model."""
+        speaker = self.speaker()
+        return Heads(ctc=self.ctc_log_probs, decoder=speaker, llm=speaker)
 
 
 class VoxLMDecoder:
@@ -249,8 +252,15 @@ class VoxLMDecoder:
         prompt: [B, P] before the audio; None: the default.
     """
 
+    bos, eos = 0, END  # blank: it is given before the first token and not read
+
     def __init__(self, model: VoxLM, prompt: Padded | None = None) -> None:
         self.model, self.prompt = model, prompt
+
+    def prompted(self, request: Request, count: int) -> VoxLMDecoder:
+        """The same, told something else, for so many utterances."""
+        assert self.model.prompt is not None
+        return self.model.speaker([self.model.prompt.before(request)] * count)
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> SpeechState:
         """Frames [B, T, D], lengths [B] → the state of B empty hypotheses."""
@@ -270,6 +280,11 @@ class VoxLMDecoder:
         """One pass over known transcripts [B, U]: probabilities, entropies, text states."""
         projected = self.model.project(memory, lengths)
         return self.model.llm.examine(projected.embeddings, projected.lengths, tokens, token_lengths, self.prompt)
+
+    def align(self, text: Tensor, words: Tensor, states: Tensor, lengths: Tensor) -> Tensor | None:
+        """Which word each frame belongs to, [B, W + 1, T], pause first; None of a model whose alignment head has learned nothing."""
+        head = self.model.alignment
+        return head(text, words, states, lengths) if bool(head.learned) else None
 
 
 def word_spans(spans: Padded) -> tuple[Tensor, Tensor]:

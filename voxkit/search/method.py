@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from voxkit.search import ctc_methods, decoder_methods, graph_methods, parallel_methods
+from voxkit.search import ctc_methods, decoder_methods, graph_methods, llm_methods, parallel_methods
 from voxkit.search.heads import NAMES, Heads, Heard
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED
@@ -51,7 +51,7 @@ class Method:
         takes: which of FUSED it takes; why: why it takes no others.
         weights: which of WEIGHTS (weights.py) it looks at, those of what it takes apart.
         times: how the times of its words can be had, the usual way first (`voxkit.infer.words.WAYS`): "alignment" by CTC, the "peaks" or
-            emissions that the search saw, the "fires" of CIF; empty: not at all.
+            emissions that the search saw, the "fires" of CIF, an alignment "head"; empty: not at all.
         power: by which power of its length it divides a score, where the options do not say; None: it does not.
         streams: the search to be fed part by part; None: it takes the whole utterance.
         scores_tokens: whether its hypotheses say how likely each token is.
@@ -105,6 +105,8 @@ _BY_LENGTH = ("length_bonus", "length_limit", "coverage", "length_power")
 _SECOND_PASS = ("beam", "ctc_weight", "length_bonus")
 
 METHODS = (
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
+           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
