@@ -18,6 +18,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_eval_loader
 from voxkit.data.manifests import load_cuts
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs=2, metavar=("PARAFORMER", "VOXFORMER"), help="trained models instead of random weights")
     parser.add_argument("--cuts", help="with --runs: the speech")
     parser.add_argument("overrides", nargs="*", help="with --runs: key=value, e.g. model.front_end.pretrained.name=/path/to/whisper-base")
+    Figures.add_argument(parser)
     args = parser.parse_args()
     if bool(args.runs) != bool(args.cuts):
         parser.error("--runs and --cuts belong together")
@@ -140,6 +142,7 @@ def main() -> None:
                     said[name] = search(beam)
                     times[name].append(time.perf_counter() - began)
             ratios = [a / b for a, b in zip(times["autoregressive"][1:], times["parallel"][1:])]
+            Figures("parallel_decoding", args.json).add(f"parallel against autoregressive, beam {beam}", ratios)
             for name, values in times.items():
                 rows.append({"decoder": name, "beam": beam, "tokens": sum(said[name]),
                              "ms per utterance": f"{1e3 * statistics.median(values[1:]) / len(said[name]):.1f}",

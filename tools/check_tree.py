@@ -17,14 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CROWDED = 400
 
-# Modules at the root of voxkit that every room shares. `recipe` (the configuration of a whole run) and `training` (a run put together
-# from data, model and trainer) are rooms of their own.
+# Modules at the root of voxkit that every room shares. `system` (the table of systems), `recipe` (the configuration of a whole run) and
+# `run` (a run put together from system, data and trainer) are rooms of their own.
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
 _PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
-_RUN = _MODELS | {"search", "align", "recipe", "train", "checkpoint", "data", "eval"}
+_RUN = _MODELS | {"search", "align", "system", "recipe", "train", "checkpoint", "data", "eval"}
 
 # room → the rooms it may import, itself and SHARED apart
 ARROWS: dict[str, set[str]] = {
@@ -36,22 +36,24 @@ ARROWS: dict[str, set[str]] = {
     "predictors": _NETWORKS,
     "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,
-    "models": _PARTS | {"audio", "text", "search"},
+    "models": _PARTS | {"audio", "text", "search", "system", "checkpoint"},
+    "system": {"text", "models"},
     "search": {"ops", "text"},
     "align": {"ops", "text"},
     "data": {"audio", "text"},
     "checkpoint": set(),
     "train": {"ops", "checkpoint"},
     "eval": {"text"},
-    "runtime": {"audio", "text"},
+    "runtime": {"audio", "text", "search", "align"},  # of the last two what needs no tensors: check_imports finds torch behind them
     "doctor": set(),
     "plot": {"checkpoint", "train"},
-    "recipe": _MODELS | {"data", "train", "search"},
+    "recipe": {"system", "models", "text", "data", "train"},
     "infer": _RUN,
     "training": _RUN | {"infer"},
+    "run": _RUN | {"training"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"training", "infer", "export", "runtime", "serve", "doctor", "plot"},
+    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "doctor", "plot"},
 }
 
 # What lies at the root of the repository.

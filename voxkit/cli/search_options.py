@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping
 
+from voxkit.cli.arguments import limit
 from voxkit.cli.fingerprint import sha256, stamp
 from voxkit.cli.idle_options import check_looked_at, check_needs
 from voxkit.search.weights import FUSED, WEIGHTS
@@ -31,11 +32,14 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rescore-weight", type=float, help="of its log-probability")
     group.add_argument("--rescore-nbest", type=int, metavar="N", help="how many of the beam's hypotheses it ranks; by default all")
     group.add_argument("--length-bonus", type=float, help="per token")
-    group.add_argument("--length-limit", type=float, metavar="R",
+    group.add_argument("--length-limit", type=limit, metavar="R",
                        help="attention, joint: at most R times as many tokens as CTC expects (by default 1.2), and a bonus for as many as "
                             "it expects; inf: no limit, and a bonus for all")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
-    group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
+    group.add_argument("--length-power", type=float, help="attention, joint, transducer_beam: scores are divided by length to this power")
+    group.add_argument("--internal-lm-weight", type=float, metavar="W",
+                       help="transducer_beam: of the transducer's own language model, which is subtracted")
+    group.add_argument("--symbols-per-frame", type=int, metavar="N", help="transducer_greedy: tokens that a frame may emit, by default 1")
     group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
     group.add_argument("--boost", type=float, help=f"of each token of a phrase that has none of its own, in nats; by default {_BOOST}")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")

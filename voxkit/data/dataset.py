@@ -11,7 +11,8 @@ import torch
 
 from voxkit.audio.fbank import Fbank
 from voxkit.batch import Batch, Padded
-from voxkit.data.augment import Augment, brief, load_features, load_samples, utterance_rng
+from voxkit.data.augment import Augment, brief, utterance_rng
+from voxkit.data.reader import load_features, load_samples
 from voxkit.data.sampler import alignable_frames, needed_frames, text_of
 from voxkit.rate import RATE
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from voxkit.align.ctc import TokenSpan, forced_align
+from voxkit.align.ctc import forced_align
+from voxkit.align.spans import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import read_audio

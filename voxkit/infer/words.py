@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from voxkit.align.cif import spans_from_fires
-from voxkit.align.ctc import TokenSpan, forced_align, spans_from_peaks
+from voxkit.align.ctc import forced_align
 from voxkit.align.monotone import monotone_path, refine
+from voxkit.align.spans import TokenSpan, spans_from_peaks
 from voxkit.align.words import words_from_tokens
 from voxkit.hypothesis import Hypothesis
 from voxkit.search.heads import Heard

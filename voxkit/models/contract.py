@@ -11,6 +11,7 @@ from voxkit.batch import Batch
 from voxkit.checkpoint.external import External, externals, left_out
 from voxkit.checkpoint.format import checkpoint_state
 from voxkit.search.heads import Heads
+from voxkit.text.vocabulary import Vocabulary
 
 
 class Losses(NamedTuple):
@@ -68,8 +69,12 @@ class SpeechModel(nn.Module):
         """Tell the model which optimizer step this is."""
         self.step = step
 
-    def check_training(self) -> None:
-        """Refuse what training needs and using the trained model does not (a package, a search)."""
+    def begin_training(self, vocabulary: Vocabulary) -> None:
+        """Called once before the first step: what training needs and using the trained model does not.
+
+        Raises:
+            MissingPackage: a loss needs a package that is not there.
+        """
 
     def externals(self) -> dict[str, External]:
         """Its parts with pretrained weights, by their place in it."""
@@ -96,6 +101,15 @@ class Listener(SpeechModel):
     def seconds_per_frame(self) -> float:
         """Of the states that `encode` gives."""
         raise NotImplementedError
+
+    @property
+    def max_seconds(self) -> float | None:
+        """The longest utterance that training takes (Whisper's encoder: 30 s); None: any."""
+        return None
+
+    def loss_and_states(self, batch: Batch) -> tuple[Losses, Encoded]:
+        """Both of a batch, for validation; models that share the work override it."""
+        return self.loss(batch), self.encode(batch)
 
     def encode(self, batch: Batch, carried: Any = None) -> Encoded:
         """A batch → states; `carried`: what the utterances before of the same sessions left."""

@@ -26,11 +26,12 @@ from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
 from voxkit.search.heads import Heads
+from voxkit.system import System, TokenIds
 
 
 @dataclass
@@ -123,7 +124,6 @@ class Paraformer(FrontEndListener):
     """
 
     def __init__(self, config: ParaformerConfig) -> None:
-        check_vocab_size(config.vocab_size)
         front_end = build_front_end(config.front_end)
         super().__init__(front_end, build_encoder(config.encoder, front_end.output_dim))
         self.config = config
@@ -149,10 +149,10 @@ class Paraformer(FrontEndListener):
             raise ValueError("this model has no CTC head (model.loss.ctc is 0): use the methods greedy and beam, without --ctc-weight")
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> Losses:
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Loss per token, in nats; "accuracy" is of the tokens nobody had shown, given their number."""
         config = self.config.loss
-        states, lengths, read, read_lengths = self.encode_and_read(batch)
+        states, lengths, read, read_lengths = heard
         tokens, token_lengths = batch.tokens.values, batch.tokens.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         log_probs = self.ctc_log_probs(states) if self.ctc is not None else None
@@ -236,3 +236,16 @@ class Paraformer(FrontEndListener):
             first = self.decoder(vectors, token_lengths, states, lengths)
         shown = glance(first, tokens, token_lengths, ratio)
         return self.decoder(vectors, token_lengths, states, lengths, tokens, shown), targets.masked_fill(shown, -100)
+
+
+def build(config: ParaformerConfig, tokens: TokenIds) -> Paraformer:
+    """A Paraformer over a vocabulary with CTC's blank.
+
+    Raises:
+        ConfigError: an encoder option that does not exist. ValueError: another kind of vocabulary.
+    """
+    check_tokens(tokens)
+    return Paraformer(config)
+
+
+SYSTEM = System(ParaformerConfig, build)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from voxkit.search import ctc_methods, decoder_methods, graph_methods, llm_methods, parallel_methods
+from voxkit.search import ctc_methods, decoder_methods, graph_methods, llm_methods, parallel_methods, transducer_methods
 from voxkit.search.heads import NAMES, Heads, Heard
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED
@@ -118,6 +118,11 @@ METHODS = (
     Method("joint", decoder_methods.joint, ("decoder", "ctc"), weights=("beam", "ctc_weight", *_BY_LENGTH), power=decoder_methods.JOINTLY),
     Method("rescoring", parallel_methods.rescoring, ("parallel", "ctc"), weights=_SECOND_PASS),
     Method("rescoring", decoder_methods.rescoring, ("decoder", "ctc"), weights=_SECOND_PASS),
+    Method("transducer_greedy", transducer_methods.greedy, ("transducer",), takes=("context",), why=_ALONE, weights=("symbols_per_frame",),
+           times=("peaks",), streams=transducer_methods.stream_greedy),
+    Method("transducer_beam", transducer_methods.beam, ("transducer",),
+           weights=("beam", "internal_lm_weight", "length_bonus", "length_power"), times=("peaks",), power=transducer_methods.BY_LENGTH,
+           streams=transducer_methods.stream_beam),
     Method("k2_ctc", graph_methods.ctc, ("ctc",), check=graph_methods.check_package, **_BY_GRAPH),
     Method("k2_hlg", graph_methods.hlg, ("ctc",), graph=True, check=graph_methods.check_graph, **_BY_GRAPH),
     Method("k2_nbest", graph_methods.nbest, ("ctc",), weights=("beam",), graph=True, check=graph_methods.check_graph, **_BY_GRAPH),

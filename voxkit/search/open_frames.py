@@ -57,18 +57,3 @@ def open_frames(log_probs: Tensor, lengths: Tensor, search: PrefixBeam) -> OpenF
     at = np.flatnonzero(is_open)
     return OpenFrames(x, log_blank, n, item, frame, np.count_nonzero(keep, axis=1), counts, at % vocab,
                       np.exp(rows.ravel()[at].astype(np.float64)))
-
-
-def token_peaks(posteriors: np.ndarray, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
-    """For each token the frame of its highest posterior between its first appearance and the next token's, and that posterior.
-
-    Args:
-        posteriors: [T, V]; tokens: at least one; starts: where each appeared first, rising.
-    """
-    first, end = starts[0], len(posteriors)
-    places = np.asarray(starts) - first
-    sizes = np.diff(places, append=end - first)
-    values = posteriors[np.arange(first, end), np.repeat(tokens, sizes)]
-    best = np.maximum.reduceat(values, places)
-    hits = np.flatnonzero(values == np.repeat(best, sizes))
-    return (hits[np.searchsorted(hits, places)] + first).tolist(), best.tolist()

@@ -33,7 +33,10 @@ class SearchOptions:
         rescore_nbest: how many of them, None: all.
     length_bonus: added per token; in attention and joint for so many tokens as CTC expects (`expected_tokens`).
     length_limit: in attention and joint, how many times as many a hypothesis has at the most; infinite: no limit, of the bonus neither.
-    coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC.
+    coverage, length_power: of the attention decoder's beam (`attention_beam`); no length_power: 0.5 alone, 0 jointly with CTC, 1 for a
+        transducer.
+    internal_lm_weight: of the transducer's own language model, which its beam subtracts; symbols_per_frame: tokens that a frame of its
+        greedy search may emit.
     words: also give word times and confidences.
     times: of words that CTC says: by forced "alignment" of what was found, or the "peaks" that the search itself saw.
     temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
@@ -55,6 +58,8 @@ class SearchOptions:
     length_limit: float = 1.2
     coverage: float = 0.0
     length_power: float | None = None
+    internal_lm_weight: float = 0.0
+    symbols_per_frame: int = 1
     words: bool = False
     times: str = "alignment"
     temperature: float = 1.0
@@ -79,10 +84,13 @@ class SearchOptions:
             ValueError: one that is no number or infinite; a limit of length that allows for no token; more hypotheses for the second
                 language model than the beam has.
         """
-        for name in ("ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power", "temperature"):
+        for name in ("ctc_weight", "lm_weight", "rescore_weight", "length_bonus", "coverage", "length_power", "temperature",
+                     "internal_lm_weight"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise ValueError(f"--{name.replace('_', '-')} {value:g}: it is a weight in a sum of scores, a finite number")
+        if not self.symbols_per_frame >= 1:
+            raise ValueError(f"--symbols-per-frame {self.symbols_per_frame}: a frame has to be able to emit a token, at least 1")
         if not self.temperature > 0:
             raise ValueError(f"temperature {self.temperature:g}: log-probabilities are divided by it, so that it is above 0")
         if not self.length_limit > 0:

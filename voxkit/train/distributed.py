@@ -65,6 +65,11 @@ def setup(device: str = "auto") -> World:
     return World(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
 
+def main_process() -> bool:
+    """Whether this is the one process that writes and prints, as torchrun's environment says."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def processes_here() -> int:
     """How many of the processes run on this machine, as torchrun says."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
