@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-INPUTS = ("audio", "fbank", "features")
+INPUTS = ("audio", "fbank", "features", "text")
 
 
 @dataclass
@@ -13,7 +13,8 @@ class DataConfig:
     """Attributes:
     data_dir: where `voxkit prepare` wrote; train, dev, test: names of the sets there (or paths of cuts); in train and
         dev `name:0.3` is three tenths of one.
-    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with.
+    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with; text, of VoxLM:
+        the training sets' transcripts (or text files) alone, while dev is heard.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
     max_tokens: in a batch of systems that learn from text alone.

@@ -105,8 +105,6 @@ _BY_LENGTH = ("length_bonus", "length_limit", "coverage", "length_power")
 _SECOND_PASS = ("beam", "ctc_weight", "length_bonus")
 
 METHODS = (
-    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
-           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
@@ -129,6 +127,8 @@ METHODS = (
     Method("k2_nbest_rescoring", graph_methods.nbest_rescoring, ("ctc",), weights=("beam",), graph=True,
            check=graph_methods.check_large_graph, **_BY_GRAPH),
     Method("k2_rescoring", graph_methods.rescoring, ("ctc",), graph=True, check=graph_methods.check_large_graph, **_BY_GRAPH),
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
+           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
 )
 
 
