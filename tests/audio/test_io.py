@@ -46,7 +46,8 @@ def test_clips(tmp_path):
     assert read_audio(write_audio(tmp_path / "a.wav", tone() * 9))[0].abs().max() <= 1
 
 
-@pytest.mark.parametrize("content, reason", [(b"", "holds no samples"), (b"no audio at all", "cannot be read"), (None, "no such audio file")])
+@pytest.mark.parametrize("content, reason", [(b"", "holds no samples"), (b"no audio at all", "cannot be read"),
+                                             (None, "no such audio file")])
 def test_bad_files_are_named(tmp_path, content, reason):
     path = tmp_path / "broken.wav"
     if content is not None:

@@ -8,9 +8,10 @@ import pytest
 import soundfile
 
 from voxkit.cli import score as command
-from voxkit.eval.table import append_csv, format_table, per_duration
+from voxkit.eval.table import format_table, per_duration, rename_csv
 from voxkit.eval.texts import read_texts, write_texts
 from voxkit.eval.wer import score
+from voxkit.files import append_csv
 
 
 def call(*argv):
@@ -61,9 +62,10 @@ def test_tables(tmp_path):
     assert "----:|" in format_table([{"name": "a", "WER": 1.5}], style="markdown")
     rows = per_duration(score({"a": "x", "b": "y"}, {"a": "x", "b": "z"}), {"a": 1.0, "b": 30.0})
     assert [(r["duration"], r["WER"]) for r in rows] == [("0-2 s", "0.00"), ("over 20 s", "100.00")]
-    append_csv(tmp_path / "r.csv", {"a": 1})
-    append_csv(tmp_path / "r.csv", {"a": 2, "b": "x,y"})
-    assert list(csv.DictReader((tmp_path / "r.csv").open())) == [{"a": "1", "b": ""}, {"a": "2", "b": "x,y"}]
+    append_csv(tmp_path / "r.csv", {"a": 1, "b": "x,y"})
+    append_csv(tmp_path / "r.csv", {"a": 2, "b": ""})
+    rename_csv(tmp_path / "r.csv", "b", "x,y", "z")
+    assert list(csv.DictReader((tmp_path / "r.csv").open())) == [{"a": "1", "b": "z"}, {"a": "2", "b": ""}]
 
 
 def test_conditions_times_confidences_and_a_report(files, capsys):

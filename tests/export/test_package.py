@@ -14,10 +14,10 @@ from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, export_checkpoint
 from voxkit.export.parity import GateOptions, Utterance
 from voxkit.infer.recognizer import Recognizer
-from voxkit.infer.recognizer import SearchOptions as TorchSearch
 from voxkit.runtime.artifact import Artifact, is_artifact, read_meta
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
 from voxkit.runtime.segments import SegmentOptions
+from voxkit.search.options import SearchOptions as TorchSearch
 
 onnx = pytest.importorskip("onnx", reason="pip install 'voxkit[export]'")
 pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")

@@ -81,7 +81,8 @@ def test_other_bits_are_refused(model):
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
 def test_convolutions_are_stored_small_and_come_back(kind, tmp_path):
     random = np.random.default_rng(3)
-    constants = {"wide": random.standard_normal((64, 64, 16)).astype(np.float32) * np.geomspace(0.01, 10, 64)[:, None, None].astype(np.float32),
+    sizes = np.geomspace(0.01, 10, 64)[:, None, None]
+    constants = {"wide": (random.standard_normal((64, 64, 16)) * sizes).astype(np.float32),
                  "thin": random.standard_normal((64, 1, 31)).astype(np.float32), "bias": np.ones(64, np.float32),
                  "basis": random.standard_normal((64, 64, 1)).astype(np.float32)}
     h = onnx.helper

@@ -43,7 +43,7 @@ def test_options_reach_the_application(made):
     assert (made["path"], made["device"]) == ("exp/main", "cpu")
     assert (config.search.method, config.search.beam, config.search.length_bonus) == ("beam", 7, 0.5)
     assert (config.limits.max_seconds, config.limits.max_bytes) == (5.0, 2 * 2**20)
-    assert (config.batching.max_batch, config.batching.timeout) == (3, 9.0)
+    assert (config.batching.max_batch, config.limits.timeout) == (3, 9.0)
     serve.build(_options("--device", "cpu", "--method", "greedy", "--beam", "2"))
     assert (made["config"].search.method, made["config"].search.beam) == ("greedy", 2)
 

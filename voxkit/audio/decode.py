@@ -19,7 +19,7 @@ from typing import BinaryIO, Union
 import numpy as np
 import soundfile
 
-from voxkit.audio.containers import TOLERANCE, foreign_format, truncation
+from voxkit.audio.containers import TOLERANCE, foreign_format, incomplete
 from voxkit.audio.mpeg import Stream, walk, with_length
 from voxkit.audio.resample import resample
 from voxkit.rate import RATE
@@ -56,13 +56,13 @@ class AudioInfo:
         return self.frames / self.rate
 
 
-def audio_info(source: Source) -> AudioInfo:
-    """What a file holds, counted where its header does not tell.
+def audio_info(source: Source, *, whole: bool = True) -> AudioInfo:
+    """What a file holds, counted where its header does not tell; `whole`: of a file that was not cut off.
 
     Raises:
         AudioError: it is missing, no audio that is decoded here, empty, or cut off.
     """
-    with _opened(source, whole=True) as file:
+    with _opened(source, whole) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
@@ -157,8 +157,8 @@ def _opened(source: Source, whole: bool) -> Iterator[soundfile.SoundFile]:
         if foreign := foreign_format(head.lstrip() if head[:1].isspace() else head):
             raise AudioError(f"{name}: is {foreign}, which is not decoded here; convert it: ffmpeg -i IN -ar {RATE} OUT.wav",
                              "unsupported audio")
-        if whole and (short := truncation(stream)):
-            raise AudioError(f"{name}: truncated: {short}", "truncated audio")
+        if whole and (problem := incomplete(stream)):
+            raise AudioError(f"{name}: {problem}", "truncated audio")
         decoder = stack.enter_context(_sound_file(stream, name))
         if decoder.format == "MP3" and (wrapped := _whole_mp3(decoder, source, stream, begin, name, whole)) is not None:
             decoder = stack.enter_context(wrapped)

@@ -108,8 +108,9 @@ def with_length(data: bytes, stream: Stream) -> bytes:
     assert frame is not None
     info = bytearray(frame.size)
     info[:4] = head
-    info[frame.side:frame.side + 12] = b"Info" + struct.pack(">II", 1, stream.frames)
-    return bytes(info) + data[stream.start:]
+    sound = data[stream.start:]
+    info[frame.side:frame.side + 16] = b"Info" + struct.pack(">III", 3, stream.frames, len(info) + len(sound))
+    return bytes(info) + sound
 
 
 def _after_id3(data: bytes) -> int:

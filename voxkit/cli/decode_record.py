@@ -38,7 +38,7 @@ def of(path: Path, args: argparse.Namespace, loaded: Any, weights: str, name: st
 
 def write(path: Path, record: dict[str, Any], checkpoint: str) -> None:
     """Write it, and append its row to results.csv."""
-    from voxkit.eval.table import append_csv
+    from voxkit.files import append_csv
 
     records.write(path, "decode", record)
     append_csv(path.parent / _TABLE, {"date": record["date"], **record["result"], "checkpoint": checkpoint, "step": record["step"],

@@ -52,7 +52,8 @@ def hallucinate(args: argparse.Namespace) -> list[dict[str, Any]]:
     from voxkit.cli import record
     from voxkit.cli.fingerprint import sha256
     from voxkit.cli.search_options import build_search
-    from voxkit.eval.table import append_csv, format_table
+    from voxkit.eval.table import format_table
+    from voxkit.files import append_csv
     from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.nonspeech import folder_clips, hallucinations, made_clips
     from voxkit.infer.recognizer import Recognizer

@@ -61,10 +61,11 @@ def run(args: argparse.Namespace) -> int:
 def score_files(args: argparse.Namespace) -> dict[str, Any]:
     """Score, print, append, write → what came of it."""
     from voxkit.checkpoint.runs import find_in_run
-    from voxkit.eval.statistics import mapsswe, permutation_test
-    from voxkit.eval.table import append_csv, format_table, per_duration, per_group
+    from voxkit.eval.significance import mapsswe, permutation_test
+    from voxkit.eval.table import format_table, interval_cell, per_duration, per_group
     from voxkit.eval.texts import read_texts
     from voxkit.eval.wer import score
+    from voxkit.files import append_csv
 
     if "condition" in args.per and not args.condition:
         raise ValueError("--per condition does not say what a condition is: give --condition too, a field of the cuts or a file of "
@@ -86,9 +87,10 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
             bias.append(_biasing(score(references.texts, against, **how), args.phrases, args.normalise, Path(args.against).stem))
     characters = score(references.texts, hypotheses.texts, unit="char", **how)
     groups = references.speakers if args.bootstrap == "speaker" and len(set(references.speakers.values())) > 1 else None
-    low, high = words.interval(groups, samples=args.samples)
-    row = {"name": name, **words.row(), "CER": f"{100 * characters.rate:.2f}", "low": f"{100 * low:.2f}", "high": f"{100 * high:.2f}"}
-    shown = {"name": name, "WER": row["WER"], "95 %": f"{row['low']}-{row['high']}", "CER": row["CER"],
+    interval = words.interval(groups, samples=args.samples)
+    low, high = (f"{100 * bound:.2f}" for bound in interval) if interval else ("", "")
+    row = {"name": name, **words.row(), "CER": f"{100 * characters.rate:.2f}", "low": low, "high": high}
+    shown = {"name": name, "WER": row["WER"], "95 %": interval_cell(interval), "CER": row["CER"],
              **{key: row[key] for key in ("SER", "sub", "del", "ins", "words", "utterances")}}
     print(format_table([shown]))
     print(f"(interval: bootstrap over {'speakers' if groups else 'utterances'}; text rule: {args.normalise})")
@@ -119,7 +121,8 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 
         with tempfile.TemporaryDirectory() as folder:
             write_report(args.report, words, title=name, summary=[shown], speakers=references.speakers, conditions=conditions,
-                         durations=references.durations, audio=references.audio, comparison=comparison, worst=args.worst,
+                         durations=references.durations or hypotheses.durations, audio=references.audio, comparison=comparison,
+                         worst=args.worst,
                          calibrated={"word confidences": confidences} if confidences else None, curves=_curves(args.curves, folder))
         print(f"report: {args.report}")
     result = {**row, "tests": comparison, "phrases": bias}
@@ -131,11 +134,13 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 
 def _record_path(args: argparse.Namespace, name: str) -> Path | None:
     """Where the record goes; None where nothing else is written. Never the name of a decoding's record, which may lie there too."""
+    from voxkit.files import file_name
+
     if args.record:
         return Path(args.record)
     if args.report:
         return Path(args.report).with_name(f"{Path(args.report).stem}_score.json")
-    return Path(args.csv).parent / f"{name.replace('/', '_')}_score.json" if args.csv else None
+    return Path(args.csv).parent / f"{file_name(name)}_score.json" if args.csv else None
 
 
 def _write(path: Path, args: argparse.Namespace, result: dict[str, Any]) -> None:

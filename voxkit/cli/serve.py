@@ -27,16 +27,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")
     parser.add_argument("--max-wait", type=float, default=0.01, help="seconds to wait for others (default 0.01)")
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait before 503 (default 256)")
-    parser.add_argument("--timeout", type=float, default=30.0, help="seconds before a request is answered with 504 (default 30)")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds from a request's last byte to 504 (default 30)")
+    parser.add_argument("--upload-timeout", type=float, default=30.0, help="seconds that a body may take to arrive (default 30)")
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds to answer what has arrived once told to stop (default 20)")
     parser.add_argument("--max-seconds", type=float, default=60.0, help="of one utterance (default 60)")
     parser.add_argument("--max-megabytes", type=float, default=32.0, help="of one request (default 32)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.optional import require
+    from voxkit.serve.server import make_server
 
-    uvicorn = require("uvicorn", "serve", why="voxkit serve")
-    uvicorn.run(build(args), host=args.host, port=args.port, log_level="info")
+    make_server(build(args), host=args.host, port=args.port).run()
     return 0
 
 
@@ -75,8 +76,9 @@ def build(args: argparse.Namespace) -> Any:
     elif calibration is None:
         print(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {args.checkpoint} --sets SET "
               f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
-    limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20))
-    batching = BatchingConfig(args.max_batch, args.max_wait, args.max_waiting, args.timeout)
+    limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20), timeout=args.timeout,
+                    upload_timeout=args.upload_timeout, drain=args.drain)
+    batching = BatchingConfig(max_batch=args.max_batch, max_wait=args.max_wait, max_waiting=args.max_waiting)
     return create_app(recognizer, ServeConfig(search.of(method, timing=timing_of(content)), limits, batching, calibration))
 
 

@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_chunk_arguments, add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory")
+    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an artifact of `voxkit export`")
     parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
@@ -34,25 +34,39 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--int8", action="store_true", help="of an export directory: the quantised model")
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.align.formats import render, suffix, write
+    from voxkit.cli.transcribe_artifact import artifact_transcriber
+    from voxkit.runtime.artifact import is_artifact
 
     _check_output(args)
-    transcribe = _exported(args) if (Path(args.checkpoint) / "model.onnx").is_file() else _trained(args)
+    transcribe = artifact_transcriber(args, _shower(args)) if is_artifact(args.checkpoint) else _trained(args)
+    failed = 0
     for path in args.audio:
-        hypothesis = transcribe(path)
-        if args.out:
-            print(*write(Path(args.out) / f"{Path(path).stem}.{suffix(args.format)}", {Path(path).stem: hypothesis}, args.format))
+        try:
+            hypothesis = transcribe(path)
+        except (ValueError, OSError) as error:  # of this file; those that follow may be good
+            failed += 1
+            print(f"{path}: {error}" if path not in str(error) else error, file=sys.stderr)
             continue
-        if args.format:
-            print(render(args.format, {Path(path).stem: hypothesis}), end="")
-            continue
+        _say(args, path, hypothesis)
+    if failed and len(args.audio) > 1:
+        print(f"{failed} of {len(args.audio)} files were not transcribed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis) -> None:
+    from voxkit.align.formats import render, suffix, write
+
+    stem = Path(path).stem
+    if args.out:
+        print(*write(Path(args.out) / f"{stem}.{suffix(args.format)}", {stem: hypothesis}, args.format))
+    elif args.format:
+        print(render(args.format, {stem: hypothesis}), end="")
+    else:
         final = {"time": round(hypothesis.audio_duration, 3), "final": True} if args.stream else {}
         print(_json(path, hypothesis, **final) if args.json else f"{path}\t{hypothesis.text}")
-    return 0
 
 
 def _json(path: str, hypothesis: Hypothesis, **more: Any) -> str:
@@ -85,8 +99,6 @@ def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
     from voxkit.infer.recognizer import Recognizer
     from voxkit.infer.streaming import StreamingRecognizer
 
-    if args.int8:
-        raise ValueError(f"--int8: {args.checkpoint} is no export directory; make one with `voxkit export`")
     loaded = load_checkpoint(args.checkpoint, args.device)
     recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
     if args.stream:
@@ -112,6 +124,8 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
     from voxkit.audio.io import read_audio
     from voxkit.infer.streaming import stream_recording
 
+    show = _shower(args)
+
     def transcribe(path: str) -> Hypothesis:
         if path.endswith(".npy"):
             raise ValueError(f"{path} holds features, and --stream takes audio")
@@ -119,25 +133,16 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
         for seconds, hypothesis, final in stream_recording(stream, read_audio(path)[0]):
             if final:
                 break
-            line = _json(path, hypothesis, time=round(seconds, 3), final=False) if args.json else f"{seconds:.2f}\t{hypothesis.text}"
-            print(line, file=sys.stderr if args.format else sys.stdout, flush=True)
+            show(seconds, hypothesis, path)
         return hypothesis
 
     return transcribe
 
 
-def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.cli.idle_options import WEIGHTS
-    from voxkit.runtime.onnx import OnnxRecognizer
+def _shower(args: argparse.Namespace) -> Callable[..., None]:
+    """Prints a change of the text: (seconds of audio heard, the hypothesis, the path of the file)."""
+    def show(seconds: float, hypothesis: Hypothesis, path: str = "") -> None:
+        line = _json(path, hypothesis, time=round(seconds, 3), final=False) if args.json else f"{seconds:.2f}\t{hypothesis.text}"
+        print(line, file=sys.stderr if args.format else sys.stdout, flush=True)
 
-    names = (*WEIGHTS, "lm", "rescore_lm", "phrases", "boost", "graph", "tuned")
-    fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]
-    if fused:
-        raise ValueError(f"{', '.join(fused)}: an export directory is searched greedily, without language models, phrases or weights")
-    if args.stream or args.chunk_ms is not None or args.left_ms is not None:
-        raise ValueError("--stream, --chunk-ms, --left-ms: an export directory takes whole utterances; give the run that it was made from")
-    if args.times == "peaks":
-        raise ValueError(f"--times {args.times}: an export directory aligns what it recognised")
-    if args.method != "greedy":
-        raise ValueError(f"--method {args.method}: an export directory holds the CTC part alone, which is searched greedily")
-    return OnnxRecognizer(args.checkpoint, int8=args.int8, device=args.device).transcribe
+    return show

@@ -16,6 +16,10 @@ import numpy as np
 
 from voxkit.audio.io import EXTENSIONS, RATE
 from voxkit.data.config import DataConfig
+from voxkit.data.manifests import cut_of
+from voxkit.data.pieces import split_manifest
+from voxkit.data.reader import file_recording, load_samples
+from voxkit.data.sources import check_sources
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +119,7 @@ def open_sounds(path: str, option: str) -> list[Any]:
     Raises:
         ValueError: it is not there, or there is no readable audio in it; the message names the option.
     """
-    from lhotse import CutSet, Recording, load_manifest
+    from lhotse import Recording
 
     place = Path(path)
     if place.is_dir():
@@ -123,51 +127,26 @@ def open_sounds(path: str, option: str) -> list[Any]:
         sounds, bad = [], {}
         for file in files:
             try:
-                sounds.append(Recording.from_file(file, recording_id=str(file.relative_to(place))).to_cut())
-            except Exception as error:  # whatever a decoder raises
+                sounds.append(file_recording(file, str(file.relative_to(place))).to_cut())
+            except ValueError as error:
                 bad[str(file)] = brief(error)
         if bad:
             logger.warning("%s: %d of %d files cannot be read and are left out: %s", option, len(bad), len(files),
                            "; ".join(f"{name} ({why})" for name, why in list(bad.items())[:5]))
     elif place.is_file():
-        manifest = load_manifest(place)
-        sounds = list(manifest) if isinstance(manifest, CutSet) else [recording.to_cut() for recording in manifest]
+        sounds = []
+        for piece in split_manifest(place):
+            for where, values in piece.read():
+                if "sources" in values:
+                    check_sources(values, where)
+                    sounds.append(Recording.from_dict(values).to_cut())
+                else:
+                    sounds.append(cut_of(values, None, where))
     else:
         raise ValueError(f"{option}: {path} is neither a folder of audio nor a manifest")
     if not sounds:
         raise ValueError(f"{option}: no audio in {path}; looked for {', '.join(sorted(EXTENSIONS))}")
     return sorted((s if s.sampling_rate == RATE else s.resample(RATE) for s in sounds), key=lambda cut: cut.id)
-
-
-def load_samples(cut: Any) -> np.ndarray:
-    """[S] float32 of a cut at 16 kHz, channels averaged.
-
-    Raises:
-        ValueError: no audio, no samples, or some that are not finite; and whatever the decoder raises.
-    """
-    if not cut.has_recording:
-        raise ValueError("comes without audio; where the cuts hold features, set data.input: features")
-    samples = (cut if cut.sampling_rate == RATE else cut.resample(RATE)).load_audio()
-    samples = samples[0] if samples.shape[0] == 1 else samples.mean(axis=0)
-    if not samples.size:
-        raise ValueError("holds no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError("holds samples that are NaN or infinite")
-    return np.ascontiguousarray(samples, dtype=np.float32)
-
-
-def load_features(cut: Any) -> np.ndarray:
-    """[T, F] float32 of a cut that comes with features.
-
-    Raises:
-        ValueError: it has none, or some values are not finite.
-    """
-    if not cut.has_features:
-        raise ValueError("comes without features (data.input is features); set data.input to audio or fbank")
-    features = cut.load_features()
-    if not features.size or not np.isfinite(features).all():
-        raise ValueError("holds features that are NaN or infinite, or none at all")
-    return np.ascontiguousarray(features, dtype=np.float32)
 
 
 def brief(error: BaseException) -> str:

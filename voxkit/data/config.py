@@ -16,6 +16,7 @@ class DataConfig:
     input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
+    max_tokens: in a batch of systems that learn from text alone.
     min_seconds, max_seconds: shorter and longer utterances are left out of training, named and counted.
     num_buckets: classes of like duration that batches are drawn from; fewer where the corpus is too small to fill them.
     buffer_size: utterances held in the buckets at a time; those of a lazily opened manifest are shuffled within it.
@@ -40,6 +41,7 @@ class DataConfig:
     input: str = "audio"
     max_duration: Union[int, float, str] = 200.0
     max_utterances: int = 0
+    max_tokens: int = 1000
     min_seconds: float = 0.1
     max_seconds: float = 30.0
     num_buckets: int = 30
@@ -87,7 +89,7 @@ class DataConfig:
                 found.append(f"{name}: {getattr(self, name)} should be [low, high]")
         if len(self.volume) == 2 and self.volume[0] <= 0:
             found.append(f"volume: a gain of {self.volume[0]} would silence or invert; gains are above 0")
-        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_failures", 0), ("frames_per_second", 0), ("num_buckets", 1),
+        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_tokens", 1), ("max_failures", 0), ("frames_per_second", 0), ("num_buckets", 1),
                             ("buffer_size", 1), ("prefetch", 1)):
             if getattr(self, name) < least:
                 found.append(f"{name}: {getattr(self, name)} is below {least}")

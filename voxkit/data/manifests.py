@@ -84,7 +84,7 @@ def cut_of(values: dict[str, Any], folder: Path | None, where: str) -> Cut:
     """A cut out of its dict (which is changed), with `folder` before relative paths.
 
     Raises:
-        ValueError: no cut, a duration that is no number above 0, audio or features from anything but files; the message begins with `where`.
+        ValueError: no cut, a duration that is no number above 0, audio or features from anything but files; begins with `where`.
     """
     from lhotse.serialization import deserialize_item
 

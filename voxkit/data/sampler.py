@@ -172,7 +172,8 @@ class BucketSampler:
 
     def _kept_of_disk(self, epoch: int) -> Iterator[Any]:
         count = 0
-        for count, cut in enumerate(self._disk_order(epoch), 1):
+        for cut in self._disk_order(epoch):
+            count += 1
             if self.keep(cut):
                 yield cut
         if not self._told and self.keep.left_out:

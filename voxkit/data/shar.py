@@ -156,7 +156,7 @@ def _members(archive: Path) -> dict[str, tuple[tuple[str, int, int], ...]]:
                 path = PurePosixPath(info.name)
                 found.setdefault(str(path.with_suffix("")), []).append((path.suffix, info.offset_data, info.size))
     except tarfile.TarError as error:
-        raise ValueError(f"{archive}: not a whole tar archive ({error}); gzipped ones cannot be entered: unpack them with gunzip") from error
+        raise ValueError(f"{archive}: not a whole tar archive ({error}); a gzipped one cannot be entered: gunzip it") from error
     return {name: tuple(parts) for name, parts in found.items()}
 
 

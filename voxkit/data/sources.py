@@ -26,7 +26,7 @@ def check_sources(manifest: Any, where: str) -> None:
     """
     if isinstance(manifest, dict):
         if "source" in manifest and "channels" in manifest:
-            _check_audio(manifest, where)
+            check_audio(manifest, where)
         elif "storage_type" in manifest:
             _check_storage(manifest, where)
         for key, value in manifest.items():
@@ -38,7 +38,8 @@ def check_sources(manifest: Any, where: str) -> None:
                 check_sources(value, where)
 
 
-def _check_audio(source: dict[str, Any], where: str) -> None:
+def check_audio(source: dict[str, Any], where: str) -> None:
+    """Refuse one audio source, as `check_sources`."""
     kind = source.get("type")
     if kind not in AUDIO_TYPES:
         what = {"command": "is the output of a command, and voxkit runs no commands from data",

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, index_files, locked, read_index, unfinished
+from voxkit.data.reader import load_samples
 
 logger = logging.getLogger(__name__)
 
@@ -269,11 +270,7 @@ def _read(cuts: list[Any]) -> tuple[list[Any], Tensor, Tensor, dict[str, str]]:
     good, audio, bad = [], [], {}
     for cut in cuts:
         try:
-            if cut.sampling_rate != 16000:
-                raise ValueError(f"{cut.sampling_rate} Hz; resample it to 16000")
-            samples = torch.from_numpy(np.ascontiguousarray(cut.load_audio()[0], dtype=np.float32))
-            if samples.numel() == 0 or not bool(torch.isfinite(samples).all()):
-                raise ValueError("empty audio" if samples.numel() == 0 else "samples that are not finite")
+            samples = torch.from_numpy(load_samples(cut))
         except Exception as error:  # whatever a decoder raises: the cut is named and reported
             bad[cut.id] = str(error).splitlines()[0] if str(error) else type(error).__name__
             continue

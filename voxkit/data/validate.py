@@ -6,7 +6,10 @@ once from end to end, the rest written as `cuts_<split>.jsonl.gz` beside `valida
 
 from __future__ import annotations
 
+import math
 import os
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -14,7 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voxkit.audio.decode import AudioError
 from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts
+from voxkit.data.reader import load_features, load_recording
 from voxkit.files import write_json
 from voxkit.rate import RATE
 from voxkit.text.normalise import NORMALISATIONS, normalisation
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 LOWEST_RATE = 4000  # Hz; nobody records speech below it, a header that says so is wrong
 SILENT = 1e-4  # a peak below -80 dB holds no speech
 TOLERANCE = 0.025  # seconds by which a header may promise more than decoding gives (lhotse's own tolerance)
+# What tokenizers and corpora put where no word was said, or none that anybody understood.
+_SPECIAL = re.compile(r"</?s>|<(?:unk|pad|blank|blk|eps|sos|eos|sos/eos|bos)>|<\|\w+\|>", re.I)
 
 
 @dataclass
@@ -247,10 +254,16 @@ def mono_cut(recording: Recording, supervision: SupervisionSegment) -> Cut:
 
 def _problem(cut: Cut, written: str | None, text: str, seen: set[str], checks: Checks) -> tuple[str, str] | None:
     recording = cut.recording
+    if not (math.isfinite(cut.start) and math.isfinite(cut.duration) and cut.duration > 0):
+        return "unreadable times", f"from {cut.start} s, {cut.duration} s long"
     if cut.id in seen:
         return "duplicate id", "another utterance has it already" + (f"; this one is of recording {recording.id}" if recording else "")
     if written is None:
         return "missing transcript", ""
+    if special := _SPECIAL.search(written):
+        return "special tokens in the transcript", f"{special[0]!r}: is this the text that was said?"
+    if any(_is_control(character) for character in written):
+        return "control characters in the transcript", repr(written)[:80]
     if not text:
         return "empty transcript", f"{written!r} after normalisation {checks.text!r}" if written.strip() else ""
     if recording and recording.sampling_rate < LOWEST_RATE:
@@ -264,6 +277,11 @@ def _problem(cut: Cut, written: str | None, text: str, seen: set[str], checks: C
     if len(text) / cut.duration > checks.max_characters_per_second:
         return "transcript too long for its audio", f"{len(text)} characters in {cut.duration:.2f} s"
     return None
+
+
+def _is_control(character: str) -> bool:
+    """NUL, escape, a surrogate alone, ... but no white space."""
+    return unicodedata.category(character) in ("Cc", "Cs") and not character.isspace()
 
 
 def _decoded(cuts: Sequence[Cut], report: Report, executor: Executor | None) -> list[Cut]:
@@ -287,19 +305,13 @@ def _decoded(cuts: Sequence[Cut], report: Report, executor: Executor | None) -> 
 
 def _finite(cuts: Sequence[Cut], report: Report) -> list[Cut]:
     """Those whose features can be read and are numbers."""
-    import numpy as np
-
     kept = []
     for cut in cuts:
         try:
-            features = cut.load_features()
+            load_features(cut)
         except Exception as error:  # whatever a storage may throw
-            report.reject(cut.id, "missing features", (str(error).splitlines() or [type(error).__name__])[0][:200])
-            continue
-        if features is None or not features.size:
-            report.reject(cut.id, "missing features", "neither audio nor features")
-        elif not np.isfinite(features).all():
-            report.reject(cut.id, "corrupt features", "values that are no numbers")
+            reason = "corrupt features" if "NaN" in str(error) else "missing features"
+            report.reject(cut.id, reason, (str(error).splitlines() or [type(error).__name__])[0][:200])
         else:
             kept.append(cut)
     return kept
@@ -318,13 +330,11 @@ def _probe(recording: Any, spans: list[tuple[float, float, int]]) -> list[tuple[
     import numpy as np
 
     try:
-        audio, rate = _read_whole(recording)
-    except Exception as error:  # whatever a decoder may throw at a broken file, the file is what is broken
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        missing = [s.source for s in recording.sources if s.type == "file" and not Path(s.source).is_file()]
-        return [("missing audio", missing[0]) if missing else ("corrupt audio", first)] * len(spans)
-    if rate != recording.sampling_rate:
-        return [("wrong rate", f"the manifest says {recording.sampling_rate} Hz, the audio {rate} Hz")] * len(spans)
+        audio, rate = load_recording(recording), recording.sampling_rate
+    except AudioError as error:
+        return [(error.reason, str(error))] * len(spans)
+    except Exception as error:  # whatever lhotse and its decoders may throw at a broken file: the file is what is broken
+        return [("corrupt audio", (str(error).strip() or type(error).__name__).splitlines()[0][:200])] * len(spans)
     problems: list[tuple[str, str] | None] = []
     channels = {c: i for i, c in enumerate(recording.channel_ids or [0])}
     for start, duration, channel in spans:
@@ -339,20 +349,6 @@ def _probe(recording: Any, spans: list[tuple[float, float, int]]) -> list[tuple[
         else:
             problems.append(None)
     return problems
-
-
-def _read_whole(recording: Any) -> tuple[Any, int]:
-    """All samples [C, S] of a recording and their rate."""
-    if len(recording.sources) == 1 and recording.sources[0].type == "file" and not recording.transforms:
-        import soundfile
-
-        try:
-            audio, rate = soundfile.read(recording.sources[0].source, dtype="float32", always_2d=True)
-            return audio.T, rate
-        except soundfile.LibsndfileError:
-            if Path(recording.sources[0].source).suffix.lower() in (".flac", ".wav", ".ogg", ".opus"):
-                raise
-    return recording.load_audio(), recording.sampling_rate
 
 
 def _at_rate(cut: Cut, report: Report) -> Cut:

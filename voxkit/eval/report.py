@@ -1,4 +1,5 @@
-"""One self-contained HTML page of a test result: tables, aligned errors in colour, worst utterances with audio, confusions, calibration."""
+"""One self-contained HTML page of a test result: first the picture (error rate by duration, calibration) and the worst utterances with
+their audio and aligned errors, then comparison, curves, conditions, speakers and confusions."""
 
 from __future__ import annotations
 
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from voxkit.eval.calibration import Calibration
-from voxkit.eval.table import per_duration, per_group
+from voxkit.eval.charts import bars, rate_bars, reliability
+from voxkit.eval.table import DURATIONS, classes, per_duration, per_group
+from voxkit.eval.texts import without_half_pairs
 from voxkit.eval.wer import Utterance, WerResult
+from voxkit.files import write_text
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; background: #fff }
@@ -20,6 +24,7 @@ td.n { text-align: right; font-variant-numeric: tabular-nums } h2 { margin-top: 
 .a i { display: block; font-style: normal; min-height: 1.2em }
 .sub { background: #ffe9a8 } .del { background: #ffc9c9 } .ins { background: #c9dcff }
 audio { height: 2em; vertical-align: middle } .m { color: #777 } svg text { font-size: 11px; fill: #555 }
+.picture { display: flex; flex-wrap: wrap; gap: 2em; align-items: end }
 """
 
 
@@ -31,39 +36,56 @@ def write_report(path: str | Path, result: WerResult, *, title: str = "result", 
     """Write the page.
 
     Args:
-        summary: rows of the first table; by default the result's own.
+        summary: what the first lines say; by default the result's own row.
         speakers, durations, conditions: id → speaker, id → seconds, id → condition: further tables.
         comparison: rows about another run.
         audio: id → (file, start, seconds): the worst utterances can be played; files that cannot be read are named in the page.
-        calibrated: name → Calibration: reliability diagrams.
+        calibrated: name → Calibration: reliability diagrams in the picture.
         curves: PNG files to show.
         worst, confusions: how many.
     """
-    parts = [f"<h1>{_e(title)}</h1>", _table(list(summary) or [result.row()])]
+    parts = [f"<h1>{_e(title)}</h1>", *(f"<p>{_line(row)}</p>" for row in summary or [result.row()]),
+             _picture(result, durations or {}, calibrated or {}), _worst(result, worst, audio or {}, speakers or {})]
     if comparison:
         parts.append("<h2>Against another run</h2>" + _table(comparison))
+    if curves:
+        parts.append("<h2>Curves</h2>" + "".join(_image(Path(p)) for p in curves))
     if conditions:
         parts.append("<h2>By condition</h2>" + _table(per_group(result, conditions, "condition")))
     if durations:
         parts.append("<h2>By duration</h2>" + _table(per_duration(result, durations)))
     if speakers:
         rows = sorted(per_group(result, speakers, "speaker"), key=lambda r: -float(str(r.get("WER", r.get("CER")))))
-        parts.append(f"<h2>By speaker</h2><details open><summary>{len(rows)} speakers</summary>{_table(rows)}</details>")
-    for name, c in (calibrated or {}).items():
-        parts.append(f"<h2>Calibration: {_e(name)}</h2><p>expected calibration error {100 * c.error:.2f} %, "
-                     f"normalised cross-entropy {c.nce:.3f}, {100 * c.accuracy:.1f} % of words right</p>{_reliability(c)}")
-    if curves:
-        parts.append("<h2>Curves</h2>" + "".join(_image(Path(p)) for p in curves))
+        parts.append(f"<h2>By speaker</h2><details><summary>{len(rows)} speakers</summary>{_table(rows)}</details>")
     parts.append("<h2>Confusions</h2>" + _table([{"times": n, "reference": r or "(nothing)", "hypothesis": h or "(nothing)"}
                                                  for (r, h), n in result.confusions().most_common(confusions)]))
-    ranked = sorted((u for u in result.utterances if u.errors), key=lambda u: (-u.errors, -u.errors / max(u.words, 1), u.id))[:worst]
-    parts.append(f'<h2>The {len(ranked)} worst utterances</h2><p><span class="sub">substituted</span> <span class="del">deleted</span> '
-                 '<span class="ins">inserted</span>; the reference is above</p>')
-    parts += [_utterance(u, (audio or {}).get(u.id), (speakers or {}).get(u.id)) for u in ranked]
-    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title><style>{_STYLE}</style></head>'
-            f"<body>{''.join(parts)}</body></html>")
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(page, encoding="utf-8")
+    write_text(path, without_half_pairs(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title><style>{_STYLE}</style></head>'
+        f"<body>{''.join(parts)}</body></html>"))
+
+
+def _line(row: Mapping[str, object]) -> str:
+    return " · ".join(f"{_e(name)} <b>{_e(value)}</b>" for name, value in row.items())
+
+
+def _picture(result: WerResult, durations: Mapping[str, float], calibrated: Mapping[str, Calibration]) -> str:
+    """Error rates by duration, by length in units where no duration is known; and how far confidences can be trusted."""
+    if durations:
+        by, (labels, keys) = "duration", classes(durations, DURATIONS, "s")
+    else:
+        by, (labels, keys) = "length", classes({u.id: u.words for u in result.utterances}, (5, 10, 20, 40), f"{result.unit}s")
+    name = "WER" if result.unit == "word" else "CER"
+    drawn = [bars(rate_bars(result, labels, keys), f"{name} by {by}, %, with 95 % interval")]
+    drawn += [f"<figure>{reliability(c)}<figcaption>Calibration: {_e(name)}. Expected calibration error {100 * c.error:.2f} %, normalised "
+              f"cross-entropy {c.nce:.3f}, {100 * c.accuracy:.1f} % of words right</figcaption></figure>" for name, c in calibrated.items()]
+    return f'<div class="picture">{"".join(drawn)}</div>'
+
+
+def _worst(result: WerResult, count: int, audio: Mapping[str, tuple[str, float, float]], speakers: Mapping[str, str]) -> str:
+    ranked = sorted((u for u in result.utterances if u.errors), key=lambda u: (-u.errors, -u.errors / max(u.words, 1), u.id))[:count]
+    return (f'<h2>The {len(ranked)} worst utterances</h2><p><span class="sub">substituted</span> <span class="del">deleted</span> '
+            '<span class="ins">inserted</span>; the reference is above</p>'
+            + "".join(_utterance(u, audio.get(u.id), speakers.get(u.id)) for u in ranked))
 
 
 def _e(value: object) -> str:
@@ -115,13 +137,3 @@ def _image(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such picture; `voxkit plot` makes the curves of a run")
     return f'<p><img alt="{_e(path.stem)}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"></p>'
-
-
-def _reliability(c: Calibration) -> str:
-    """Accuracy over confidence; dots as large as their share of words."""
-    total = sum(n for _, _, n in c.bins)
-    dots = "".join(f'<circle cx="{30 + 200 * p:.1f}" cy="{210 - 200 * a:.1f}" r="{3 + 12 * (n / total) ** 0.5:.1f}" fill="#47a" '
-                   f'fill-opacity=".6"><title>confidence {p:.2f}, right {a:.2f}, {n} words</title></circle>' for p, a, n in c.bins)
-    return ('<svg width="250" height="240"><rect x="30" y="10" width="200" height="200" fill="none" stroke="#ccc"/>'
-            '<line x1="30" y1="210" x2="230" y2="10" stroke="#aaa" stroke-dasharray="4"/>'
-            f'{dots}<text x="100" y="232">confidence</text><text x="4" y="16">right</text></svg>')

@@ -1,13 +1,15 @@
-"""Tables as text, as Markdown (for RESULTS.md) and as rows appended to results.csv."""
+"""Tables as text and as Markdown (for RESULTS.md), and the names of records in results.csv."""
 
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Mapping, Sequence
 
 from voxkit.eval.wer import WerResult
+from voxkit.files import writing
+
+DURATIONS = (2, 5, 10, 15, 20)  # seconds: borders of the classes of duration
 
 
 def format_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None, *, style: str = "text",
@@ -38,39 +40,27 @@ def format_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | 
     return "\n".join([*head, line(columns), rule, *map(line, cells)])
 
 
+def interval_cell(interval: tuple[float, float] | None) -> str:
+    """An interval of fractions in percent, "1.23-4.56"; "–" where there is none."""
+    return f"{100 * interval[0]:.2f}-{100 * interval[1]:.2f}" if interval else "–"
+
+
 def per_group(result: WerResult, keys: Mapping[str, str], name: str) -> list[dict[str, object]]:
     """One row per speaker, condition ... : `keys` id → group."""
     return [part.row(**{name: key}) for key, part in result.split(keys).items()]
 
 
-def per_duration(result: WerResult, durations: Mapping[str, float],
-                 bounds: Sequence[float] = (2, 5, 10, 15, 20)) -> list[dict[str, object]]:
+def classes(values: Mapping[str, float], bounds: Sequence[float], unit: str) -> tuple[list[str], dict[str, str]]:
+    """The labels of classes of a quantity, in order, and id → label; `values` id → quantity, `bounds` the borders."""
+    labels = [f"{low:g}-{high:g} {unit}" for low, high in zip([0, *bounds[:-1]], bounds)] + [f"over {bounds[-1]:g} {unit}"]
+    return labels, {id: labels[sum(value > b for b in bounds)] for id, value in values.items()}
+
+
+def per_duration(result: WerResult, durations: Mapping[str, float], bounds: Sequence[float] = DURATIONS) -> list[dict[str, object]]:
     """One row per class of duration; `durations` id → seconds, `bounds` the borders in seconds."""
-    labels = [f"{low:g}-{high:g} s" for low, high in zip([0, *bounds[:-1]], bounds)] + [f"over {bounds[-1]:g} s"]
-    keys = {id: labels[sum(seconds > b for b in bounds)] for id, seconds in durations.items()}
+    labels, keys = classes(durations, bounds, "s")
     parts = result.split(keys)
     return [parts[label].row(duration=label) for label in [*labels, "unknown"] if label in parts]
-
-
-def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
-    """Append a row to a CSV with a header; columns it did not have yet are added (older rows stay empty there)."""
-    path = Path(path)
-    rows: list[dict[str, object]] = []
-    columns: list[str] = []
-    if path.exists() and path.stat().st_size:
-        with path.open(newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
-            columns = list(reader.fieldnames or [])
-            new = [name for name in row if name not in columns]
-            rows = list(reader) if new else []
-        if not new:
-            with path.open("a", newline="", encoding="utf-8") as stream:
-                csv.DictWriter(stream, columns).writerow(dict(row))
-            return
-        columns += new
-    else:
-        columns = list(row)
-    _write_csv(path, columns, [*rows, dict(row)])
 
 
 def rename_csv(path: str | Path, column: str, before: str, after: str) -> None:
@@ -80,21 +70,12 @@ def rename_csv(path: str | Path, column: str, before: str, after: str) -> None:
         return
     with path.open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
-        rows: list[dict[str, object]] = list(reader)
-        columns = list(reader.fieldnames or [])
+        rows, columns = list(reader), list(reader.fieldnames or [])
     if column in columns and any(row[column] == before for row in rows):
-        _write_csv(path, columns, [{**row, column: after if row[column] == before else row[column]} for row in rows])
-
-
-def _write_csv(path: Path, columns: list[str], rows: list[dict[str, object]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(path.suffix + ".tmp")
-    scratch.write_text(text.getvalue(), encoding="utf-8", newline="")
-    scratch.replace(path)
+        with writing(path) as out:
+            writer = csv.DictWriter(out, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, column: after if row[column] == before else row[column]} for row in rows)
 
 
 def _cell(value: object) -> str:

@@ -3,7 +3,7 @@
     result = score({"u1": "heal me now"}, {"u1": "heal now"})
     result.rate, result.substitutions, result.deletions, result.insertions, result.utterances[0].pairs()
 
-The alignment is rapidfuzz's Levenshtein (the one jiwer uses), so counts agree with jiwer's.
+jiwer aligns and counts; texts of any length need memory in proportion to it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Mapping, Sequence
 
+from voxkit.eval.intervals import bootstrap_interval
 from voxkit.eval.normalise import normalisation
 
 UNITS = ("word", "char")
@@ -24,7 +25,7 @@ class Utterance:
     Attributes:
         id: utterance id.
         reference, hypothesis: units (words, or characters) after normalisation.
-        opcodes: (kind, i0, i1, j0, j1), kind one of equal, replace, delete, insert, as in difflib.
+        opcodes: (kind, i0, i1, j0, j1), kind one of equal, substitute, delete, insert: reference[i0:i1] became hypothesis[j0:j1].
     """
 
     id: str
@@ -43,7 +44,7 @@ class Utterance:
     @property
     def substitutions(self) -> int:
         """Units exchanged for others."""
-        return self._count("replace")
+        return self._count("substitute")
 
     @property
     def deletions(self) -> int:
@@ -69,7 +70,7 @@ class Utterance:
         """The alignment, unit by unit: (reference, hypothesis), None where one of them has nothing."""
         out: list[tuple[str | None, str | None]] = []
         for kind, i0, i1, j0, j1 in self.opcodes:
-            if kind in ("equal", "replace"):
+            if kind in ("equal", "substitute"):
                 out += zip(self.reference[i0:i1], self.hypothesis[j0:j1])
             elif kind == "delete":
                 out += [(unit, None) for unit in self.reference[i0:i1]]
@@ -129,10 +130,9 @@ class WerResult:
         return sum(u.errors > 0 for u in self.utterances) / len(self.utterances)
 
     def interval(self, groups: Mapping[str, str] | None = None, *, confidence: float = 0.95,
-                 samples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-        """Bootstrap confidence interval of `rate`; `groups` id → speaker resamples speakers, None utterances."""
-        from voxkit.eval.statistics import bootstrap_interval
-
+                 samples: int = 10_000, seed: int = 0) -> tuple[float, float] | None:
+        """Bootstrap confidence interval of `rate`, None where there is too little to resample; `groups` id → speaker resamples
+        speakers, None utterances."""
         names = None if groups is None else [groups.get(u.id, u.id) for u in self.utterances]
         return bootstrap_interval([u.errors for u in self.utterances], [u.words for u in self.utterances], names,
                                   confidence=confidence, samples=samples, seed=seed)
@@ -161,24 +161,23 @@ def _ratio(errors: int, words: int) -> float:
 
 def align(id: str, reference: Sequence[str], hypothesis: Sequence[str]) -> Utterance:
     """Align two sequences of units with the fewest edits."""
-    from rapidfuzz.distance import Levenshtein
-
-    numbers: dict[str, int] = {}  # rapidfuzz compares hashes; small integers cannot collide
-    reference, hypothesis = list(reference), list(hypothesis)
-    a = [numbers.setdefault(unit, len(numbers)) for unit in reference]
-    b = [numbers.setdefault(unit, len(numbers)) for unit in hypothesis]
-    ops = [(o.tag, o.src_start, o.src_end, o.dest_start, o.dest_end) for o in Levenshtein.opcodes(a, b)]
-    return Utterance(id, reference, hypothesis, ops)
+    return _aligned([id], [list(reference)], [list(hypothesis)])[0]
 
 
 def edit_errors(reference: Sequence[object], hypothesis: Sequence[object]) -> int:
-    """Levenshtein distance alone, of any hashable units."""
-    from rapidfuzz.distance import Levenshtein
+    """Edits between two sequences of units of one type (words, token ids), told apart by how they are written."""
+    return align("", [str(unit) for unit in reference], [str(unit) for unit in hypothesis]).errors
 
-    numbers: dict[object, int] = {}
-    a = [numbers.setdefault(unit, len(numbers)) for unit in reference]
-    b = [numbers.setdefault(unit, len(numbers)) for unit in hypothesis]
-    return Levenshtein.distance(a, b)
+
+def _aligned(ids: Sequence[str], references: list[list[str]], hypotheses: list[list[str]]) -> list[Utterance]:
+    import jiwer
+
+    def as_units(texts: list[list[str]]) -> list[list[str]]:  # jiwer's own transforms split and strip what is split already
+        return texts
+
+    found = jiwer.process_words(references, hypotheses, as_units, as_units)  # type: ignore[arg-type]
+    return [Utterance(id, reference, hypothesis, [(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks])
+            for id, reference, hypothesis, chunks in zip(ids, references, hypotheses, found.alignments)]
 
 
 def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit: str = "word",
@@ -207,7 +206,8 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit:
         words = rule(text).split()
         return words if unit == "word" else list(" ".join(words))
 
-    return WerResult([align(id, units(text), units(hypotheses.get(id, ""))) for id, text in references.items()], unit)
+    return WerResult(_aligned(list(references), [units(text) for text in references.values()],
+                              [units(hypotheses.get(id, "")) for id in references]), unit)
 
 
 def wer(references: Iterable[str], hypotheses: Iterable[str]) -> float:

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from voxkit.encoders.pretrained.encoder import pretrained_encoder
 from voxkit.export.decoder import decoder_graphs
 from voxkit.export.encoder import has_ctc, input_of, longest_input, offline_graph, streaming_graph
 from voxkit.export.parallel import parallel_graphs
 from voxkit.export.trace import Graph
 from voxkit.infer.chunks import Chunk
-from voxkit.models.paraformer import Paraformer
-from voxkit.models.voxformer import VoxFormer
+from voxkit.infer.streaming import check_model
+from voxkit.system import SYSTEMS, find_system
+
+
+def _decoder(model: Any) -> list[Graph]:
+    return decoder_graphs(model.heads.decoder, model.encoder.output_dim) if model.heads.decoder is not None else []
+
+
+def _parallel(model: Any) -> list[Graph]:
+    return parallel_graphs(model) if model.heads.parallel is not None else []
+
+
+# what System.graphs names → the graphs of a model that it stands for, none where the model lacks that head
+GRAPHS: dict[str, Callable[[Any], list[Graph]]] = {
+    "encoder": lambda model: [offline_graph(model)],
+    "decoder": _decoder,
+    "parallel": _parallel,
+}
 
 
 def prepared(model: nn.Module) -> nn.Module:
     """The model in eval mode, where balancers, whiteners, masks and dropout do nothing, and in float32: a frozen encoder that trained under
     autocast to bfloat16 is exported, and compared, in full precision. Changed in place."""
-    pretrained = getattr(getattr(model, "front_end", None), "pretrained", None)
+    pretrained = pretrained_encoder(model)
     if pretrained is not None:
         pretrained.config.dtype = "float32"
     return model.float().eval()
 
 
-def check_exportable(model: Any, where: str, streaming: bool) -> None:
+def check_exportable(system: str, model: Any, where: str, streaming: bool) -> None:
     """
     Raises:
         ValueError: a system that has no graphs, or a model that does not stream where streaming is asked for.
     """
-    if not isinstance(model, (VoxFormer, Paraformer)):
-        raise ValueError(f"{where}: a {type(model).__name__} is not exported; VoxFormer and Paraformer are")
-    if not streaming:
-        return
-    if isinstance(model, Paraformer):
-        raise ValueError(f"{where}: a Paraformer does not stream: its decoder takes the whole utterance; leave --streaming out")
-    if reason := model.not_streaming():
-        raise ValueError(f"{where}: {reason}")
+    if not find_system(system).graphs:
+        able = ", ".join(name for name in SYSTEMS if find_system(name).graphs)
+        raise ValueError(f"{where}: the system {system} is not exported; {able} are")
+    if streaming:
+        check_model(model)
 
 
-def graphs_of(model: Any, chunk: Chunk | None = None, *, decoder: bool = True) -> list[Graph]:
+def graphs_of(system: str, model: Any, chunk: Chunk | None = None, *, decoder: bool = True) -> list[Graph]:
     """The graphs of a `prepared` model, the encoder first.
 
     Args:
@@ -49,12 +64,7 @@ def graphs_of(model: Any, chunk: Chunk | None = None, *, decoder: bool = True) -
     """
     if chunk is not None:
         return [streaming_graph(model, chunk)]
-    graphs = [offline_graph(model)]
-    if isinstance(model, Paraformer):
-        return graphs + parallel_graphs(model)
-    if decoder and model.decoder is not None:
-        graphs += decoder_graphs(model.decoder, model.encoder.output_dim)
-    return graphs
+    return [graph for name in find_system(system).graphs if decoder or name != "decoder" for graph in GRAPHS[name](model)]
 
 
 def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 
 from voxkit import __version__
 from voxkit.checkpoint.loading import Loaded, decode_dir
+from voxkit.encoders.pretrained.encoder import pretrained_encoder
 from voxkit.export.card import model_card
 from voxkit.export.feeds import measuring_feeds
 from voxkit.export.graphs import check_exportable, describe, exact_names, graphs_of, prepared
@@ -83,7 +84,8 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     options = options or ExportOptions()
     if problems := options.problems():
         raise ValueError("; ".join(problems))
-    check_exportable(loaded.model, str(loaded.path), options.streaming)
+    system = loaded.recipe.config.system
+    check_exportable(system, loaded.model, str(loaded.path), options.streaming)
     require("onnxruntime", "export", why="voxkit export")
     out = Path(out)
     if out.exists() and not is_artifact(out):
@@ -95,7 +97,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     before = (model.encoder.chunk, model.encoder.left_context) if options.streaming else None
     try:
         chunk = chunk_of(model, options.chunk_ms, options.left_ms) if options.streaming else None
-        graphs = graphs_of(model, chunk, decoder=options.decoder)
+        graphs = graphs_of(system, model, chunk, decoder=options.decoder)
         meta = _describe(loaded, options) | describe(model, graphs, chunk)
         limit = meta["longest_input"] * (1 if meta["input"] == "audio" else RATE // 100)
         heard = [u for u in utterances if len(u.audio) and (chunk is not None or len(u.audio) <= limit)]
@@ -125,7 +127,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
 
 def _describe(loaded: Loaded, options: ExportOptions) -> dict[str, Any]:
     config = loaded.recipe.config
-    pretrained = getattr(loaded.model.front_end, "pretrained", None)
+    pretrained = pretrained_encoder(loaded.model)
     return {
         "format": FORMAT, "system": config.system, "name": config.name, "precision": options.precision, "vocab_size": loaded.tokenizer.size,
         "sample_rate": RATE, "opset": OPSET, "encoder": Path(pretrained.config.name).name if pretrained is not None else "fbank",

@@ -17,11 +17,11 @@ from voxkit.batch import Batch, Padded
 from voxkit.eval.wer import WerResult, score
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
-from voxkit.infer.recognizer import SearchOptions as TorchSearch
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.rate import RATE
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
 from voxkit.runtime.streaming import StreamingRecognizer
+from voxkit.search.options import SearchOptions as TorchSearch
 
 ENOUGH_WORDS = 3000  # of a check set, for a figure of half a percent
 _LIKELY = -10.0  # nats; what is less likely decides nothing, and there single precision shows first

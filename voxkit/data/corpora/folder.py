@@ -22,12 +22,14 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxkit.data.corpora.readers import Found, Utterance
+from voxkit.audio.decode import AudioError
+from voxkit.data.corpora.readers import Found, Utterance, is_file
 from voxkit.data.corpora.readers.kaldi import find_kaldi, read_kaldi
 from voxkit.data.corpora.readers.manifests import find_manifests, read_manifests
 from voxkit.data.corpora.readers.tables import find_tables, read_beside, read_tables
 from voxkit.data.executors import open_executor
 from voxkit.data.manifests import file_stamps
+from voxkit.data.reader import file_recording
 from voxkit.data.validate import Checks, Preparation, Report, mono_cut
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def prepare_folder(out: str | os.PathLike, corpus_dir: str | os.PathLike, *, dev
         raise ValueError(f"shares dev {dev:g} and test {test:g}: each from 0 to below 1, and together below 0.9")
     found = read_folder(corpus_dir, columns)
     sets, remarks = hold_out(found.sets, {"dev": dev, "test": test}, seed)
-    stamps = {name: file_stamps({*found.files, *(u.audio for u in utterances if u.audio and u.audio.is_file())})
+    stamps = {name: file_stamps({*found.files, *(u.audio for u in utterances if u.audio and is_file(u.audio))})
               for name, utterances in sets.items()}
     options = {"corpus_dir": str(Path(corpus_dir).absolute()), "dev": dev, "test": test, "seed": seed, "columns": columns or {}}
     preparation = Preparation(out, "folder", checks or Checks(text="librispeech"), options, stamps)
@@ -171,7 +173,7 @@ def _open_all(utterances: Sequence[Utterance]) -> list[tuple[Utterance, Cut | No
 
 def _open(utterance: Utterance) -> tuple[Cut | None, tuple[str, str] | None]:
     """The cut of an utterance, or why it cannot be one."""
-    from lhotse import Recording, SupervisionSegment
+    from lhotse import SupervisionSegment
 
     if utterance.problem:
         return None, utterance.problem
@@ -179,19 +181,20 @@ def _open(utterance: Utterance) -> tuple[Cut | None, tuple[str, str] | None]:
         return mono_cut(*utterance.pair), None
     path = utterance.audio
     assert path is not None  # a reader gives a file, a pair or a problem
-    if not path.is_file():
+    if not is_file(path):
         return None, ("missing audio", str(path))
-    if path.stat().st_size == 0:
-        return None, ("empty audio", f"{path} has no bytes")
     try:
-        recording = Recording.from_file(path, recording_id=utterance.recording_id or utterance.id)
-    except Exception as error:  # whatever a decoder may throw at a broken header
-        return None, ("corrupt audio", f"{path}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}")
+        recording = file_recording(path, utterance.recording_id or utterance.id)
+    except AudioError as error:
+        return None, (error.reason, str(error))
+    channel = recording.channel_ids[0] if utterance.channel is None else utterance.channel
+    if channel not in recording.channel_ids:
+        return None, ("missing channel", f"{path}: channel {channel} is asked for, there are {recording.num_channels}")
     end = recording.duration if utterance.end is None else utterance.end
     if end <= utterance.start:
         return None, ("empty audio", f"{path}: from {utterance.start:g} to {end:g} s")
     supervision = SupervisionSegment(id=utterance.id, recording_id=recording.id, start=utterance.start,
-                                     duration=round(end - utterance.start, 8), channel=recording.channel_ids[0], text=utterance.text,
+                                     duration=round(end - utterance.start, 8), channel=channel, text=utterance.text,
                                      speaker=utterance.speaker)
     return mono_cut(recording, supervision), None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ class Utterance:
         speaker: who speaks, None where that is not known.
         start: seconds into the file.
         end: seconds; None means the end of the file.
+        channel: of the file, None = its first.
         recording_id: name of the recording that several utterances share; None means the utterance's own.
         pair: a recording and a supervision that lhotse knows already.
         problem: (reason, detail) why it cannot be used.
@@ -43,6 +44,7 @@ class Utterance:
     speaker: str | None = None
     start: float = 0.0
     end: float | None = None
+    channel: int | None = None
     recording_id: str | None = None
     pair: tuple[Recording, SupervisionSegment] | None = None
     problem: tuple[str, str] | None = None
@@ -60,6 +62,26 @@ class Found:
 def usual_name(name: str) -> str:
     """train, dev or test for the names people give those ("validation", "eval"); other names stay."""
     return _USUAL.get(name.lower(), name)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; names that no file can have (too long, with a NUL) are of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def path_ids(paths: Iterable[Path], root: Path) -> dict[Path, str]:
+    """Ids of audio files: the path below `root` without its suffix, joined by "-" (a/b.wav → a-b). Where two would be called the same,
+    both keep their "/" (a/b-c.wav and a-b/c.wav → a/b-c and a-b/c)."""
+    ids, files = {}, defaultdict(set)
+    for path in paths:
+        inside = (path.relative_to(root) if path.is_relative_to(root) else Path(path.name)).with_suffix("")
+        ids[path] = inside
+        files["-".join(inside.parts)].add(inside)
+    return {path: "-".join(inside.parts) if len(files["-".join(inside.parts)]) == 1 else inside.as_posix()
+            for path, inside in ids.items()}
 
 
 def set_of(stem: str, prefixes: str) -> str:
@@ -85,13 +107,15 @@ class AudioFinder:
 
     def find(self, name: str) -> tuple[Path | None, tuple[str, str] | None]:
         """(file, None), or (None, (reason, detail))."""
+        if not name:
+            return None, ("missing audio", "no file is named")
         for folder in self.folders:
             path = folder / name
-            if path.is_file():
+            if is_file(path):
                 return path, None
-            if path.suffix.lower() not in AUDIO:
+            if path.name and path.suffix.lower() not in AUDIO:
                 for suffix in AUDIO:
-                    if (longer := path.with_name(path.name + suffix)).is_file():
+                    if is_file(longer := path.with_name(path.name + suffix)):
                         return longer, None
         found = self.index().get(Path(name).name, [])
         if len(found) == 1:

@@ -1,39 +1,55 @@
-"""lhotse manifests: cuts, or recordings with supervisions, in JSON lines, gzipped or not."""
+"""lhotse manifests: cuts, or recordings with supervisions, in JSON lines, gzipped or not, JSON arrays, or a Shar directory of cuts."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from voxkit.data.corpora.readers import Found, Utterance, set_of
+from voxkit.data.corpora.readers import Found, Utterance, is_file, set_of
+from voxkit.data.pieces import split_manifest
+from voxkit.data.shar import find_shards, is_shar
+from voxkit.data.sources import check_sources
+from voxkit.files import read_text
+
+_TIMES = ("start", "duration", "num_samples", "sampling_rate")
 
 
 def find_manifests(root: Path) -> list[Path]:
     """Files of a folder that are called cuts, recordings or supervisions."""
+    if is_shar(str(root)):
+        return [root]
     return sorted(p for p in root.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz", ".json", ".json.gz"))
                   and any(kind in p.name for kind in ("cuts", "recordings", "supervisions")))
 
 
 def read_manifests(files: list[Path]) -> Found:
-    """Utterances of manifests, one for each supervision; the names of the files tell the sets apart.
+    """Utterances of manifests, one for each supervision; the names of the files tell the sets apart. A row that is no manifest of lhotse's,
+    or has times that are no numbers, is an utterance with a problem.
 
     Raises:
-        ValueError: files that lhotse cannot read, recordings without supervisions, or a file that names no set beside some that do.
+        ValueError: files that cannot be read, audio or features from anything but files, recordings without supervisions, or a file that
+            names no set beside some that do.
     """
-    found = Found("lhotse manifests", files=list(files))
-    cuts = [p for p in files if "cuts" in p.name]
+    found = Found("lhotse manifests", files=[f for f in files if f.is_file()])
+    shar = [p for p in files if p.is_dir()]
+    cuts = [p for p in files if "cuts" in p.name] if not shar else []
+    for path in shar:
+        rows = ((row, where) for shard in find_shards(str(path)) for where, row in shard.read())
+        found.sets[""] += [u for cut, where in _decoded(rows, _cut) for u in _of_cut(cut, where, path)]
     for path in cuts:
-        found.sets[_set(path, "cuts")] += [u for cut in _load(path, "CutSet") for u in _of_cut(cut, path.parent)]
-    if not cuts:
+        found.sets[_set(path, "cuts")] += [u for cut, where in _decoded(_rows(path), _cut) for u in _of_cut(cut, where, path.parent)]
+    if not cuts and not shar:
         recordings = {_set(p, "recordings"): p for p in files if "recordings" in p.name}
         supervisions = {_set(p, "supervisions"): p for p in files if "supervisions" in p.name}
         if alone := recordings.keys() ^ supervisions.keys():
             raise ValueError(f"{files[0].parent}: recordings and supervisions come in pairs; alone are those of: "
                              + ", ".join(n or "all" for n in sorted(alone)))
         for name, path in recordings.items():
-            by_id = {r.id: _found(r, path.parent) for r in _load(path, "RecordingSet")}
-            found.sets[name] += [_of_supervision(s, by_id.get(s.recording_id)) for s in _load(supervisions[name], "SupervisionSet")]
+            found.sets[name] += _of_pair(path, supervisions[name])
     if "" in found.sets and len(found.sets) > 1:
         raise ValueError(f"{files[0].parent}: a manifest whose name says no set lies beside those of "
                          f"{', '.join(sorted(filter(None, found.sets)))}: are its utterances theirs? Take it away, or call it ..._train")
@@ -46,22 +62,85 @@ def _set(path: Path, kind: str) -> str:
     return set_of(path.name.split(".json")[0], kind)
 
 
-def _load(path: Path, kind: str) -> list[Any]:
-    import lhotse
-
+def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """(row, place) of a manifest."""
+    if ".jsonl" in path.name:
+        yield from ((row, where) for piece in split_manifest(path) for where, row in piece.read())
+        return
     try:
-        return list(getattr(lhotse, kind).from_file(path))
-    except Exception as error:  # json, gzip and lhotse each have their own
-        raise ValueError(f"{path}: lhotse cannot read it as a {kind}: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        rows = json.loads(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error})") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path}: expected a JSON array of objects, as lhotse writes them")
+    yield from ((row, f"{path}:{i}") for i, row in enumerate(rows, 1))
 
 
-def _of_cut(cut: Any, folder: Path) -> list[Utterance]:
+def _decoded(rows: Iterator[tuple[dict[str, Any], str]], decode: Callable[[dict[str, Any]], Any]) -> Iterator[tuple[Any, str]]:
+    """(object of lhotse's, or the utterance that names why there is none; place) of every row."""
+    for row, where in rows:
+        check_sources(row, f"{where}, {row.get('id')}")
+        id = str(row.get("id") or where)
+        if bad := _no_number(row):
+            yield Utterance(id, None, problem=("unreadable times", f"{where}: {bad}")), where
+            continue
+        try:
+            yield decode(row), where
+        except Exception as error:  # a row of any shape: lhotse does not check
+            reason = str(error).splitlines()[0] if str(error) else repr(error)
+            yield Utterance(id, None, problem=("unreadable row", f"{where}: {reason}")), where
+
+
+def _no_number(row: Any) -> str:
+    """What of a row's times is not a finite number, "" if all are."""
+    if isinstance(row, dict):
+        for key, value in row.items():
+            if key in _TIMES and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+                return f"{key} is {value!r}"
+            if key != "custom" and isinstance(value, (dict, list)) and (bad := _no_number(value)):
+                return bad
+    elif isinstance(row, list):
+        return next(filter(None, map(_no_number, row)), "")
+    return ""
+
+
+def _cut(row: dict[str, Any]) -> Any:
+    from lhotse.serialization import deserialize_item
+
+    return deserialize_item(row)
+
+
+def _of_pair(recordings: Path, supervisions: Path) -> list[Utterance]:
+    from lhotse import Recording, SupervisionSegment
+
+    by_id, bad = {}, []
+    for recording, where in _decoded(_rows(recordings), Recording.from_dict):
+        if isinstance(recording, Utterance):
+            bad.append(recording)
+        elif by_id.setdefault(recording.id, recording) is not recording:
+            bad.append(Utterance(recording.id, None, problem=("duplicate id", f"{where}: another recording has it already")))
+    found, used = [], set()
+    for supervision, _ in _decoded(_rows(supervisions), SupervisionSegment.from_dict):
+        if isinstance(supervision, Utterance):
+            found.append(supervision)
+            continue
+        recording = by_id.get(supervision.recording_id)
+        used.add(supervision.recording_id)
+        found.append(_of_supervision(supervision, _found(recording, recordings.parent) if recording else None))
+    silent = [Utterance(id, None, problem=("missing transcript", "a recording without supervision")) for id in by_id if id not in used]
+    return found + silent + bad
+
+
+def _of_cut(cut: Any, where: str, folder: Path) -> list[Utterance]:
     from lhotse import MonoCut
     from lhotse.cut import MultiCut
     from lhotse.utils import fastcopy
 
+    if isinstance(cut, Utterance):
+        return [cut]
     if not isinstance(cut, (MonoCut, MultiCut)) or cut.recording is None:
-        return [Utterance(cut.id, None, problem=("no recording", f"a {type(cut).__name__}; give cuts of recordings that are not mixed"))]
+        return [Utterance(getattr(cut, "id", where), None,
+                          problem=("no recording", f"a {type(cut).__name__}; give cuts of recordings that are not mixed"))]
     if not cut.supervisions:
         return [Utterance(cut.id, None, problem=("missing transcript", "a cut without supervision"))]
     recording = _found(cut.recording, folder)
@@ -71,13 +150,19 @@ def _of_cut(cut: Any, folder: Path) -> list[Utterance]:
 
 def _of_supervision(supervision: Any, recording: Any) -> Utterance:
     problem = None if recording else ("missing audio", f"no recording {supervision.recording_id!r}")
+    if recording and not set(_channels(supervision)) <= set(recording.channel_ids or [0]):
+        problem = ("missing channel", f"channel {supervision.channel} of a recording with {recording.channel_ids}")
     return Utterance(supervision.id, supervision.text, speaker=supervision.speaker, pair=(recording, supervision), problem=problem)
+
+
+def _channels(supervision: Any) -> list[int]:
+    return [supervision.channel] if isinstance(supervision.channel, int) else list(supervision.channel)
 
 
 def _found(recording: Any, folder: Path) -> Any:
     """With full paths: relative ones start at the manifest's folder, else at the current one."""
     from lhotse.utils import fastcopy
 
-    sources = [fastcopy(s, source=str(folder / s.source) if (folder / s.source).is_file() else os.path.abspath(s.source))
+    sources = [fastcopy(s, source=str(folder / s.source) if is_file(folder / s.source) else os.path.abspath(s.source))
                if s.type == "file" else s for s in recording.sources]
     return fastcopy(recording, sources=sources)

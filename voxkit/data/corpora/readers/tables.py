@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxkit.data.corpora.readers import AUDIO, AudioFinder, Found, Utterance, set_of
+from voxkit.data.corpora.readers import AUDIO, AudioFinder, Found, Utterance, path_ids, set_of
+from voxkit.data.corpora.readers.cells import split_rows
+from voxkit.files import read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +31,12 @@ _TABLES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
 def find_tables(folder: Path) -> list[Path]:
     """Files in a folder that may be tables of transcripts; text files beside audio of the same name are not."""
     audio = {p.stem for p in folder.iterdir() if p.suffix.lower() in AUDIO}
-    named = {"readme", "license", "licence", "copying", "authors", "changes", "requirements", "notes"}
     return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _TABLES and not p.name.startswith(".")
-                  and p.stem not in audio and p.stem.lower() not in named)
+                  and p.stem not in audio and not _is_notice(p))
+
+
+def _is_notice(path: Path) -> bool:
+    return path.stem.lower() in ("readme", "license", "licence", "copying", "authors", "changes", "requirements", "notes")
 
 
 def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Found:
@@ -43,7 +48,7 @@ def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Foun
         columns: names of columns that differ from the usual: {"text": "what_was_said"}.
 
     Raises:
-        ValueError: columns that cannot be told apart; the message lists those there are.
+        ValueError: columns that cannot be told apart; the message lists those there are. An encoding that the file does not name.
     """
     found = Found("table of transcripts", files=list(tables))
     sets = {table: set_of(table.stem, "manifest|metadata|transcripts?|text") or table.stem for table in tables}
@@ -60,70 +65,103 @@ def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Foun
                 raise
             logger.warning("beside the tables of train, dev or test this is left out, for it is none: %s", error)  # Common Voice has such
             continue
-        found.sets[sets[table]] += [_utterance(row, where, finder, root) for where, row in rows]
+        found.sets[sets[table]] += [_utterance(row, where, finder, problem) for where, row, problem in rows]
+    _name(found, root)
     return found
 
 
 def read_beside(root: Path) -> Found:
     """A tree of audio with the transcript of each in a text file of the same name."""
     found = Found("text file beside each audio file")
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO):
+    audio = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO)
+    for path in audio:
         text = path.with_suffix(".txt")
-        transcript = text.read_text(encoding="utf-8-sig", errors="replace") if text.is_file() else None
-        found.sets[""].append(Utterance(_id(path, root), transcript, path))
-        found.files += [text] if text.is_file() else []
+        transcript, problem = None, None
+        if text.is_file():
+            found.files.append(text)
+            try:
+                transcript = read_text(text)
+            except ValueError as error:
+                problem = ("unreadable transcript", str(error))
+        found.sets[""].append(Utterance("", transcript, path, problem=problem))
+    _name(found, root)
+    heard = {path.with_suffix("") for path in audio}
+    if found.files:
+        found.sets[""] += [Utterance(path.relative_to(root).as_posix(), None, problem=("missing audio", f"{path}: a text without audio"))
+                           for path in sorted(root.rglob("*.txt")) if path.with_suffix("") not in heard and not _is_notice(path)]
     return found
 
 
-def _utterance(row: dict[str, str], where: str, finder: AudioFinder, root: Path) -> Utterance:
-    name = row.get("audio", "").strip()
-    given = row.get("id", "").strip()
+def _name(found: Found, root: Path) -> None:
+    """Give those an id that have none: by their file and, where it is cut up, their start."""
+    utterances = [u for of_set in found.sets.values() for u in of_set if u.audio is not None]
+    ids = path_ids((u.audio for u in utterances if u.audio is not None), root)
+    for u in utterances:
+        if u.start or u.end is not None:
+            u.recording_id = ids[u.audio]
+            u.id = u.id or f"{u.recording_id}-{round(u.start * 1000):08d}"
+        u.id = u.id or ids[u.audio]
+
+
+def _utterance(row: dict[str, str], where: str, finder: AudioFinder, problem: tuple[str, str] | None) -> Utterance:
+    """An utterance of a row; without an id where the row names none and its audio is there."""
+    name, given = row.get("audio", "").strip(), row.get("id", "").strip()
+    if problem:
+        return Utterance(given or name or where, None, problem=problem)
     if not name:
         return Utterance(given or where, None, problem=("missing audio", f"{where}: no file is named"))
     audio, problem = finder.find(name)
-    utterance = Utterance(given or (_id(audio, root) if audio else name), row.get("text"), audio, row.get("speaker", "").strip() or None,
-                          problem=problem)
+    utterance = Utterance(given or ("" if audio else name), row.get("text"), audio, row.get("speaker", "").strip() or None, problem=problem)
     try:
-        utterance.start = float(row.get("start") or 0)
+        start = float(row.get("start") or 0)
+        end = None
         if row.get("end"):
-            utterance.end = float(row["end"])
+            end = float(row["end"])
         elif row.get("duration") and row.get("start"):  # without a start it is only a remark about the file
-            utterance.end = utterance.start + float(row["duration"])
+            end = start + float(row["duration"])
+        if not (0 <= start < math.inf) or not math.isfinite(end or 0):
+            raise ValueError(f"from {start} to {end} s")
+        utterance.start, utterance.end = start, end
     except ValueError as error:
         utterance.problem = ("unreadable times", f"{where}: {error}")
-    if audio and (utterance.start or utterance.end is not None):
-        utterance.recording_id = _id(audio, root)
-        if not given:
-            utterance.id = f"{utterance.recording_id}-{round(utterance.start * 1000):08d}"
     return utterance
 
 
-def _id(path: Path, root: Path) -> str:
-    inside = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    return "-".join(inside.with_suffix("").parts)
-
-
-def _rows(table: Path, finder: AudioFinder, columns: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, {"audio": ..., "text": ..., ...}) of every row."""
-    lines = table.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+def _rows(table: Path, finder: AudioFinder, columns: dict[str, str]) -> Iterator[tuple[str, dict[str, str], tuple[str, str] | None]]:
+    """(place, {"audio": ..., "text": ..., ...}, problem) of every row."""
+    lines = read_lines(table)
     if not any(line.strip() for line in lines):
         raise ValueError(f"{table}: nothing in it; expected a line per audio file: name <tab> text")
     if table.suffix in (".jsonl", ".json"):
-        yield from _json_rows(table, lines, columns)
+        yield from ((where, row, None) for where, row in _json_rows(table, lines, columns))
         return
-    cells = _split(table, lines)
-    numbers, header = next((n, [c.strip() for c in row]) for n, row in cells if any(c.strip() for c in row))
-    known = _known(header, columns)
-    if "audio" in known and "text" in known:
-        first = numbers
-    elif columns or not _is_audio(header[0], finder):
-        raise ValueError(f"{table}: which columns hold the audio file and its text? There are: {', '.join(header)}. Name them with "
-                         "--audio-column and --text-column, or start the file with a line such as: audio <tab> text")
-    else:
-        known, first = _without_header(table, header), 0
-    for number, row in cells:
-        if number > first and any(c.strip() for c in row):
-            yield f"{table.name}:{number}", {kind: row[i] for kind, i in known.items() if i < len(row)}
+    delimiter, quoted = _delimiter(table, lines)
+    known: dict[str, int] = {}
+    width = 0
+
+    def is_row(cells: list[str]) -> bool:
+        """Whether a line inside a quoted cell is rather a row of its own."""
+        place = known.get("audio", 0)
+        return len(cells) >= max(width, 2) and place < len(cells) and _is_audio(cells[place].strip(' "'), finder)
+
+    for row in split_rows(lines, delimiter, quoted, is_row):
+        if not any(cell.strip() for cell in row.cells):
+            continue
+        if not known:
+            width, header = len(row.cells), [cell.strip() for cell in row.cells]
+            known = _known(header, columns)
+            if "audio" in known and "text" in known:
+                continue
+            if columns or not _is_audio(header[0], finder):
+                raise ValueError(f"{table}: which columns hold the audio file and its text? There are: {', '.join(header)}. Name them with "
+                                 "--audio-column and --text-column, or start the file with a line such as: audio <tab> text")
+            known = _without_header(table, header)
+        where = f"{table.name}:{row.line}"
+        problem = ("unreadable row", f"{where}: {row.problem}") if row.problem else None
+        if not problem and len(row.cells) > width and any(cell.strip() for cell in row.cells[width:]):
+            problem = ("unreadable row", f"{where}: {len(row.cells)} cells where there should be {width}; does the text hold a "
+                       f"{delimiter!r} without quotes?")
+        yield where, {kind: row.cells[i] for kind, i in known.items() if i < len(row.cells)}, problem
 
 
 def _json_rows(table: Path, lines: list[str], columns: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -170,15 +208,10 @@ def _is_audio(cell: str, finder: AudioFinder) -> bool:
     return Path(cell).suffix.lower() in AUDIO or finder.find(cell)[0] is not None
 
 
-def _split(table: Path, lines: list[str]) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of every line."""
+def _delimiter(table: Path, lines: list[str]) -> tuple[str, bool]:
+    """What parts the cells, and whether quoted ones may go on over lines."""
     first = next(line for line in lines if line.strip())
     if table.suffix == ".csv":
         delimiter = max(",;\t|", key=first.count)
-        if delimiter in ",;":
-            return [(i, row) for i, row in enumerate(csv.reader(lines, delimiter=delimiter), 1)]
-    else:
-        delimiter = "\t" if "\t" in first else "|" if "|" in first else ""
-    if delimiter:
-        return [(i, line.split(delimiter)) for i, line in enumerate(lines, 1)]
-    return [(i, (line.split(maxsplit=1) + [""])[:2]) for i, line in enumerate(lines, 1)]
+        return delimiter, delimiter in ",;"
+    return "\t" if "\t" in first else "|" if "|" in first else "", False

@@ -4,7 +4,9 @@ import random
 import numpy as np
 import pytest
 
-from voxkit.eval.statistics import bootstrap_interval, mapsswe, permutation_test
+from voxkit.eval.intervals import bootstrap_interval
+from voxkit.eval.significance import mapsswe, permutation_test
+from voxkit.eval.table import interval_cell
 from voxkit.eval.wer import score
 
 
@@ -35,6 +37,17 @@ def test_bootstrap_over_speakers_is_wider_when_speakers_differ():
     by_utterance = bootstrap_interval(errors, [10] * 200, samples=2000)
     assert by_speaker[1] - by_speaker[0] > 2 * (by_utterance[1] - by_utterance[0])
     assert bootstrap_interval(errors, [10] * 200, seed=3) == bootstrap_interval(errors, [10] * 200, seed=3)
+
+
+@pytest.mark.parametrize("errors, words, groups", [
+    ([1], [4], None), ([0], [4], None), ([1, 2], [4, 8], None), ([0, 0, 0], [3, 4, 5], None), ([1, 0, 2], [4, 4, 9], ["s", "s", "s"])])
+def test_what_cannot_be_resampled_has_no_interval(errors, words, groups):
+    assert bootstrap_interval(errors, words, groups) is None
+    assert interval_cell(None) == "–"
+
+
+def test_an_interval_in_percent():
+    assert interval_cell(bootstrap_interval([1, 0], [4, 4], samples=100)) == "0.00-25.00"
 
 
 @pytest.mark.parametrize("test", [mapsswe, permutation_test])

@@ -1,6 +1,5 @@
-"""How sure a word error rate is, and whether two systems differ.
+"""Whether two systems differ.
 
-bootstrap_interval  Bisani & Ney 2004: resample speakers (or utterances), percentile interval of the pooled rate.
 permutation_test    which system made which error is exchanged at random, per utterance or per speaker.
 mapsswe             matched pairs, Gillick & Cox 1989 as in NIST's sctk: the segments between words both have right.
 """
@@ -9,37 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 
+from voxkit.eval.intervals import by_group
 from voxkit.eval.wer import Utterance, WerResult
-
-
-def bootstrap_interval(errors: Sequence[int], words: Sequence[int], groups: Sequence[str] | None = None, *,
-                       confidence: float = 0.95, samples: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of sum(errors) / sum(words) under resampling of groups.
-
-    Args:
-        errors, words: [N], per utterance.
-        groups: [N], speaker of each utterance; None: every utterance for itself.
-        confidence: 0.95 = 95 %.
-
-    Returns:
-        (low, high) fractions.
-    """
-    e, w = _by_group(errors, groups), _by_group(words, groups)
-    if len(e) == 0 or w.sum() == 0:
-        raise ValueError("no reference words: there is no rate to give an interval for")
-    rng = np.random.default_rng(seed)
-    rates = []
-    block = max(1, 2_000_000 // len(e))
-    for start in range(0, samples, block):
-        picks = rng.integers(0, len(e), (min(block, samples - start), len(e)))
-        rates.append(e[picks].sum(1) / np.maximum(w[picks].sum(1), 1))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(rates), [tail, 1 - tail])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -59,7 +32,7 @@ def permutation_test(a: WerResult, b: WerResult, groups: dict[str, str] | None =
     """Paired permutation test of the difference in errors; `groups` id → speaker swaps whole speakers."""
     pairs = _matched(a, b)
     names = None if groups is None else [groups.get(x.id, x.id) for x, _ in pairs]
-    difference = _by_group([x.errors - y.errors for x, y in pairs], names)
+    difference = by_group([x.errors - y.errors for x, y in pairs], names)
     observed = abs(difference.sum())
     rng = np.random.default_rng(seed)
     block, beyond = max(1, 2_000_000 // len(difference)), 0
@@ -121,15 +94,3 @@ def _matched(a: WerResult, b: WerResult) -> list[tuple[Utterance, Utterance]]:
         if x.reference != y.reference:
             raise ValueError(f"utterance {x.id}: the two results have different references; use one normalisation for both")
     return pairs
-
-
-def _by_group(values: Sequence[int], groups: Sequence[str] | None) -> np.ndarray:
-    counts = np.asarray(values, dtype=np.int64)
-    if groups is None:
-        return counts
-    if len(groups) != len(counts):
-        raise ValueError(f"{len(groups)} groups for {len(counts)} utterances: one is needed for each")
-    index = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums = np.zeros(index.max() + 1 if len(index) else 0, dtype=np.int64)
-    np.add.at(sums, index, counts)
-    return sums
