@@ -7,7 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from tests.data.utterances import NUM, Letters, same
+from tests.data.utterances import NUM, Letters
+from voxkit.batch import Batch
 from voxkit.data.augment import utterance_rng
 from voxkit.data.conditions import Condition, Conditions, equalized, over_line, warped
 from voxkit.data.config import DataConfig
@@ -32,6 +33,11 @@ def spoken(sounds):
 
 def options(**changes) -> DataConfig:
     return DataConfig(**{"max_duration": 20.0, "num_workers": 0, "frames_per_second": 0.0, **changes})
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(x.ids == y.ids and x.sessions == y.sessions and x.audio.values.equal(y.audio.values)
+                                    and x.tokens.values.equal(y.tokens.values) for x, y in zip(a, b))
 
 
 SESSIONS = SessionConfig(utterances=[1, 2, 4])

@@ -186,7 +186,8 @@ def build_session_loader(cuts: Any, tokenizer: Any, config: DataConfig, sessions
         sampler = SessionSampler(cuts, fixed, lambda epoch: sessions.dev_utterances, seed=seed, rank=rank, world_size=world_size)
     conditions = Conditions(condition) if condition.any else None
     dataset = SessionDataset(tokenizer, conditions=conditions, input=config.input, states=states, seed=seed,
-                             bpe_dropout=config.bpe_dropout if train else 0.0, frames_per_second=config.frames_per_second)
+                             bpe_dropout=config.bpe_dropout if train else 0.0, frames_per_second=config.frames_per_second,
+                             fbank_bins=config.fbank_bins)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 
