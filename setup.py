@@ -33,6 +33,8 @@ CORE = [
 EXTRAS = {
     "pretrained": ["transformers>=5,<6"],
     "text": ["tokenizers>=0.20"],  # the vocabulary of a pretrained model, where transformers is not wanted
+    "llm": ["transformers>=5,<6", "peft>=0.17", "jinja2>=3"],
+    "quantized": ["bitsandbytes>=0.45"],
     "toy": ["espeakng-loader>=0.2.4"],
     "tts": ["hibari-tts>=0.2", "py-nanotts>=0.1", "espeakng-loader>=0.2.4"],
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
@@ -47,7 +49,7 @@ EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRA
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
-    *(package for extra in ("pretrained", "text", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
+    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
       for package in EXTRAS[extra]),
 })
 

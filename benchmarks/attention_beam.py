@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.decoders.transformer import DecoderState, TransformerDecoder, TransformerDecoderConfig
 from voxkit.search.attention import attention_beam
 
@@ -32,7 +33,7 @@ class CopyingDecoder:
     """A decoder whose states copy."""
 
     def __init__(self, decoder: TransformerDecoder) -> None:
-        self.decoder, self.step = decoder, decoder.step
+        self.decoder, self.step, self.bos, self.eos = decoder, decoder.step, decoder.bos, decoder.eos
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> DecoderState:
         return CopyingState(**vars(self.decoder.init_state(memory, lengths)))
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    Figures.add_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -66,6 +68,7 @@ def main() -> None:
             times[name].append(time.perf_counter() - began)
     same = all(a[0].tokens == b[0].tokens for a, b in zip(found["copied"], found["kept"]))
     ratios = [a / b for a, b in zip(times["copied"][1:], times["kept"][1:])]
+    Figures("attention_beam", args.json).add(f"kept against copied, beam {args.beam}, {args.tokens} tokens", ratios)
     for name, values in times.items():
         print(f"{name:8s} {statistics.median(values[1:]):.3f} s for {args.batch} utterances, beam {args.beam}, {args.tokens} tokens")
     print(f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); hypotheses {'agree' if same else 'DIFFER'}")

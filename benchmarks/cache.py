@@ -17,14 +17,15 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.figures import Figures
 from voxkit.batch import Batch
 from voxkit.precision import autocast, resolve
 from voxkit.recipe import load_recipe
+from voxkit.run import Run
 from voxkit.train.distributed import World
-from voxkit.training import Training
 
 
-def step(training: Training, batches: Iterator[Batch], dtype: torch.dtype) -> tuple[float, float, float]:
+def step(training: Run, batches: Iterator[Batch], dtype: torch.dtype) -> tuple[float, float, float]:
     """→ seconds of the step, of the audio, and the loss."""
     began = time.perf_counter()
     batch = next(batches)
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("overrides", nargs="*")
+    Figures.add_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     trainings = {}
@@ -50,11 +52,11 @@ def main() -> None:
             recipe = load_recipe(args.config, [*args.overrides, f"cache={cache}", "data.speed_perturb=[1.0]", "data.dev=[]"])
             began = time.perf_counter()
             torch.manual_seed(0)
-            trainings[cache] = Training(recipe, Path(scratch), World())
+            trainings[cache] = Run(recipe, Path(scratch), World())
             print(f"cache={cache}: ready after {time.perf_counter() - began:.1f} s")
             trainings[cache].model.train()
         dtype = resolve(recipe.config.train.precision, "cpu", "train.precision")
-        batches = {name: iter(training.loader) for name, training in trainings.items()}
+        batches = {name: iter(training.reader.train) for name, training in trainings.items()}
         ratios = []
         for i in range(args.steps + 1):
             took, seconds, losses = {}, {}, {}
@@ -66,6 +68,7 @@ def main() -> None:
                 print(f"from audio {seconds['false']:5.1f} s in {took['false']:5.2f} s, {speed['false']:5.1f}x real time "
                       f"(loss {losses['false']:.3f}); cached {seconds['true']:5.1f} s in {took['true']:5.2f} s, "
                       f"{speed['true']:5.1f}x (loss {losses['true']:.3f}); ratio {ratios[-1]:.2f}")
+    Figures("cache", args.json).add(f"cached states against the encoder, {Path(args.config).name}", ratios)
     ratios.sort()
     print(f"ratio: median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, of {len(ratios)} pairs; "
           f"{args.threads} thread(s), {dtype}")

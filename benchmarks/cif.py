@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.eval.table import format_table
 from voxkit.ops.cif import cif, fire_counts
 
@@ -82,6 +83,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("batch", 16), ("frames", 500), ("dim", 512), ("tokens", 125), ("rounds", 9)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    Figures.add_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -101,6 +103,9 @@ def main() -> None:
                 torch.testing.assert_close(out, outputs["voxkit"], rtol=1e-3, atol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
         for name in contestants:
             ratios = [a / b for a, b in zip(times[name][1:], times["voxkit"][1:])]
+            if name != "voxkit":
+                Figures("cif", args.json).add(f"{'forward and backward' if gradient else 'forward'}, against {name} ({who.split(' (')[0]})",
+                                              ratios)
             rows.append({"pass": "forward + backward" if gradient else "forward", "of": name,
                          "median ms": f"{1e3 * statistics.median(times[name][1:]):.1f}", "ratio": f"{statistics.median(ratios):.1f}",
                          "ratios": f"{min(ratios):.1f}-{max(ratios):.1f}"})

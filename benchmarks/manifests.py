@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figures
+
 WORDS = "the of and to in he was that his it with as had for she not but at on her be my have him is said me which by so this all".split()
 KINDS = ("prepared", "jsonl", "gz")
 
@@ -101,6 +103,7 @@ def main() -> None:
     p.add_argument("--cuts", type=int, nargs="+", default=[28000, 280000])
     p.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     p.add_argument("--folder", type=Path, help="where to put the manifests (default: a temporary folder)")
+    Figures.add_argument(p)
     p.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     args = p.parse_args()
     if args.one:
@@ -117,6 +120,7 @@ def main() -> None:
                 out = subprocess.run([sys.executable, "-m", "benchmarks.manifests", "--one", str(path)], check=True, capture_output=True)
                 found = json.loads(out.stdout.splitlines()[-1])
                 print(f"{kind:<10}{count:>10}{made:>8.1f} s{found['seconds']:>11.2f} s{found['megabytes']:>7.0f} MB", flush=True)
+                Figures("manifests", args.json).add(f"memory to the first batch, {kind}, {count} cuts", [found["megabytes"]], "MB")
                 path.unlink()
 
 

@@ -18,6 +18,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_eval_loader
 from voxkit.data.manifests import load_cuts
@@ -41,7 +42,7 @@ class Endless:
     """
 
     def __init__(self, decoder: TransformerDecoder) -> None:
-        self.decoder = decoder
+        self.decoder, self.bos, self.eos = decoder, decoder.bos, decoder.eos
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> DecoderState:
         return self.decoder.init_state(memory, lengths)
@@ -87,7 +88,7 @@ def trained(args: argparse.Namespace) -> tuple[Search, Search, str]:
         ValueError: the first run is no Paraformer, the second has no autoregressive decoder.
     """
     paraformer, other = (Recognizer.load(path, overrides=args.overrides) for path in args.runs)
-    if not hasattr(paraformer.model, "predict") or not isinstance(getattr(other.model, "decoder", None), TransformerDecoder):
+    if paraformer.model.heads.parallel is None or not isinstance(other.model.heads.decoder, TransformerDecoder):
         raise ValueError(f"--runs {' '.join(args.runs)}: first a Paraformer, then a VoxFormer")
     cuts = list(islice(load_cuts(args.cuts), args.batch))
     batch = next(iter(build_eval_loader(cuts, None, DataConfig(num_workers=0), max_duration=1e9)))
@@ -99,7 +100,7 @@ def trained(args: argparse.Namespace) -> tuple[Search, Search, str]:
         return _search_at_once(found.log_probs, found.lengths, beam)
 
     def one_by_one(beam: int) -> list[int]:
-        rows = attention_beam(other.model.decoder, theirs.states, theirs.lengths, beam, expected=expected)
+        rows = attention_beam(other.model.heads.decoder, theirs.states, theirs.lengths, beam, expected=expected)
         return [len(row[0].tokens) for row in rows]
 
     seconds = sum(cut.duration for cut in cuts)
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs=2, metavar=("PARAFORMER", "VOXFORMER"), help="trained models instead of random weights")
     parser.add_argument("--cuts", help="with --runs: the speech")
     parser.add_argument("overrides", nargs="*", help="with --runs: key=value, e.g. model.front_end.pretrained.name=/path/to/whisper-base")
+    Figures.add_argument(parser)
     args = parser.parse_args()
     if bool(args.runs) != bool(args.cuts):
         parser.error("--runs and --cuts belong together")
@@ -140,6 +142,7 @@ def main() -> None:
                     said[name] = search(beam)
                     times[name].append(time.perf_counter() - began)
             ratios = [a / b for a, b in zip(times["autoregressive"][1:], times["parallel"][1:])]
+            Figures("parallel_decoding", args.json).add(f"parallel against autoregressive, beam {beam}", ratios)
             for name, values in times.items():
                 rows.append({"decoder": name, "beam": beam, "tokens": sum(said[name]),
                              "ms per utterance": f"{1e3 * statistics.median(values[1:]) / len(said[name]):.1f}",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from benchmarks.figures import Figures
 from voxkit.eval.table import format_table
 from voxkit.eval.wer import edit_errors
 from voxkit.search.greedy import ctc_greedy
@@ -66,7 +67,9 @@ def main() -> None:
     p.add_argument("--vocab", type=int, default=500)
     p.add_argument("--beam", type=int, default=10)
     p.add_argument("--cpu-time", action="store_true", help="count the processor's time, not the clock's: beside other jobs, one thread")
+    Figures.add_argument(p)
     args = p.parse_args()
+    figures = Figures("prefix_beam", args.json)
     clock = time.process_time if args.cpu_time else time.perf_counter
     x, truth = synthetic(args.utterances, args.frames, args.vocab)
     length = torch.tensor([args.frames])
@@ -92,14 +95,16 @@ def main() -> None:
     total, rows = sum(map(len, truth)), []
     for name in contestants:
         ratios = [a / b for a, b in zip(times["pyctcdecode"], times[name])]
+        if name != "pyctcdecode":
+            figures.add(f"{name} against pyctcdecode, beam {args.beam}", ratios)
         rows.append({"search": name, "ms per utterance": f"{1000 * statistics.median(times[name]):.2f}",
                      "times faster": f"{statistics.median(ratios):.1f}", "token errors %": f"{100 * errors[name] / total:.2f}"})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, beam {args.beam}, vocabulary {args.vocab}, {args.frames} frames")
     print(format_table(rows) + "\n")
-    print(format_table(list(batches(x, args.beam, clock))))
+    print(format_table(list(batches(x, args.beam, clock, figures))))
 
 
-def batches(x: torch.Tensor, beam: int, clock: Callable[[], float], sizes: Sequence[int] = (2, 4, 8, 16, 32),
+def batches(x: torch.Tensor, beam: int, clock: Callable[[], float], figures: Figures, sizes: Sequence[int] = (2, 4, 8, 16, 32),
             rounds: int = 5) -> Iterator[dict[str, str]]:
     """Rows about batches against the same utterances one by one; both take turns."""
     length = torch.tensor([x.shape[1]])
@@ -115,7 +120,9 @@ def batches(x: torch.Tensor, beam: int, clock: Callable[[], float], sizes: Seque
                 if r:  # the first warms up
                     of_batch.append(middle - start)
                     of_singles.append(clock() - middle)
-            ratio = statistics.median(one / all for one, all in zip(of_singles, of_batch))
+            ratios = [one / all for one, all in zip(of_singles, of_batch)]
+            figures.add(f"{name}, {size} utterances together against one by one", ratios)
+            ratio = statistics.median(ratios)
             yield {"prefix beam": name, "batch": f"{size}", "ms per utterance": f"{1000 * statistics.median(of_batch) / size:.2f}",
                    "one by one": f"{1000 * statistics.median(of_singles) / size:.2f}", "times faster": f"{ratio:.1f}"}
 

@@ -12,6 +12,7 @@ import time
 
 import torch
 
+from benchmarks.figures import Figures
 from voxkit.eval.table import format_table
 from voxkit.eval.texts import read_texts
 from voxkit.infer.pretrained_lm import PretrainedLM
@@ -33,6 +34,7 @@ def main() -> None:
     p.add_argument("--model", required=True, help="Hugging Face name or folder")
     p.add_argument("--text", required=True, help="cuts, or lines of id<TAB>text, to make the lists of")
     p.add_argument("--sizes", nargs="+", type=int, default=[10, 100], help="hypotheses of a list")
+    Figures.add_argument(p)
     args = p.parse_args()
     torch.set_num_threads(1)
     texts = list(read_texts(args.text).texts.values())
@@ -52,6 +54,7 @@ def main() -> None:
         lm.tree = True in spent
         rows.append({"hypotheses": size, "whole, s": f"{spent[False]:.2f}"})
         if lm.tree:
+            Figures("pretrained_lm", args.json).add(f"beginnings once against whole, {size} hypotheses", [spent[False] / spent[True]])
             rows[-1] |= {"beginnings once, s": f"{spent[True]:.2f}", "times faster": f"{spent[False] / spent[True]:.1f}"}
     print(f"torch {torch.__version__}, {lm.model.dtype}, {len(chosen.split())} words")
     print(format_table(rows))

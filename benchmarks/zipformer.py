@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.figures import Figures
 from voxkit.encoders.zipformer import ConvSubsampling, Zipformer, ZipformerConfig, from_preset, set_batch_count
 from voxkit.nn import swoosh
 from voxkit.optional import available
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--step", type=int, default=5000, help="of the schedules")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    Figures.add_argument(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -171,6 +173,7 @@ def main() -> None:
         return
     one, two = compare(lambda: timed(ours, x, lengths, options.bf16), lambda: timed(theirs, x, lengths, options.bf16), options.pairs)
     ratios = sorted(a / b for a, b in zip(one, two))
+    Figures("zipformer", options.json).add(f"voxkit against icefall, {options.size}, {options.seconds:g} s", [1 / r for r in ratios])
     print(f"{what}, {options.pairs} pairs")
     print(f"voxkit  {statistics.median(one):.3f} s (median)\nicefall {statistics.median(two):.3f} s (median)")
     print(f"voxkit / icefall, paired: median {statistics.median(ratios):.3f}, from {ratios[0]:.3f} to {ratios[-1]:.3f}")

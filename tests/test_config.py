@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from voxkit import config
-from voxkit.config import ConfigError
+from voxkit.config import ConfigError, load, load_plain, merge, save, structure
 
 
 @dataclass
@@ -151,3 +152,53 @@ class TestSave:
     def test_every_default_survives(self, tmp_path):
         config.save(Model(), tmp_path / "a.yaml")
         assert dataclasses.asdict(config.structure(Model, config.load(tmp_path / "a.yaml"))) == dataclasses.asdict(Model())
+
+
+class TestPlain:
+    """A configuration that came with a checkpoint is data."""
+
+    @pytest.mark.parametrize("text", ["model: {name: '${oc.env:SECRET}'}", "a: 1\nb: ['x', '${a}']", "name: ${oc.env:HOME,x}",
+                                      "a: {b: [{c: 'pre ${oc.decode:1} post'}]}"])
+    def test_reaching_into_the_machine_is_refused(self, tmp_path, monkeypatch, text):
+        monkeypatch.setenv("SECRET", "hunter2")
+        with pytest.raises(ConfigError, match=r"plain data, and \$\{...\} would be filled in") as error:
+            load_plain(write(tmp_path, config=text) / "config.yaml")
+        assert "hunter2" not in str(error.value)
+
+    @pytest.mark.parametrize("base", ["/etc/passwd", "other.yaml", "[a.yaml, b.yaml]"])
+    def test_reaching_into_another_file_is_refused(self, tmp_path, base):
+        write(tmp_path, other="secret: 1")
+        with pytest.raises(ConfigError, match="base: .* names another file") as error:
+            load_plain(write(tmp_path, config=f"base: {base}\na: 1") / "config.yaml")
+        assert "root:" not in str(error.value)
+
+    def test_what_save_writes_is_plain(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("WHERE", "there")
+        path = write(tmp_path, a="where: ${oc.env:WHERE}\ncopy: ${where}") / "a.yaml"
+        save(load(path), tmp_path / "config.yaml")
+        found = load_plain(tmp_path / "config.yaml", ["where=elsewhere"])
+        assert found == {"where": "elsewhere", "copy": "there"}
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("options", ["optimiser: {lr: .nan}", "optimiser: {lr: .inf}", "clip_grad: .nan", "max_hours: -.inf",
+                                         "optimiser: {betas: [0.9, .nan]}", "schedule: {lr_epochs: .nan}", "average: {decay: .nan}",
+                                         "remedies: {divergence_factor: .inf}", "groups: [{pattern: a, lr_scale: .nan}]"])
+    def test_nan_and_infinity_are_no_values_of_options(self, options):
+        from voxkit.train.config import TrainConfig
+
+        with pytest.raises(ConfigError, match="is no number"):
+            structure(TrainConfig, OmegaConf.create(options), "train")
+
+    @pytest.mark.parametrize("override", ["train.optimiser.lr=nan", "train.optimiser.lr=.nan", "train.optimiser.lr=inf",
+                                          "data.max_seconds=nan", "model.dropout=.nan", "decode.lm_weight=nan", "decode.length_limit=nan"])
+    def test_nor_on_the_command_line(self, override):
+        from voxkit.recipe import structure_recipe
+
+        with pytest.raises(ConfigError, match=override.split("=")[0]):
+            structure_recipe(merge(OmegaConf.create({}), [override]))
+
+    def test_infinity_where_an_option_says_so(self):
+        from voxkit.recipe import structure_recipe
+
+        assert structure_recipe(merge(OmegaConf.create({}), ["decode.length_limit=.inf"])).config.decode.length_limit == float("inf")

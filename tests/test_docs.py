@@ -7,8 +7,8 @@ import typing
 import pytest
 from omegaconf import OmegaConf
 
-from voxkit.models import SYSTEMS, system_classes
 from voxkit.recipe import RecipeConfig, structure_recipe
+from voxkit.system import SYSTEMS, find_system
 
 PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md")
 FILES = ("log", "safetensors", "onnx", "int8.onnx")  # train.log, model.safetensors ...
@@ -21,7 +21,7 @@ def is_option(name: str, system: str) -> bool:
             return cls == dict[str, typing.Any]  # a Zipformer's options: its own code checks them
         if part not in {f.name for f in dataclasses.fields(cls)}:
             return False
-        cls = system_classes(system)[1] if part == "model" else typing.get_type_hints(cls)[part]
+        cls = find_system(system).config if part == "model" else typing.get_type_hints(cls)[part]
     return True
 
 

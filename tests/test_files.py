@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxkit.files import append_csv, decode, read_lines, read_text, sha256, split_lines, write_json, write_text, writing
+from voxkit.files import append_csv, decode, file_name, read_lines, read_text, sha256, split_lines, write_json, write_text, writing
 
 
 @pytest.mark.parametrize("encoding, mark", [("utf-8", b""), ("utf-8-sig", b""), ("utf-16", b""), ("utf-16-be", b"\xfe\xff"),
@@ -77,3 +77,31 @@ def test_a_folder_has_the_hash_of_its_files(tmp_path):
     for name, content in (("b", b"2"), ("a", b"1")):
         (tmp_path / "f" / name).write_bytes(content)
     assert sha256(tmp_path / "f") == hashlib.sha256(b"12").hexdigest()
+
+
+@pytest.mark.parametrize("cell", ["two\nlines", "x\u2028y", "a\r\nb"])
+def test_a_cell_keeps_its_line_breaks(tmp_path, cell):
+    for row in ({"a": cell}, {"a": "second"}):
+        append_csv(tmp_path / "r.csv", row)
+    with (tmp_path / "r.csv").open(newline="") as stream:
+        assert [row["a"] for row in csv.DictReader(stream)] == [cell, "second"]
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:12] + b"\xff\xff\xff" + raw[15:], lambda raw: b"x" + raw])
+def test_a_damaged_gzip_file_is_named(tmp_path, damage):
+    (tmp_path / "a.gz").write_bytes(damage(gzip.compress(b"some text " * 20)))
+    with pytest.raises(ValueError, match="a.gz: not a whole gzip file"):
+        read_text(tmp_path / "a.gz")
+
+
+IDS = ["u1", "/elsewhere/u1", "../../u2", "..", ".", "", ".hidden", "a/b-c", "a-b/c", "a%2Fb", "naïve", "語", "a b", "a\x00b", "C:\\x",
+       "x" * 300, "x" * 301, "语" * 100, "\ud800", "~", "-rf", "a\nb"]
+
+
+def test_ids_as_names_of_files_stay_in_their_folder(tmp_path):
+    names = [file_name(id) for id in IDS]
+    assert len(set(names)) == len(IDS)
+    for name in names:
+        (tmp_path / f"{name}.TextGrid").write_text("x", encoding="utf-8")
+    assert len(list(tmp_path.iterdir())) == len(IDS) and not any(p.name.startswith(".") for p in tmp_path.iterdir())
+    assert [file_name(id) for id in ("u1", "naïve", "語", "a_b-c.1")] == ["u1", "naïve", "語", "a_b-c.1"]

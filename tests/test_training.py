@@ -96,7 +96,7 @@ def test_a_search_that_the_model_lacks_is_said_before_training(project, capsys):
 
 
 def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
-    monkeypatch.setattr("voxkit.training.find_max_duration", partial(find_max_duration, high=40.0))
+    monkeypatch.setattr("voxkit.training.speech.find_max_duration", partial(find_max_duration, high=40.0))
     assert main(["train", "--config", "conf.yaml", "tokenizer=data/tokens", "data.max_duration=auto", "train.epochs=1",
                  "--device", "cpu"]) == 0
     kept = float((latest_run("exp", "tiny") / "max_duration.txt").read_text())
@@ -107,7 +107,7 @@ def test_auto_finds_and_keeps_a_batch_size(project, monkeypatch):
 
 def test_processes_of_one_machine_share_its_memory(project, monkeypatch):
     shares = []
-    monkeypatch.setattr("voxkit.training.find_max_duration", lambda *args, share, **more: shares.append(share) or 10.0)
+    monkeypatch.setattr("voxkit.training.speech.find_max_duration", lambda *args, share, **more: shares.append(share) or 10.0)
     for count in (1, 4):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(count))
         assert main([*TRAIN, "data.max_duration=auto", "train.epochs=1", "--fresh"]) == 0

@@ -44,15 +44,17 @@ _LAYER: dict[str, tuple[str, dict[str, str]]] = {
     "bypass": ("bypass", {"bypass_scale": "scale"}), "bypass_mid": ("bypass_mid", {"bypass_scale": "scale"}),
     "norm": ("norm", {"bias": "bias", "log_scale": "log_scale"}),
 }
-_LEFT_OUT = {"decoder": "the transducer's prediction network", "joiner": "the transducer's joiner",
-             "simple_am_proj": "the transducer's simple loss", "simple_lm_proj": "the transducer's simple loss",
-             "attention_decoder": "the attention decoder"}
+_TRANSDUCER = re.compile(r"decoder\.(embedding|conv)\.weight|"
+                         r"(joiner\.(encoder_proj|decoder_proj|output_linear)|simple_am_proj|simple_lm_proj)\.(weight|bias)")
+_LEFT_OUT = {"attention_decoder": "the attention decoder"}
 _CHUNKS = {"chunk_size": [16, 32, 64, -1], "left_context_frames": [64, 128, 256, -1]}  # icefall's own, where the checkpoint is causal
 _STACK_KWARGS = {"downsampling_factor": "downsampling_factor", "num_encoder_layers": "num_layers", "encoder_dim": "encoder_dim",
                  "encoder_unmasked_dim": "unmasked_dim", "num_heads": "num_heads", "feedforward_dim": "feedforward_dim",
                  "cnn_module_kernel": "kernel", "query_head_dim": "query_head_dim", "pos_head_dim": "pos_head_dim",
                  "value_head_dim": "value_head_dim"}
-_OTHER_KWARGS = ("pos_dim", "causal", "output_downsampling_factor", "dropout", "warmup_batches", "feature_dim", *_CHUNKS)
+_TRANSDUCER_KWARGS = {"decoder_dim": "decoder_dim", "joiner_dim": "joiner_dim", "context_size": "context"}
+_OTHER_KWARGS = (*_TRANSDUCER_KWARGS, "pos_dim", "causal", "output_downsampling_factor", "dropout", "warmup_batches", "feature_dim",
+                 *_CHUNKS)
 _STACK = re.compile(r"encoder\.encoders\.(\d+)\.(?:encoder\.)?layers\.(\d+)\.(.+)")
 
 
@@ -65,6 +67,8 @@ def rename(name: str) -> str | None:
         return name
     if name in ("ctc_output.1.weight", "ctc_output.1.bias"):
         return f"ctc.{leaf}"
+    if _TRANSDUCER.fullmatch(name):
+        return f"transducer.{name}"
     if found := re.fullmatch(r"encoder\.encoders\.(\d+)\.(downsample\.bias|out_combiner\.bypass_scale)", name):
         return f"encoder.stacks.{found[1]}.{'bypass.scale' if found[2].startswith('out') else 'downsample.bias'}"
     if not (found := _STACK.fullmatch(name)):
@@ -119,6 +123,29 @@ def infer_config(state: Mapping[str, Tensor], kwargs: Mapping[str, Any]) -> Zipf
     return config
 
 
+def transducer_options(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | None = None) -> dict[str, int] | None:
+    """Sizes of the transducer among parameters under our names, as TransducerConfig has them; None where there is none.
+
+    Raises:
+        ValueError: parts of it are missing, or an argument says otherwise than the shapes.
+    """
+    part = {name.removeprefix("transducer."): value for name, value in state.items() if name.startswith("transducer.")}
+    if not part:
+        return None
+    needed = ["decoder.embedding.weight", *(f"joiner.{layer}.{leaf}" for layer in ("encoder_proj", "decoder_proj", "output_linear")
+                                            for leaf in ("weight", "bias"))]
+    if missing := [name for name in needed if name not in part]:
+        raise ValueError(f"the transducer lacks {', '.join(missing)}")
+    conv = part.get("decoder.conv.weight")  # [D, D / groups, context]; a context of one token has none
+    found = {"decoder_dim": part[needed[0]].shape[1], "joiner_dim": part["joiner.encoder_proj.weight"].shape[0],
+             "context": 1 if conv is None else conv.shape[2], "group_size": 1 if conv is None else conv.shape[1]}
+    for theirs, ours in _TRANSDUCER_KWARGS.items():
+        given = (kwargs or {}).get(theirs)
+        if given not in (None, found[ours]):
+            raise ValueError(f"{theirs}: given as {given}, but the parameter shapes say {found[ours]}")
+    return found
+
+
 def _infer_stack(state: Mapping[str, Tensor], index: int, start: str, count: int, given: dict[str, int]) -> dict[str, int]:
     """Options of one stack from the shapes of its first layer, checked against those that were given."""
     dim = state[start + "norm.bias"].shape[0]
@@ -151,7 +178,7 @@ def import_state_dict(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | N
 
     Returns:
         The encoder's configuration, and parameters under the names of a VoxFormer with the fbank front end: `front_end.subsampling.*`,
-        `encoder.*`, `ctc.*` (where there is a CTC head).
+        `encoder.*`, `ctc.*` and `transducer.*` (where there is such a head).
 
     Raises:
         ValueError: no Zipformer; as `infer_config`; parameters that have no place, all named.
@@ -169,7 +196,9 @@ def import_state_dict(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | N
     if strangers := [name for name, ours in taken.items() if ours is None]:
         raise ValueError(f"{len(strangers)} parameters have no place in voxkit's Zipformer: {', '.join(strangers)}")
     config = infer_config(state, kwargs or {})
-    return config, {ours: state[name].float().clone() for name, ours in taken.items() if ours}
+    out = {ours: state[name].float().clone() for name, ours in taken.items() if ours}
+    transducer_options(out, kwargs)
+    return config, out
 
 
 def _list(value: Any, count: int, name: str) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +56,13 @@ class Padded:
         return Padded(self.values.repeat(times, *[1] * (self.values.ndim - 1)), self.lengths.repeat(times))
 
 
+class Counts(NamedTuple):
+    """How much a batch holds: utterances and tokens of their transcripts."""
+
+    utterances: float
+    tokens: float
+
+
 @dataclass
 class Batch:
     """Utterances. A model reads what it was made for, and refuses a batch without it.
@@ -67,9 +75,12 @@ class Batch:
         codes: [B, T, Q] long, of a codec.
         tokens: [B, U] long, of the transcripts, no bos or eos.
         prompt: [B, U] long, what an instruction says before the answer.
+        spans: [B, U, 2] seconds, where the word that each token belongs to begins and ends; NaN where that is not known.
         texts: reference transcripts; empty strings where there are none.
         sessions: to which session each utterance belongs, for models that carry state from one to the next.
         seconds: audio seconds in the batch without padding, for budgets and logs.
+        whole: of the large batch that this is a part of, where an optimizer step is over several; a loss whose parts are means over
+            different units weighs them by it. None = this is all.
     """
 
     ids: list[str]
@@ -79,9 +90,11 @@ class Batch:
     codes: Padded | None = None
     tokens: Padded | None = None
     prompt: Padded | None = None
+    spans: Padded | None = None
     texts: list[str] | None = None
     sessions: list[str] | None = None
     seconds: float = 0.0
+    whole: Counts | None = None
 
     def __post_init__(self) -> None:
         if all(getattr(self, name) is None for name in _INPUTS):

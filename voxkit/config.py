@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Sequence, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from voxkit.files import write_text
+from voxkit.files import read_text, write_text
 
 T = TypeVar("T")
 
@@ -32,11 +36,32 @@ def load(path: str | os.PathLike, overrides: Sequence[str] = ()) -> DictConfig:
     return merge(_read(Path(path), ()), overrides)
 
 
+def load_plain(path: str | os.PathLike, overrides: Sequence[str] = ()) -> DictConfig:
+    """Read a configuration that came with data (a checkpoint's, a run's): what it says is taken as it is written.
+
+    Args:
+        overrides: of the user's own, as in `load`.
+
+    Raises:
+        ConfigError: it is no mapping in YAML, or it reaches beyond itself: `base:` (another file), `${...}` (the environment, other
+    options). """
+    path = Path(path)
+    node = _parse(path)
+    if "base" in node:
+        raise ConfigError(f"{path}: base: {node.base!r} names another file, and the configuration of a checkpoint stands for itself; "
+                          "one that voxkit wrote has none")
+    reaching = [f"{name}: {value!r}" for name, value in _leaves(OmegaConf.to_container(node)) if isinstance(value, str) and "${" in value]
+    if reaching:
+        raise ConfigError(f"{path}: {'; '.join(reaching)}: the configuration of a checkpoint is plain data, and ${{...}} would be filled "
+                          "in from this machine; write the value itself")
+    return merge(node, overrides)
+
+
 def merge(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Lay `a.b=c` overrides over a configuration; values are read as YAML (`null`, `[1, 2]`, `true`)."""
     for override in overrides:
         if "=" not in override:
-            raise ConfigError(f"override {override!r}: write it as key=value, for example train.lr=1e-4")
+            raise ConfigError(f"override {override!r}: write it as key=value, for example train.optimiser.lr=1e-4")
     return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
 
 
@@ -86,16 +111,33 @@ def _read(path: Path, seen: tuple[Path, ...]) -> DictConfig:
         beside = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         named = f", named as base by {seen[-1]}" if seen else ""
         raise ConfigError(f"no configuration {path}{named}" + (f"; there are: {', '.join(beside)}" if beside else ""))
-    try:
-        own = OmegaConf.load(path)
-    except Exception as error:
-        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
-    if not isinstance(own, DictConfig):
-        raise ConfigError(f"{path}: expected a mapping of options at the top, found {type(own).__name__}")
+    own = _parse(path)
     bases = own.pop("base", None) or []
     bases = [bases] if isinstance(bases, str) else list(bases)
     layers = [_read(path.parent / base, (*seen, path)) for base in bases]
     return OmegaConf.merge(*layers, own)  # type: ignore[return-value]
+
+
+def _parse(path: Path) -> DictConfig:
+    try:
+        node = OmegaConf.load(io.StringIO(read_text(path)))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from error
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{path}: expected a mapping of options at the top, found {type(node).__name__}")
+    return node
+
+
+def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested mappings and lists by its full name, `a.b[0].c`."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            yield from _leaves(value, f"{name}[{i}]")
+    else:
+        yield name, node
 
 
 def _unknown(cls: type, plain: Any, where: str) -> list[str]:
@@ -150,7 +192,22 @@ def _problems(instance: Any, where: str) -> list[str]:
         value = getattr(instance, f.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             found += _problems(value, f"{where}.{f.name}")
+        else:
+            found += _not_numbers(value, f"{where}.{f.name}", f.metadata.get("unbounded", False))
     return found
+
+
+def _not_numbers(value: Any, where: str, unbounded: bool) -> list[str]:
+    """NaN is no value of any option, and infinity only of one whose field has `metadata={"unbounded": True}`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # in a list: its own problems() are the list's to ask for
+        return [p for f in dataclasses.fields(value) for p in _not_numbers(getattr(value, f.name), f"{where}.{f.name}", False)]
+    if isinstance(value, dict):
+        return [p for key, inner in value.items() for p in _not_numbers(inner, f"{where}.{key}", True)]  # its owner structures it
+    if isinstance(value, (list, tuple)):
+        return [p for i, inner in enumerate(value) for p in _not_numbers(inner, f"{where}[{i}]", unbounded)]
+    if isinstance(value, float) and not math.isfinite(value) and not (unbounded and value == value):
+        return [f"{where}: {value} is no number"]
+    return []
 
 
 def _listing(problems: list[str]) -> str:

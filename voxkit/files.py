@@ -10,16 +10,19 @@ import contextlib
 import csv
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
          (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))  # UTF-32 first: its LE mark begins with UTF-16's
+_LONGEST_NAME = 200  # bytes; file systems take 255, and suffixes come behind
 _LINE_END = re.compile("\r\n|\r|\n")
 
 
@@ -34,7 +37,7 @@ def read_text(path: str | os.PathLike) -> str:
     if path.suffix == ".gz":
         try:
             raw = gzip.decompress(raw)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: not a whole gzip file: {error}") from error
     return decode(raw, str(path))
 
@@ -104,13 +107,25 @@ def append_csv(path: str | os.PathLike, row: Mapping[str, Any]) -> None:
     rows: list[dict[str, Any]] = []
     columns: list[str] = []
     if path.is_file():
-        reader = csv.DictReader(split_lines(read_text(path)))
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
         rows, columns = list(reader), list(reader.fieldnames or ())
     columns += [name for name in row if name not in columns]
     with writing(path) as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, row])
+
+
+def file_name(id: str) -> str:
+    """An id as the name of a file: never a path, never hidden, different for different ids. Letters of any script, digits and `-_.+=@,~`
+    stay as they are, all else is percent-encoded; a long name is cut and ends in a hash of the id."""
+    name = "".join(c if c.isalnum() or c in "-_.+=@,~" else "".join(f"%{b:02X}" for b in c.encode("utf-8", "surrogatepass")) for c in id)
+    if not name or name.startswith("."):
+        name = "%2E" + name[1:] if name else "%"
+    if len(name.encode("utf-8")) > _LONGEST_NAME:
+        kept = name.encode("utf-8")[:_LONGEST_NAME - 33].decode("utf-8", "ignore")
+        name = f"{kept}-{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    return name
 
 
 def sha256(path: str | os.PathLike) -> str:

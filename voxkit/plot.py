@@ -14,7 +14,7 @@ import numpy as np
 
 from voxkit.checkpoint.runs import find_run_dir
 from voxkit.checkpoint.weights import read_weights
-from voxkit.config import load
+from voxkit.config import load_plain
 from voxkit.optional import require
 from voxkit.train.logging import read_metrics
 
@@ -101,7 +101,7 @@ def mix_weights(checkpoint: Path) -> dict[int, float]:
     logits = state["front_end.mix.logits"].double().numpy()
     weights = np.exp(logits - logits.max())
     weights /= weights.sum()
-    chosen = load(checkpoint / "config.yaml").model.front_end.pretrained.get("states") or range(len(weights))
+    chosen = load_plain(checkpoint / "config.yaml").model.front_end.pretrained.get("states") or range(len(weights))
     return {int(i): float(w) for i, w in zip(sorted(chosen), weights)}
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from voxkit import config as configuration
 from voxkit.data.config import DataConfig
-from voxkit.models import system_classes
+from voxkit.models.contract import SpeechModel
+from voxkit.system import System, TokenIds, find_system
+from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.config import TrainConfig
 
 
@@ -27,7 +28,9 @@ class DecodeConfig:
         lm_weight, length_bonus: of a language model and of each token, where there is one; rescore_weight: of the second one;
             rescore_nbest: hypotheses that it ranks, null: all of the beam.
         length_limit, coverage, length_power: of the attention decoder's beam; length_limit: at most so many times the tokens that CTC
-            expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC.
+            expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC, 1 for a transducer.
+        internal_lm_weight: of the transducer's own language model, which its beam subtracts; symbols_per_frame: tokens that a frame of
+            its greedy search may emit.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """
@@ -39,9 +42,11 @@ class DecodeConfig:
     rescore_weight: float = 0.3
     rescore_nbest: Optional[int] = None
     length_bonus: float = 0.0
-    length_limit: float = 1.2
+    length_limit: float = field(default=1.2, metadata={"unbounded": True})
     coverage: float = 0.0
     length_power: Optional[float] = None
+    internal_lm_weight: float = 0.0
+    symbols_per_frame: int = 1
     validation_method: str = "greedy"
     validation_limit: int = 0
 
@@ -52,7 +57,7 @@ class RecipeConfig:
 
     Attributes:
         name: of the run, ends up in its directory's name.
-        system: which of the systems (voxkit.models.SYSTEMS).
+        system: which of the systems (voxkit.system.SYSTEMS).
         seed: of everything random.
         tokenizer: file or directory made by `voxkit tokenize`.
         init: checkpoint or run directory whose weights training starts from (the stage before); empty = from scratch.
@@ -89,13 +94,20 @@ class Recipe:
     config: RecipeConfig
     model: Any
 
-    def build_model(self, vocab_size: int = 0) -> nn.Module:
-        """A fresh model; the vocabulary's size comes from the tokenizer and must agree with the configuration where that names one."""
-        if vocab_size and self.model.vocab_size not in (0, vocab_size):
-            raise configuration.ConfigError(f"model.vocab_size is {self.model.vocab_size} but the tokenizer has {vocab_size} pieces: "
-                                            "they do not belong together")
-        self.model.vocab_size = vocab_size or self.model.vocab_size
-        return system_classes(self.config.system)[0](self.model)
+    @property
+    def system(self) -> System:
+        """What it names."""
+        return find_system(self.config.system)
+
+    def build_model(self, vocabulary: Vocabulary | TokenIds | int = 0) -> SpeechModel:
+        """A fresh model.
+
+        Args:
+            vocabulary: its size must agree with the configuration where that names one. A size alone stands for what `voxkit tokenize`
+                makes; 0: of the size that the configuration names.
+        """
+        tokens = TokenIds(vocabulary or self.model.vocab_size) if isinstance(vocabulary, int) else vocabulary
+        return self.system.build(self.model, tokens)
 
     def as_mapping(self) -> DictConfig:
         """Everything, defaults included, as it goes into a run's and a checkpoint's config.yaml."""
@@ -117,7 +129,7 @@ def load_recipe(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Recip
 def structure_recipe(node: DictConfig, where: str = "config") -> Recipe:
     """The same from a configuration already read."""
     config = configuration.structure(RecipeConfig, node, where)
-    model = configuration.structure(system_classes(config.system)[1], config.model, f"{where}.model")
+    model = configuration.structure(find_system(config.system).config, config.model, f"{where}.model")
     own = getattr(getattr(model, "front_end", None), "fbank_bins", 0)
     if config.data.input == "fbank" and own and config.data.fbank_bins not in (0, own):
         raise configuration.ConfigError(f"{where}.data.fbank_bins is {config.data.fbank_bins} and model.front_end.fbank_bins {own}: the "

@@ -8,7 +8,10 @@ import soundfile
 import torch
 
 from tests.text.vocabularies import Pieces
+from voxkit.batch import Padded
 from voxkit.cli import align as command
+from voxkit.models.contract import Encoded
+from voxkit.search.heads import Heads
 
 PIECES = Pieces(["<b>", "<s>", "</s>", "<unk>", "▁HEAL", "▁ME"])
 
@@ -17,8 +20,13 @@ class Model:
     seconds_per_frame = 0.04
 
     def encode(self, batch):
-        audio = batch.audio if batch.audio is not None else batch.features.repeat(1, 1, 160).flatten(1)[:, : 160 * int(batch.lengths[0])]
-        return audio, torch.tensor([audio.shape[1] // 640])
+        samples = batch.audio if batch.audio is not None else Padded(batch.features.values.repeat(1, 1, 160).flatten(1),
+                                                                     batch.features.lengths * 160)
+        return Encoded(samples.values, samples.lengths // 640, samples.lengths / 16000)
+
+    @property
+    def heads(self):
+        return Heads(ctc=self.ctc_log_probs)
 
     def ctc_log_probs(self, states):
         x = torch.full((1, states.shape[1] // 640, 6), -9.0)
@@ -90,8 +98,8 @@ def test_what_cannot_be_aligned_says_why(tmp_path, capsys):
 def test_attention_of_a_parallel_decoder_is_refused():
     from voxkit.infer.attention_times import AttentionAligner
 
-    with pytest.raises(ValueError, match="a Paraformer's says all at once; use --method ctc"):
-        AttentionAligner(SimpleNamespace(model=SimpleNamespace(predict=None, decoder="parallel")))
+    with pytest.raises(ValueError, match="needs an attention decoder, .* and this model has none; use --method ctc"):
+        AttentionAligner(SimpleNamespace(model=SimpleNamespace(heads=Heads(parallel=object()))))
 
 
 @pytest.mark.parametrize("name", ["exp/main", "exp/20260101_000000_main", "exp/20260101_000000_main/checkpoints/step-1"])
@@ -111,4 +119,6 @@ def test_a_text_that_the_tokenizer_cannot_spell_is_refused():
     from voxkit.infer.alignment import align_spans
 
     with pytest.raises(ValueError, match="the text 'heal 5' holds characters that the tokenizer lacks"):
-        align_spans(SimpleNamespace(model=None, vocabulary=SimpleNamespace(encode=lambda text: [4, 3], unk=3)), None, "heal 5")
+        align_spans(SimpleNamespace(model=Model(), vocabulary=SimpleNamespace(encode=lambda text: [4, 3], unk=3)), None, "heal 5")
+    with pytest.raises(ValueError, match="aligns by a CTC head, and this model has none"):
+        align_spans(SimpleNamespace(model=SimpleNamespace(heads=Heads()), vocabulary=PIECES), None, "HEAL")

@@ -5,7 +5,7 @@ import torch
 
 from tests.text.vocabularies import Pieces
 from voxkit.align.cif import sound_ends, spans_from_fires
-from voxkit.align.ctc import TokenSpan
+from voxkit.align.spans import TokenSpan
 from voxkit.align.words import words_from_tokens
 from voxkit.ops.cif import cif
 

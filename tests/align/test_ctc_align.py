@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.text.vocabularies import Pieces
-from voxkit.align.ctc import forced_align, spans_from_peaks
+from voxkit.align.ctc import forced_align
+from voxkit.align.spans import spans_from_peaks
 from voxkit.align.timing import WordTiming
 from voxkit.align.words import fit_word_timing, words_from_tokens
 from voxkit.hypothesis import Word

@@ -9,22 +9,32 @@ import torch
 from torch import nn
 
 from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
+from voxkit.checkpoint.external import External
 from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, prune, recover, resolve
 from voxkit.checkpoint.format import damage, get_pointer, read_meta, set_pointer, write_checkpoint
 from voxkit.checkpoint.weights import load_model_weights, read_weights
+from voxkit.hub import Source
 from voxkit.train.config import AverageConfig
 
 
+class Pretrained(External):
+    """Two layers from elsewhere, some of them frozen."""
+
+    def __init__(self, frozen: tuple[int, ...]) -> None:
+        super().__init__(Source("somewhere/encoder"))
+        self.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+        for layer in frozen:
+            self.layers[layer].requires_grad_(False)
+
+
 class WithFrozenPart(TinyModel):
-    """A pretrained part of which some may be frozen."""
+    """A pretrained part of which some may be frozen; every copy has the same pretrained weights."""
 
-    def __init__(self, frozen: tuple[str, ...] = ("pretrained.0", "pretrained.1")) -> None:
+    def __init__(self, frozen: tuple[int, ...] = (0, 1), seed: int = 5) -> None:
         super().__init__()
-        self.pretrained = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
-        self.frozen = frozen
-
-    def checkpoint_state_dict(self):
-        return {k: v for k, v in self.state_dict().items() if not k.startswith(self.frozen)}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.pretrained = Pretrained(frozen)
 
 
 def write(root, step, metrics=None, model=None, **more):
@@ -105,17 +115,23 @@ def test_load_is_strict_and_names_what_differs(tmp_path):
 
 
 def test_what_was_frozen_may_be_missing_and_what_is_frozen_now_is_loaded(tmp_path):
-    frozen, opened = WithFrozenPart(), WithFrozenPart(frozen=("pretrained.0",))
+    frozen, opened = WithFrozenPart(), WithFrozenPart(frozen=(0,))
     path = write(tmp_path, 1, model=frozen)
     assert not any(name.startswith("pretrained") for name in read_weights(path))
     before = weights(opened)
     load_model_weights(opened, path)  # stage 2 opens a layer that stage 1 left out
-    assert torch.equal(opened.pretrained[1].weight, before["pretrained.1.weight"]) and torch.equal(opened.head.weight, frozen.head.weight)
+    assert torch.equal(opened.pretrained.layers[1].weight, before["pretrained.layers.1.weight"])
+    assert torch.equal(opened.head.weight, frozen.head.weight)
+    with torch.no_grad():
+        opened.pretrained.layers[1].weight += 1
     path = write(tmp_path, 2, model=opened)
+    kept = {name for name in read_weights(path) if name.startswith("pretrained")}
+    assert kept == {"pretrained.layers.1.weight", "pretrained.layers.1.bias"}
     load_model_weights(frozen, path)  # and a tuned layer comes back into a model that has it frozen
-    assert torch.equal(frozen.pretrained[1].weight, opened.pretrained[1].weight)
-    with pytest.raises(ValueError, match="missing there: pretrained.0.weight, pretrained.0.bias"):
-        load_model_weights(WithFrozenPart(frozen=("none",)), write(tmp_path, 3))
+    assert torch.equal(frozen.pretrained.layers[1].weight, opened.pretrained.layers[1].weight)
+    assert "pretrained.layers.1.weight" in read_weights(write(tmp_path, 3, model=frozen))  # which the next checkpoint keeps
+    with pytest.raises(ValueError, match="missing there: pretrained.layers.0.weight, pretrained.layers.0.bias"):
+        load_model_weights(WithFrozenPart(frozen=()), write(tmp_path, 4))
 
 
 def test_shared_and_transposed_tensors_are_written(tmp_path):

@@ -127,7 +127,7 @@ def test_frozen_means_no_gradient_no_dropout_no_checkpoint(checkpoints, kind):
     assert not first.requires_grad and not any(p.requires_grad for p in encoder.parameters())
     assert not any(module.training for module in encoder.modules() if module is not encoder)
     assert torch.equal(first, encoder(audio, lengths)[0])
-    assert set(encoder.frozen_parameter_names()) == set(encoder.state_dict())
+    assert set(encoder.frozen_names()) == set(encoder.state_dict())
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
@@ -139,7 +139,7 @@ def test_open_layers_learn_and_nothing_else(checkpoints, kind):
     allowed = ("backbone.layers.2.", "backbone.layers.3.", "backbone.last_norm.")
     assert learning and all(name.startswith(allowed) for name in learning)
     assert all((parameter.grad is not None) == (name in learning) for name, parameter in encoder.named_parameters())
-    assert set(encoder.frozen_parameter_names()) == set(encoder.state_dict()) - learning
+    assert set(encoder.frozen_names()) == set(encoder.state_dict()) - learning
     assert encoder.backbone.layers[3].training and not encoder.backbone.layers[1].training
 
 
@@ -200,24 +200,25 @@ def test_a_layer_that_an_earlier_stage_trained_stays_in_the_checkpoint(checkpoin
     with torch.no_grad():
         for parameter in stage2.backbone.layers[3].parameters():
             parameter.add_(0.1)
-    kept = {k: v for k, v in stage2.state_dict().items() if k not in stage2.frozen_parameter_names()}
+    kept = {k: v for k, v in stage2.state_dict().items() if k not in stage2.frozen_names()}
     stage3 = build(checkpoints, "wavlm-base")
     before = stage3.fingerprints()
     stage3.load_state_dict(kept, strict=False)
-    assert set(stage3.state_dict()) - set(stage3.frozen_parameter_names()) == set(kept)
+    assert set(stage3.state_dict()) - set(stage3.frozen_names()) == set(kept)
     after = stage3.fingerprints()
     assert before[:4] == after[:4] and before[4] != after[4]
 
 
 def test_fingerprints_follow_content(checkpoints, tmp_path):
     frozen, again = build(checkpoints, "whisper"), build(checkpoints, "whisper")
-    assert frozen.fingerprint() == again.fingerprint()
+    assert frozen.content() == again.content()
     opened = build(checkpoints, "whisper", unfreeze=[3, 4])
     assert opened.fingerprints() == frozen.fingerprints()[:3]
     assert build(checkpoints, "whisper", dtype="bfloat16").fingerprints()[0] != frozen.fingerprints()[0]
     moved = tmp_path / "elsewhere"
     shutil.copytree(checkpoints["whisper"], moved)
-    assert PretrainedEncoder(PretrainedConfig(name=str(moved))).fingerprint() == frozen.fingerprint()
+    elsewhere = PretrainedEncoder(PretrainedConfig(name=str(moved)))
+    assert elsewhere.fingerprints() == frozen.fingerprints() and elsewhere.content() == frozen.content()
     with torch.no_grad():
         again.backbone.layers[1].fc1.weight[0, 0] += 1e-3
     assert [a == b for a, b in zip(frozen.fingerprints(), again.fingerprints())] == [True, True, False, False, False]
@@ -308,6 +309,9 @@ def test_errors_name_what_and_what_next(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="'bert'.*wavlm, hubert, wav2vec2, whisper"):
         PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
     shutil.copy(checkpoints["whisper"] / "config.json", tmp_path)
+    with pytest.raises(ValueError, match="no model.safetensors in"):
+        PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
+    (tmp_path / "model.safetensors").write_bytes(b"not what it is called")
     with pytest.raises(ValueError, match="cannot load the pretrained encoder"):
         PretrainedEncoder(PretrainedConfig(name=str(tmp_path)))
     with pytest.raises(ValueError, match="at most 30 s; too long: b \\(31.00 s\\)"):

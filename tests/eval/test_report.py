@@ -21,7 +21,8 @@ def test_report(tmp_path):
     for piece in ("a &amp; b", "data:audio/flac;base64,", "cannot be read", "&lt;me&gt;", 'class="del"', "s2", "5-10 s", "<svg",
                   "image/png"):
         assert piece in page
-    order = [page.index(piece) for piece in ("<rect", "<circle", "worst utterances", "image/png", "By duration", "By speaker", "Confusions")]
+    parts = ("<rect", "<circle", "worst utterances", "image/png", "By duration", "By speaker", "Confusions")
+    order = [page.index(part) for part in parts]
     assert order == sorted(order)  # the picture, the worst utterances, then the rest
     assert "<details><summary>3 speakers" in page
     assert "http" not in page  # self-contained

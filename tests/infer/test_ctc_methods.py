@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from voxkit.batch import Batch, Padded
-from voxkit.infer.parallel import PARALLEL_METHODS, PARALLEL_REFUSALS
-from voxkit.infer.recognizer import METHODS, REFUSALS, Recognizer, SearchOptions
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.models.contract import Encoded
+from voxkit.search.heads import Heads
 from voxkit.search.ngram import train
 from voxkit.search.ngram_scorer import NgramScorer
 from voxkit.text.sentencepiece import train_characters
@@ -28,7 +29,7 @@ class Stub:
         self.token_scores = torch.randn(vocab).log_softmax(0)
 
     def encode(self, batch):
-        return torch.zeros(2, FRAMES, 4), torch.tensor([FRAMES, FRAMES - 5])
+        return Encoded(torch.zeros(2, FRAMES, 4), torch.tensor([FRAMES, FRAMES - 5]), torch.tensor([FRAMES, FRAMES - 5]) / 25)
 
     def ctc_log_probs(self, states):
         return self.ctc_scores.log_softmax(-1)
@@ -40,12 +41,16 @@ class Stub:
 
 class Autoregressive(Stub):
     @property
-    def decoder(self):
-        return SimpleNamespace(score=self.score)
+    def heads(self):
+        return Heads(ctc=self.ctc_log_probs, decoder=SimpleNamespace(score=self.score))
 
 
 class Parallel(Stub):
-    decoder = ctc = SimpleNamespace()
+    has_ctc = True
+
+    @property
+    def heads(self):
+        return Heads(ctc=self.ctc_log_probs if self.has_ctc else None, parallel=self)
 
     def predict(self, states, lengths, guided=False):
         """Six tokens an utterance, from the frames of CTC."""
@@ -113,7 +118,7 @@ def test_phrases_reach_what_a_parallel_decoder_ranks_low(recognizers):
 
 
 def test_confidences_of_tokens_take_the_temperature(recognizers):
-    for method in PARALLEL_METHODS:
+    for method in [name for name in recognizers[1].methods() if not name.startswith("k2_")]:
         plain, calibrated = (recognizers[1].recognize(BATCH, SearchOptions(method, temperature=t))[0].token_confidences for t in (1.0, 2.0))
         assert calibrated == pytest.approx([p ** 0.5 for p in plain]) and min(plain) < 0.9, method
 
@@ -134,16 +139,17 @@ def test_what_a_method_does_not_take(recognizers, lm, which, method, fused, mess
         recognizers[which].recognize(BATCH, options)
 
 
-def test_refusals_are_of_methods_there_are(recognizers, lm):
-    assert set(REFUSALS) <= set(METHODS) and set(PARALLEL_REFUSALS) <= set(PARALLEL_METHODS)
-    everything = {"lm": lm, "context": recognizers[0].phrases(["ward"])}
-    for recognizer, refusals in zip(recognizers, (REFUSALS, PARALLEL_REFUSALS)):
-        for method in set(recognizer.methods()) - set(refusals):
-            assert recognizer.refusal(SearchOptions(method, **everything)) is None
-    assert recognizers[1].refusal(SearchOptions("greedy")) is None
+def test_a_row_refuses_what_it_does_not_take_and_says_why(recognizers, lm):
+    everything = {"lm": lm, "context": recognizers[0].phrases(["ward"]), "rescore_lm": object()}
+    for recognizer in recognizers:
+        for name in recognizer.methods():
+            row, options = recognizer.method(name), SearchOptions(name, **everything)
+            assert set(recognizer.refused(options)) == set(everything) - set(row.takes)
+            assert (recognizer.refusal(options) is None) == (set(row.takes) == set(everything)) == (row.why == "")
+            assert recognizer.refusal(SearchOptions(name)) is None
 
 
 def test_only_methods_that_a_model_has_are_named(tokenizer, lm):
     model = Parallel(tokenizer.size, tokenizer.encode("ward"))
-    model.ctc = None
+    model.has_ctc = False
     assert Recognizer(model, tokenizer).refusal(SearchOptions("greedy", lm=lm)).endswith("; use beam")

@@ -171,7 +171,8 @@ def test_the_record_notices_changes(here, capsys):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--methods", "beam"], "none of greedy"),
+    (["--methods", "beem"], "'beem' is none of greedy"),
+    (["--methods", "beam"], "method beam needs a parallel decoder, and this model has none; use greedy, prefix_beam"),
     (["--methods", "greedy", "--lm", "lm.arpa"], "method greedy takes no language model (--lm)"),
     (["--lm", "nothing.arpa", "--methods", "joint"], "no language model at nothing.arpa"),
     (["--phrases", "nothing.txt"], "no such file"),
@@ -198,7 +199,7 @@ def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypa
         if not installed:
             raise MissingPackage(f"{package} is needed for {why}")
 
-    monkeypatch.setattr("voxkit.infer.recognizer.require", require)
+    monkeypatch.setattr("voxkit.search.graph_methods.require", require)
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.encode", lambda *given: pytest.fail("encoded"))
     assert decode("--methods", "greedy", method) == 2
     assert message in capsys.readouterr().err

@@ -26,7 +26,7 @@ COMMANDS = {"decode": ["decode", "exp/tiny", "--sets", "test", "--methods", "pre
     (["--rescore-nbest", "3"], "--rescore-nbest 3: there is no --rescore-lm for which it would count"),
     (["--boost", "2"], "--boost 2: there is no --phrases for which it would count"),
     (["--coverage", "0.2"], "--coverage 0.2: prefix_beam"),
-    (["--ctc-weight", "0"], "it is for joint, rescoring, beam. Name one of these, or leave it away")])
+    (["--ctc-weight", "0"], "it is for beam, joint, rescoring. Name one of these, or leave it away")])
 def test_what_would_not_count_is_refused(here, monkeypatch, capsys, command, given, message):
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.search", lambda *given: pytest.fail("searched"))
     monkeypatch.setattr("voxkit.optional.require", lambda *given, **more: SimpleNamespace(run=lambda app, **how: pytest.fail("served")))
@@ -72,7 +72,7 @@ def test_records_from_before_the_limit_are_repeated_without_one(here, monkeypatc
     record = json.loads(path.read_text())
     assert record.pop("length_limit") == record["settings"].pop("length_limit") == math.inf
     path.write_text(json.dumps(record))
-    monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda *given: pytest.fail("a limit"))
+    monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda *given: pytest.fail("a limit"))
     assert main(["decode", "--again", str(path), "--device", "cpu"]) == 0
 
 
@@ -86,7 +86,7 @@ def test_tunings_from_before_the_limit_are_repeated_without_one(here, monkeypatc
         for name in ("length_limit", "length_limits", "limited"):
             part.pop(name, None)
     path.write_text(json.dumps(record))
-    monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda *given: pytest.fail("a limit"))
+    monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda *given: pytest.fail("a limit"))
     assert main(["tune", "--again", str(path), "--device", "cpu"]) == 0
 
 

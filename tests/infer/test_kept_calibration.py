@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.text.vocabularies import Pieces
-from voxkit.align.ctc import TokenSpan
+from voxkit.align.spans import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.eval.calibration import judged

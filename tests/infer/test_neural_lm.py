@@ -39,7 +39,7 @@ def test_padding_and_the_future_do_not_matter(kind):
 def test_steps_equal_the_whole():
     torch.manual_seed(0)
     model = TokenLM(TokenLMConfig("lstm", dim=16, layers=2, vocab_size=9)).eval()
-    scorer, whole = RecurrentScorer(model.step), NeuralScorer(model.next_log_probs)
+    scorer, whole = RecurrentScorer(model.advance), NeuralScorer(model.next_log_probs)
     a, b = scorer.init(3, torch.device("cpu")), whole.init(3, torch.device("cpu"))
     for tokens in ([4, 5, -1], [6, -1, 7], [8, 8, 8]):
         tokens = torch.tensor(tokens)

@@ -12,8 +12,8 @@ from tests.infer.test_ctc_methods import BATCH, Autoregressive, Parallel  # noqa
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.infer.pretrained_lm import PretrainedLM  # noqa: E402
 from voxkit.infer.recognizer import Recognizer, SearchOptions  # noqa: E402
-from voxkit.infer.rescoring import rank  # noqa: E402
 from voxkit.search.hypotheses import CtcHypothesis  # noqa: E402
+from voxkit.search.text_ranking import best_of  # noqa: E402
 from voxkit.text.sentencepiece import train_characters  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("lm_in_float32")
@@ -151,11 +151,11 @@ def test_its_score_counts_by_its_weight(tmp_path):
     tokenizer = train_characters(["heal me", "ward"], tmp_path / "tokens")
     row = [CtcHypothesis(tokenizer.encode("ward"), -1.0), CtcHypothesis(tokenizer.encode("heal"), -2.5)]
     for weight, text, score in ((0.2, "ward", -2.0), (0.4, "heal", -2.5)):
-        best = rank([row], tokenizer, SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=weight))[0]
+        best = best_of([row], tokenizer, SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=weight))[0]
         assert tokenizer.decode(best.tokens) == text and best.score == pytest.approx(score)
     few = SearchOptions("prefix_beam", rescore_lm=Likes("heal"), rescore_weight=9.0, rescore_nbest=1)
-    assert tokenizer.decode(rank([row], tokenizer, few)[0].tokens) == "ward"
-    alone = rank([row[:1]], tokenizer, SearchOptions("attention", rescore_lm=Likes("heal"), rescore_weight=1.0))[0]
+    assert tokenizer.decode(best_of([row], tokenizer, few)[0].tokens) == "ward"
+    alone = best_of([row[:1]], tokenizer, SearchOptions("attention", rescore_lm=Likes("heal"), rescore_weight=1.0), power=0.5)[0]
     assert alone.score == pytest.approx(-1.0 - 5.0 / (len(row[0].tokens) + 1) ** 0.5)  # as attention's own score is divided
 
 

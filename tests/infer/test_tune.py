@@ -115,7 +115,7 @@ def test_only_what_changes_a_search_is_tried(here, capsys):
 
 def test_a_bonus_for_attention_is_tuned_within_what_ctc_hears(here, monkeypatch):
     """Each setting says three tokens more than CTC expects at the most, and the limit is one of the things that are chosen."""
-    monkeypatch.setattr("voxkit.infer.recognizer.expected_tokens", lambda log_probs, lengths: torch.ones(len(lengths)))
+    monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda log_probs, lengths, blank: torch.ones(len(lengths)))
     found = []
     monkeypatch.setattr("voxkit.infer.tuning.score", lambda references, texts, normalise: found.append(texts) or score(references, texts))
     common = ["--methods", "attention", "--lm", "lm.arpa", "--lm-weights", "0.3", "--length-bonuses", "0", "20", "--out", "bounded.json"]

@@ -102,7 +102,7 @@ def test_transducer_trains():
 def test_a_model_learns_by_them(options, tokenizer):  # noqa: F811
     torch.manual_seed(0)
     model = recipe({"kind": "fbank"}, loss=options, transducer={"dim": 16}).build_model(tokenizer.size)
-    model.check_training()
+    model.begin_training(tokenizer)
     batch = make_batch(tokenizer)
     plain = recipe({"kind": "fbank"}).build_model(tokenizer.size)
     plain.load_state_dict(model.state_dict(), strict=False)
@@ -125,7 +125,7 @@ def test_a_range_of_one_symbol_is_refused():
 def test_without_k2_the_options_say_what_to_install(options, tokenizer):  # noqa: F811
     model = recipe({"kind": "fbank"}, loss=options).build_model(tokenizer.size)
     with pytest.raises(MissingPackage, match="install_k2.sh"):
-        model.check_training()
+        model.begin_training(tokenizer)
     with pytest.raises(MissingPackage, match="install_k2.sh"):
         model.loss(make_batch(tokenizer))
     with torch.no_grad():

@@ -33,7 +33,7 @@ def test_the_loss_is_shared_between_the_end_and_the_heads(self_conditioned):
     x, lengths = model.front_end(batch())
     by_hand = F.ctc_loss(model.intermediate.heads["0"](x).log_softmax(-1).transpose(0, 1), batch().tokens.values, lengths,
                          batch().tokens.lengths, reduction="sum") / 5
-    read = model.encode_and_read(batch())[2]
+    read = model.hear(batch()).read
     second = F.ctc_loss(read[1].transpose(0, 1), batch().tokens.values, lengths, batch().tokens.lengths, reduction="sum") / 5
     assert len(read) == 2
     torch.testing.assert_close(found.parts["intermediate"], (by_hand + second) / 2)

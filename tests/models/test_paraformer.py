@@ -9,7 +9,6 @@ from voxkit.batch import Batch, Padded
 from voxkit.checkpoint.format import write_checkpoint
 from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
-from voxkit.infer.parallel import PARALLEL_METHODS
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.losses.boundary import ctc_boundaries
 from voxkit.recipe import structure_recipe
@@ -84,7 +83,7 @@ def test_pretrained_front_end_and_its_frozen_weights(tokenizer, tmp_path):
     assert model.loss(batch).total.isfinite() and model.seconds_per_frame == 0.02
 
 
-@pytest.mark.parametrize("method", PARALLEL_METHODS)
+@pytest.mark.parametrize("method", ["greedy", "guided", "beam", "ctc_greedy", "prefix_beam", "rescoring"])
 def test_every_search_gives_words_and_confidences(method, tokenizer):
     model, batch = build(tokenizer).eval(), make_batch(tokenizer)
     found = Recognizer(model, tokenizer).recognize(batch, SearchOptions(method, beam=3, words=True))
@@ -144,7 +143,7 @@ def test_without_ctc_head(tokenizer):
     recognizer = Recognizer(model, tokenizer)
     assert recognizer.recognize(batch, SearchOptions("beam"))
     for method in ("guided", "prefix_beam"):
-        with pytest.raises(ValueError, match=f"method {method}: this model has no CTC head"):
+        with pytest.raises(ValueError, match=f"method {method} needs a CTC head, and this model has none"):
             recognizer.recognize(batch, SearchOptions(method))
 
 
@@ -209,7 +208,7 @@ def test_mistakes_are_named(tokenizer):
     recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
     with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
         recognizer.recognize(make_batch(tokenizer, bins=9))
-    with pytest.raises(ValueError, match="'joint' is none of greedy, guided, beam"):
+    with pytest.raises(ValueError, match="method joint needs an attention decoder, and this model has none; use greedy, guided, beam"):
         recognizer.recognize(make_batch(tokenizer), SearchOptions("joint"))
 
 
@@ -260,7 +259,7 @@ def test_the_first_pass_leaves_no_casts_to_the_second(tokenizer):
 
 
 def test_every_configuration_of_the_recipes_builds(repository):
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
     from voxkit.recipe import load_recipe
 
     files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
@@ -275,7 +274,7 @@ def test_every_configuration_of_the_recipes_builds(repository):
 
 
 def test_what_comes_from_a_trained_model_learns_at_a_fifth_of_the_rate(repository):
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
 
     conf = repository / "egs/librispeech/paraformer/conf"
     config = configuration.overlay([conf / "mini_pretrained.yaml", conf / "continued.yaml"], ["init=exp/stage2"])

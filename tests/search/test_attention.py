@@ -30,6 +30,8 @@ class State:
 class Toy(torch.nn.Module):
     """Depends on the mean of valid memory and on the whole history, so that wrong reordering shows."""
 
+    bos, eos = 1, 2
+
     def __init__(self, seed=0, dim=3):
         super().__init__()
         torch.manual_seed(seed)
@@ -114,6 +116,8 @@ def test_wide_beam_finds_the_best(scene, weight):
 
 class Reluctant:
     """Would rather say nothing; once it has begun it goes on and on."""
+
+    bos, eos = 1, 2
 
     def init_state(self, memory, lengths):
         return State(memory, torch.zeros(len(memory), 0, dtype=torch.long))

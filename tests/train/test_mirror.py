@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -160,3 +161,24 @@ def test_a_slow_mirror_holds_no_more_than_a_few(tmp_path, monkeypatch):
 def test_unknown_urls_are_explained(tmp_path):
     with pytest.raises(ValueError, match="train.mirror 'nonsense://x'"):
         Mirror("nonsense://x", tmp_path)
+
+
+@pytest.mark.parametrize("file", ["../../../x", "/tmp/x", "training/../../x", "a\\..\\x"])
+def test_a_mark_that_points_outside_the_run_is_refused(url, tmp_path, file):
+    tiny_trainer(tmp_path / "a", config(url, max_steps=10)).fit()
+    mirror = Mirror(url, tmp_path / "a")
+    newest = max(mirror.complete())
+    mirror.fs.pipe_file(f"{mirror.root}/{newest}.complete", json.dumps({"files": {**mirror.complete()[newest], file: 3}}).encode())
+    with pytest.raises(ValueError, match="names files outside the run .*nothing is fetched"):
+        tiny_trainer(tmp_path / "deep" / "b" / "run", config(url)).fit()
+    assert not list((tmp_path / "deep").rglob("x")) and not list_checkpoints(tmp_path / "deep" / "b" / "run" / "checkpoints")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "training/tensors.pt"])
+def test_a_copy_with_other_content_is_refused(url, tmp_path, file):
+    tiny_trainer(tmp_path / "a", config(url, max_steps=10)).fit()
+    mirror = Mirror(url, tmp_path / "a")
+    newest = max(mirror.complete())
+    mirror.fs.pipe_file(f"{mirror.root}/{newest}/{file}", bytes(mirror.complete()[newest][file]))
+    with pytest.raises(ValueError, match=f"{file} has the right size and other content.*fall back on an older checkpoint"):
+        tiny_trainer(tmp_path / "b", config(url)).fit()

@@ -7,7 +7,7 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
-from voxkit.align.ctc import TokenSpan
+from voxkit.align.spans import TokenSpan
 from voxkit.ops.dtw import dtw, median_filter
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from math import ceil, floor
 
-from voxkit.align.ctc import TokenSpan
-from voxkit.ops.cif import HEARD
+from voxkit.align.spans import TokenSpan
+from voxkit.ops.heard import HEARD
 from voxkit.text.vocabulary import Vocabulary
 
 _ROUNDING = 1e-3  # of fire times in float32, frames

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
-from voxkit.files import write_text
+from voxkit.files import file_name, write_text
 from voxkit.hypothesis import Hypothesis, Word
 
 
@@ -89,7 +89,7 @@ def write(path: str | Path, hypotheses: Mapping[str, Hypothesis], name: str | No
     name = name or path.suffix.lstrip(".").lower().replace("jsonl", "json")
     files: list[tuple[Path, Mapping[str, Hypothesis]]]
     if name in ONE_RECORDING and len(hypotheses) > 1:
-        files = [(path.with_suffix("") / f"{id}.{suffix(name)}", {id: h}) for id, h in hypotheses.items()]
+        files = [(path.with_suffix("") / f"{file_name(id)}.{suffix(name)}", {id: h}) for id, h in hypotheses.items()]
     else:
         files = [(path, hypotheses)]
     for file, content in files:

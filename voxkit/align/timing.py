@@ -12,7 +12,7 @@ from typing import Sequence
 
 import numpy as np
 
-from voxkit.align.ctc import TokenSpan
+from voxkit.align.spans import TokenSpan
 from voxkit.text.vocabulary import Vocabulary
 
 _CONSTANT = ("", 10.0)  # large, so that the ridge hardly shrinks its weight

@@ -6,7 +6,7 @@ import math
 from statistics import median
 from typing import Sequence
 
-from voxkit.align.ctc import TokenSpan
+from voxkit.align.spans import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming, word_groups
 from voxkit.hypothesis import Word
 from voxkit.text.vocabulary import Vocabulary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -43,12 +44,9 @@ def average_checkpoints(directories: Sequence[Path | str], weights: str = "model
     """Mean of the weights of checkpoint directories (`weights` as in `read_weights`).
 
     Raises:
-        ValueError: one is not whole, or they come from different models.
+        ValueError: one is not whole, or they come from different models, vocabularies or external weights.
     """
-    for path in map(Path, directories):
-        wrong = damage(path)
-        if wrong:
-            raise ValueError(f"checkpoint {path} cannot be averaged: {wrong}")
+    _check_alike(list(map(Path, directories)))
     return average_states([read_weights(path, weights) for path in directories])
 
 
@@ -59,11 +57,9 @@ def average_between(first: Path | str, last: Path | str) -> dict[str, Tensor]:
         ValueError: a checkpoint has no running mean, or the order is wrong.
     """
     counts = []
+    _check_alike([Path(first), Path(last)])
     for path in (first, last):
-        wrong = damage(Path(path))
-        kept = {} if wrong else read_meta(Path(path)).get("average") or {}
-        if wrong:
-            raise ValueError(f"checkpoint {path} cannot be used: {wrong}")
+        kept = read_meta(Path(path)).get("average") or {}
         if kept.get("kind") != "mean":
             raise ValueError(f"checkpoint {path} has no running mean: train with train.average.kind=mean")
         counts.append(int(kept["count"]))
@@ -109,3 +105,27 @@ def write_averaged(state: dict[str, Tensor], sources: Sequence[Path], out: Path)
     names = [path.name for path in sources]
     write_state(out, state, {**meta, "metrics": {}, "average": None, "validated": "model", "averaged": names},
                 save_extra=copy_beside)
+
+
+def _check_alike(paths: Sequence[Path]) -> None:
+    """
+    Raises:
+        ValueError: a checkpoint is not whole, or was trained with another vocabulary or over other external weights than the first.
+    """
+    first: dict[str, Any] = {}
+    for path in paths:
+        wrong = damage(path)
+        if wrong:
+            raise ValueError(f"checkpoint {path} cannot be averaged: {wrong}")
+        meta = read_meta(path)
+        first = first or meta
+        if meta.get("tokenizer") != first.get("tokenizer"):
+            raise ValueError(f"{path} was trained with another tokenizer ({meta.get('tokenizer')}) than {paths[0]} "
+                             f"({first.get('tokenizer')}): their outputs mean other pieces; average checkpoints of one tokenizer")
+        if _fingerprints(meta) != _fingerprints(first):
+            raise ValueError(f"{path} was trained over other external weights ({_fingerprints(meta)}) than {paths[0]} "
+                             f"({_fingerprints(first)}); average checkpoints over the same ones")
+
+
+def _fingerprints(meta: dict[str, Any]) -> dict[str, str]:
+    return {place: known["fingerprint"] for place, known in meta.get("externals", {}).items()}

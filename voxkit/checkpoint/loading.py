@@ -14,8 +14,10 @@ from torch import nn
 
 from voxkit import config as configuration
 from voxkit.checkpoint.folder import resolve
+from voxkit.checkpoint.format import read_meta
 from voxkit.checkpoint.runs import find_run_dir
 from voxkit.checkpoint.weights import load_model_weights
+from voxkit.hub import looking_from
 
 Build = Callable[[DictConfig, Path], tuple[nn.Module, Any, Any]]
 
@@ -49,7 +51,7 @@ def decode_dir(checkpoint: Path) -> Path:
 
 
 def load_built(path: str | os.PathLike, build: Build, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
-    """Build and fill the model of a checkpoint (or of a run's best one).
+    """Build and fill the model of a checkpoint (or of a run's best one). Its config.yaml is plain data and reaches for nothing else.
 
     Args:
         build: (its config.yaml with the overrides, its directory) → (an empty model, vocabulary, checked configuration). A checkpoint
@@ -57,10 +59,12 @@ def load_built(path: str | os.PathLike, build: Build, device: torch.device | str
         overrides: `a.b=c` laid over its config.yaml, for what may change between training and use (a pretrained encoder's folder).
 
     Raises:
-        ValueError: no checkpoint, weights that do not fit, or a vocabulary that is not the one of training.
+        ValueError: no checkpoint, weights that do not fit, external weights or a vocabulary that are not those of training.
     """
     path = find_checkpoint(path)
-    model, tokenizer, recipe = build(configuration.load(path / "config.yaml", overrides), path)
+    noted = {known["name"]: known["folder"] for known in read_meta(path).get("externals", {}).values()}
+    with looking_from(path.resolve().parents, noted):
+        model, tokenizer, recipe = build(configuration.load_plain(path / "config.yaml", overrides), path)
     meta = load_model_weights(model, path)
     own = tokenizer.fingerprint()
     if meta.get("tokenizer", own) != own:

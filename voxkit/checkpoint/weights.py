@@ -1,17 +1,24 @@
-"""Weights of a checkpoint back into a model; nothing may be missing or strange but what is left out on purpose."""
+"""What a checkpoint holds, back into memory: weights that must fit the model, training state that is data and never code."""
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
+import zipfile
 from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from voxkit.checkpoint.external import check_externals
 from voxkit.checkpoint.folder import resolve
-from voxkit.checkpoint.format import checkpoint_state, read_meta
+from voxkit.checkpoint.format import DamagedCheckpoint, checkpoint_state, read_meta
+from voxkit.files import sha256
 
 
 def read_weights(path: str | os.PathLike, weights: str = "model") -> dict[str, Tensor]:
@@ -19,20 +26,50 @@ def read_weights(path: str | os.PathLike, weights: str = "model") -> dict[str, T
 
     Args:
         weights: "model", "average" (the running average), or "auto": whichever of the two its metrics were measured on.
+
+    Raises:
+        ValueError: no such weights; DamagedCheckpoint: they are not those that were written.
     """
     if weights not in ("auto", "model", "average"):
         raise ValueError(f"weights {weights!r} is none of auto, model, average")
     path = Path(path)
+    meta = read_meta(path)
     if weights == "auto":
-        weights = read_meta(path).get("validated", "model")
+        weights = meta.get("validated", "model")
     file = path / f"{weights}.safetensors"
     if not file.is_file():
         raise ValueError(f"checkpoint {path} has no {file.name}" + (": no running average was kept" if weights == "average" else ""))
-    return load_file(file)
+    advice = f"copy {file} again from where it is whole, or use another checkpoint of the run"
+    written = meta.get("sha256", {}).get(file.name)
+    if written is not None and sha256(file) != written:
+        raise DamagedCheckpoint(f"{file} is damaged: its content is not what was written; {advice}")
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise DamagedCheckpoint(f"{file} is damaged: {error}; {advice}") from error
+
+
+def read_training(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(state.json, tensors.pt) of a checkpoint that `damage` has looked into. The second is unpickled as tensors and plain values only.
+
+    Raises:
+        DamagedCheckpoint: they cannot be read. ValueError: tensors.pt holds something that could run code.
+    """
+    file = path / "training" / "tensors.pt"
+    try:
+        state = json.loads((path / "training" / "state.json").read_bytes())
+        return state, torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if zipfile.is_zipfile(file):
+            raise ValueError(f"{file} holds more than tensors and plain values, which could run code when it is read: it was not written "
+                             "by voxkit. Delete the checkpoint, or start a new run from its weights (init=...)") from error
+        raise DamagedCheckpoint(f"{file} is damaged: {_first_line(error)}") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise DamagedCheckpoint(f"checkpoint {path} cannot be resumed: its training state is damaged: {_first_line(error)}") from error
 
 
 def load_model_weights(model: nn.Module, directory: str | os.PathLike, weights: str = "auto") -> dict[str, Any]:
-    """Load a checkpoint's weights into a model; every name must match, except those that the checkpoint left out as frozen.
+    """Load a checkpoint's weights into a model; every name must match, except those that the checkpoint references.
 
     Args:
         directory: a checkpoint, or a run (its best).
@@ -42,10 +79,11 @@ def load_model_weights(model: nn.Module, directory: str | os.PathLike, weights: 
         The checkpoint's meta.json.
 
     Raises:
-        ValueError: names or shapes differ; all are named.
+        ValueError: names or shapes differ (all are named), or the model has other external weights than the checkpoint was trained over.
     """
     path = resolve(directory)
     meta = read_meta(path)
+    check_externals(model, meta, str(path))
     load_state(model, read_weights(path, weights), set(meta.get("left_out", ())), str(path))
     return meta
 
@@ -85,3 +123,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], left_out: Set[str] = 
 
 def _few(names: list[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

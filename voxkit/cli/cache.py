@@ -81,16 +81,16 @@ def _cuts(paths: list[str]) -> dict[str, Any]:
 
 def _states(config: str, device: str) -> list[str]:
     """The fingerprints of the states that the training of a configuration would cache."""
+    from voxkit.encoders.pretrained import pretrained_encoder
     from voxkit.recipe import load_recipe
+    from voxkit.run import fresh_model
     from voxkit.text.vocabulary import load_vocabulary
     from voxkit.train.distributed import choose_device
-    from voxkit.training import build_model
 
     recipe = load_recipe(config)
     if not recipe.config.tokenizer:
         raise ValueError(f"{config}: tokenizer: empty; give the config.yaml of a run, which names it")
-    front_end = build_model(recipe, load_vocabulary(recipe.config.tokenizer)).front_end
-    encoder = getattr(front_end, "pretrained", None)
+    encoder = pretrained_encoder(fresh_model(recipe, load_vocabulary(recipe.config.tokenizer)))
     if encoder is None:
         raise ValueError(f"{config}: there is no frozen encoder in it whose states could be stored")
     return encoder.to(choose_device(device)).fingerprints()

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 HELP = "transcribe test sets with a checkpoint"
 FORMATS = ("ctm", "srt", "vtt", "textgrid")
-BEAMLESS = ("greedy", "guided", "ctc_greedy", "k2_ctc", "k2_hlg")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -73,7 +72,6 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     from voxkit.infer.calibration import read_calibration, timing_of
     from voxkit.infer.checkpoint import load_checkpoint
     from voxkit.infer.decoding import decode_by_searches, model_size, stream_by_searches
-    from voxkit.infer.parallel import timed_by_ctc
     from voxkit.infer.recognizer import Recognizer
     from voxkit.train.distributed import choose_device
 
@@ -105,7 +103,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
     for _, why in known.values():
         if search.options.words and why:
             print(f"confidences are not calibrated: {why}")
-    if search.options.words and timing_of(fitted) is None and any(timed_by_ctc(recognizer.model, method) for method in methods):
+    if search.options.words and timing_of(fitted) is None and any(map(recognizer.timed_by_ctc, methods)):
         print("word times are not fitted, they are where CTC spikes: --calibrate, with a set that knows them, brings them to the words")
     weights, written = sha256(loaded.path / "model.safetensors"), []
     for name in args.sets:
@@ -121,7 +119,7 @@ def decode(args: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{id}: not decoded: {reason}")
         for method, options, found in zip(methods, searches, decoded):
             label, calibrated = search.label(method), temperatures[method] is not None
-            row = {"set": whole, "method": label, "beam": "" if method in BEAMLESS else options.beam}
+            row = {"set": whole, "method": label, "beam": options.beam if recognizer.method(method).beam else ""}
             row |= _scores(found, cuts, args.normalise)
             row |= {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, loaded.tokenizer):.2f}", "RTF": f"{found.rtf:.3f}"}
             if options.words:
@@ -227,7 +225,7 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     content = read_calibration(out)
     true = {c.id: words for c in cuts if (words := true_words(c))}
     heard = {c.id for c in cuts if c.has_recording}
-    if true and (getattr(recognizer.model, "ctc", True) is None or not true.keys() <= heard):
+    if true and (recognizer.model.heads.ctc is None or not true.keys() <= heard):
         print("word times are left as they are: fitting them takes a CTC head and audio (CIF's times need no fitting)")
     elif true:
         found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))

@@ -6,21 +6,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# weights of a search: attributes of SearchOptions and of a recipe's DecodeConfig, keys of records
-WEIGHTS = ("beam", "ctc_weight", "lm_weight", "rescore_weight", "rescore_nbest", "length_bonus", "length_limit", "coverage", "length_power")
-# method → the weights that it looks at
-LOOKED_AT = {"prefix_beam": ("beam", "length_bonus"), "attention": ("beam", "length_bonus", "length_limit", "coverage", "length_power"),
-             "joint": ("beam", "ctc_weight", "length_bonus", "length_limit", "coverage", "length_power"),
-             "rescoring": ("beam", "ctc_weight", "length_bonus"), "beam": ("beam", "ctc_weight"), "k2_nbest": ("beam",),
-             "k2_nbest_rescoring": ("beam",)}
+from voxkit.search.weights import WEIGHTS
+
 # weight, or values of it that `voxkit tune` tries → what must be given for it to count, one of these
 NEEDS = {"lm_weight": ("lm",), "rescore_weight": ("rescore_lm",), "rescore_nbest": ("rescore_lm",), "boost": ("phrases",),
          "lm_weights": ("lm",), "rescore_weights": ("rescore_lm",), "boosts": ("phrases",), "length_bonuses": ("lm", "rescore_lm")}
-# weight, or values of it that tune tries → the methods that look at it. A beam is not among them: greedy search is a beam of one
-_BY_WEIGHT = {weight: [method for method, weights in LOOKED_AT.items() if weight in weights]
-              for weight in ("ctc_weight", "length_bonus", "length_limit", "coverage", "length_power")}
-_BY_WEIGHT |= {"ctc_weights": _BY_WEIGHT["ctc_weight"], "length_bonuses": _BY_WEIGHT["length_bonus"],
-               "length_limits": _BY_WEIGHT["length_limit"]}
+# values that tune tries → the weight that they are of
+_VALUES_OF = {"ctc_weights": "ctc_weight", "length_bonuses": "length_bonus", "length_limits": "length_limit"}
+_FOR_ALL = ("beam", "lm_weight", "rescore_weight", "rescore_nbest")  # greedy search is a beam of one; the others are NEEDS' affair
 
 
 def check_needs(options: Mapping[str, Any]) -> None:
@@ -48,8 +41,11 @@ def check_looked_at(options: Mapping[str, Any], methods: Sequence[str]) -> None:
     Raises:
         ValueError: it names the weight and the methods that look at it.
     """
+    from voxkit.search.method import methods_that_look_at
+
     for name, value in options.items():
-        able = _BY_WEIGHT.get(name, ())
+        weight = _VALUES_OF.get(name, name)
+        able = methods_that_look_at(weight) if weight in WEIGHTS and weight not in _FOR_ALL else []
         if value is not None and able and not set(able) & set(methods):
             raise ValueError(f"{_option(name)} {_shown(value)}: {', '.join(methods)} would not look at it; it is for {', '.join(able)}. "
                              "Name one of these, or leave it away")
@@ -57,9 +53,11 @@ def check_looked_at(options: Mapping[str, Any], methods: Sequence[str]) -> None:
 
 def counts(record: Mapping[str, Any], weight: str) -> bool:
     """Whether a weight took part in the search of a record."""
+    from voxkit.search.method import looks_at
+
     if weight in NEEDS:
         return any(record.get(needed) for needed in NEEDS[weight])
-    return weight == "beam" or weight in LOOKED_AT.get(record["method"], ())
+    return weight == "beam" or looks_at(record["method"], weight)
 
 
 def _option(name: str) -> str:

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from voxkit import config as configuration
-    from voxkit.encoders.pretrained.loading import shape_only
+    from voxkit.hub import shape_only
     from voxkit.models.sizes import count_parameters
     from voxkit.recipe import structure_recipe
 

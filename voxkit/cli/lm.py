@@ -208,17 +208,16 @@ def _graph(args: argparse.Namespace) -> int:
 
 
 def _train_neural(args: argparse.Namespace) -> int:
-    from voxkit.infer.neural_lm import train_neural_lm
-    from voxkit.models.token_lm import TokenLMConfig
-    from voxkit.text.vocabulary import load_vocabulary
+    from voxkit.run import train
+    from voxkit.training.neural_lm import neural_lm_setup
 
     if args.tokenizer is None:
         raise ValueError("train-neural needs --tokenizer: the model is over its pieces")
-    config = TokenLMConfig(args.kind, args.dim, args.layers, dropout=args.dropout, ffn=4 * args.dim)
-    result = train_neural_lm(_lines(args.text, args.ids, args.normalise), _lines(args.dev, args.ids, args.normalise),
-                             load_vocabulary(args.tokenizer), config, args.out, epochs=args.epochs, lr=args.lr, seed=args.seed,
-                             device=args.device)
-    print(f"{args.out}: best perplexity per token on dev {result.best:.2f} after {result.epoch} epochs")
+    model = {"kind": args.kind, "dim": args.dim, "layers": args.layers, "dropout": args.dropout, "ffn": 4 * args.dim}
+    setup = neural_lm_setup(_lines(args.text, args.ids, args.normalise), _lines(args.dev, args.ids, args.normalise), args.tokenizer,
+                            args.out, model=model, epochs=args.epochs, lr=args.lr, seed=args.seed)
+    result, run_dir = train(setup, run_dir=args.out, device=args.device)
+    print(f"{run_dir}: best perplexity per token on dev {result.best:.2f} after {result.epoch} epochs")
     return 0
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from voxkit import __version__
+from voxkit.cli.arguments import Parser
 
 # command → (module in voxkit/cli, what `voxkit --help` says of it)
 COMMANDS = {
@@ -46,7 +47,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, what the sub-command returned, 2 for a mistake of the user's, 130 for Ctrl-C.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except SystemExit:  # argparse, after a help or a mistake
+        if _deaf():
+            return 1
+        raise
+    except BrokenPipeError:
+        _deaf()
+        return 1
+
+
+def _deaf() -> bool:
+    """Whether nobody reads what is printed any more (`voxkit --help | head`); then nothing further is said of it."""
+    try:
+        sys.stdout.flush()
+        return False
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+
+
+def _main(argv: list[str]) -> int:
     debug = os.environ.get("VOXKIT_DEBUG", "0") not in ("", "0")
     while argv and argv[0] == "--debug":
         debug, argv = True, argv[1:]
@@ -66,11 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"voxkit {name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `voxkit doctor | head`: the reader has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
-        if debug or not _is_users(error):
+        if debug or isinstance(error, BrokenPipeError) or not _is_users(error):
             raise
         print(f"voxkit {name}: error: {_message(error)}", file=sys.stderr)
         print("  (VOXKIT_DEBUG=1 shows where)", file=sys.stderr)
@@ -85,7 +106,7 @@ def available_commands() -> dict[str, tuple[str, str]]:
 
 def _run(module_name: str, argv: list[str]) -> int:
     module = importlib.import_module(f"voxkit.cli.{module_name}")
-    parser = argparse.ArgumentParser(prog="voxkit")
+    parser = Parser(prog="voxkit")
     module.add_parser(parser.add_subparsers(dest="command", required=True))
     status = module.run(_parse(parser, argv))
     return 0 if status is None else int(status)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from voxkit import files
 from voxkit.cli.fingerprint import sha256, stamp
-from voxkit.cli.idle_options import WEIGHTS, counts
+from voxkit.cli.idle_options import counts
+from voxkit.search.weights import WEIGHTS
 
 if TYPE_CHECKING:
     from voxkit.cli.search_options import Search

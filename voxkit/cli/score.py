@@ -121,7 +121,8 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 
         with tempfile.TemporaryDirectory() as folder:
             write_report(args.report, words, title=name, summary=[shown], speakers=references.speakers, conditions=conditions,
-                         durations=references.durations or hypotheses.durations, audio=references.audio, comparison=comparison, worst=args.worst,
+                         durations=references.durations or hypotheses.durations, audio=references.audio, comparison=comparison,
+                         worst=args.worst,
                          calibrated={"word confidences": confidences} if confidences else None, curves=_curves(args.curves, folder))
         print(f"report: {args.report}")
     result = {**row, "tests": comparison, "phrases": bias}
@@ -133,11 +134,13 @@ def score_files(args: argparse.Namespace) -> dict[str, Any]:
 
 def _record_path(args: argparse.Namespace, name: str) -> Path | None:
     """Where the record goes; None where nothing else is written. Never the name of a decoding's record, which may lie there too."""
+    from voxkit.files import file_name
+
     if args.record:
         return Path(args.record)
     if args.report:
         return Path(args.report).with_name(f"{Path(args.report).stem}_score.json")
-    return Path(args.csv).parent / f"{name.replace('/', '_')}_score.json" if args.csv else None
+    return Path(args.csv).parent / f"{file_name(name)}_score.json" if args.csv else None
 
 
 def _write(path: Path, args: argparse.Namespace, result: dict[str, Any]) -> None:

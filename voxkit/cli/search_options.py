@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Mapping
 
+from voxkit.cli.arguments import limit
 from voxkit.cli.fingerprint import sha256, stamp
-from voxkit.cli.idle_options import LOOKED_AT, WEIGHTS, check_looked_at, check_needs
+from voxkit.cli.idle_options import check_looked_at, check_needs
+from voxkit.search.weights import FUSED, WEIGHTS
 
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchOptions, and with dashes the options that give them
 _BOOST = 1.5
@@ -30,11 +32,14 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--rescore-weight", type=float, help="of its log-probability")
     group.add_argument("--rescore-nbest", type=int, metavar="N", help="how many of the beam's hypotheses it ranks; by default all")
     group.add_argument("--length-bonus", type=float, help="per token")
-    group.add_argument("--length-limit", type=float, metavar="R",
+    group.add_argument("--length-limit", type=limit, metavar="R",
                        help="attention, joint: at most R times as many tokens as CTC expects (by default 1.2), and a bonus for as many as "
                             "it expects; inf: no limit, and a bonus for all")
     group.add_argument("--coverage", type=float, help="attention, joint: weight of frames attended to")
-    group.add_argument("--length-power", type=float, help="attention, joint: scores are divided by length to this power")
+    group.add_argument("--length-power", type=float, help="attention, joint, transducer_beam: scores are divided by length to this power")
+    group.add_argument("--internal-lm-weight", type=float, metavar="W",
+                       help="transducer_beam: of the transducer's own language model, which is subtracted")
+    group.add_argument("--symbols-per-frame", type=int, metavar="N", help="transducer_greedy: tokens that a frame may emit, by default 1")
     group.add_argument("--phrases", help="file of phrases to favour, one a line, each maybe with PHRASE<TAB>BOOST of its own")
     group.add_argument("--boost", type=float, help=f"of each token of a phrase that has none of its own, in nats; by default {_BOOST}")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
@@ -135,8 +140,6 @@ class Search:
             ValueError: a method that the model lacks, one without the graph that it needs, or something was given that none of them takes
                 or looks at.
         """
-        from voxkit.infer.fusion import FUSED
-
         for method in methods:
             self.recognizer.check(self._whole(method))
         check_looked_at(self.typed, methods)
@@ -183,9 +186,10 @@ class Search:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         options = self.of(method)
         fused = [name for name in LANGUAGE_MODELS if getattr(options, name) is not None]
-        names = [*LOOKED_AT.get(method, ()), *(f"{name.removesuffix('_lm')}_weight" for name in fused),
+        row = self.recognizer.method(method)
+        names = [*row.weights, *(f"{name.removesuffix('_lm')}_weight" for name in fused),
                  *(["rescore_nbest"] if options.rescore_lm is not None else [])]
-        used = [*fused, *(["graph"] if method.startswith("k2_") and method != "k2_ctc" else [])]
+        used = [*fused, *(["graph"] if row.graph else [])]
         found = {"times": options.times, **{name: getattr(options, name) for name in names}}
         found |= {name: self.stamps[name]["sha256"] for name in used if name in self.files}
         if phrases := self.phrases_of(method):
@@ -196,7 +200,8 @@ class Search:
         """What a calibration has for this search; or None, and why where something was fitted, but with other settings."""
         label = self.label(method)
         known = content.get("methods", {}).get(label)
-        before = {"times": "alignment", **({"length_limit": math.inf} if "length_limit" in LOOKED_AT.get(method, ()) else {})}  # options
+        limited = "length_limit" in self.recognizer.method(method).weights
+        before = {"times": "alignment", **({"length_limit": math.inf} if limited else {})}  # options
         then = {**before, **known["settings"]} if known and known.get("settings") else None
         now = self.settings(method) if then else {}
         by_content = (*LANGUAGE_MODELS, "graph", "phrases")

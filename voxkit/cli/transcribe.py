@@ -38,21 +38,33 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.align.formats import render, suffix, write
-
     _check_output(args)
     transcribe = _exported(args) if (Path(args.checkpoint) / "model.onnx").is_file() else _trained(args)
+    failed = 0
     for path in args.audio:
-        hypothesis = transcribe(path)
-        if args.out:
-            print(*write(Path(args.out) / f"{Path(path).stem}.{suffix(args.format)}", {Path(path).stem: hypothesis}, args.format))
+        try:
+            hypothesis = transcribe(path)
+        except (ValueError, OSError) as error:  # of this file; those that follow may be good
+            failed += 1
+            print(f"{path}: {error}" if path not in str(error) else error, file=sys.stderr)
             continue
-        if args.format:
-            print(render(args.format, {Path(path).stem: hypothesis}), end="")
-            continue
+        _say(args, path, hypothesis)
+    if failed and len(args.audio) > 1:
+        print(f"{failed} of {len(args.audio)} files were not transcribed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis) -> None:
+    from voxkit.align.formats import render, suffix, write
+
+    stem = Path(path).stem
+    if args.out:
+        print(*write(Path(args.out) / f"{stem}.{suffix(args.format)}", {stem: hypothesis}, args.format))
+    elif args.format:
+        print(render(args.format, {stem: hypothesis}), end="")
+    else:
         final = {"time": round(hypothesis.audio_duration, 3), "final": True} if args.stream else {}
         print(_json(path, hypothesis, **final) if args.json else f"{path}\t{hypothesis.text}")
-    return 0
 
 
 def _json(path: str, hypothesis: Hypothesis, **more: Any) -> str:
@@ -127,8 +139,8 @@ def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable
 
 
 def _exported(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.cli.idle_options import WEIGHTS
     from voxkit.runtime.onnx import OnnxRecognizer
+    from voxkit.search.weights import WEIGHTS
 
     names = (*WEIGHTS, "lm", "rescore_lm", "phrases", "boost", "graph", "tuned")
     fused = [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ COORDINATES = {"ctc_weights": "ctc_weight", "lm_weights": "lm_weight", "rescore_
 GRID = {"ctc_weights": [0.3, 0.5, 0.7, 0.9], "lm_weights": [0.3, 0.1, 0.5, 0.8], "rescore_weights": [0.3, 0.1, 0.5, 0.8],
         "length_bonuses": [0.0, 0.5, 1.0, 2.0, 3.0], "length_limits": [1.2, 1.0], "boosts": [1.5, 1.0, 2.0, 3.0]}
 COUPLED = ("lm_weight", "length_bonus")  # the more a language model counts, the shorter texts get
-BY_CTC_WEIGHT = ("joint", "rescoring", "beam")
-BY_LIMIT = ("attention", "joint")  # joint only where values are given: CTC is in its scores already
 WHERE = "what tune writes, by default decode/tuned.json in a run"
 _NO_OPTIONS = ("command", "again", "checkpoint", "set", "data_dir", "lm", "rescore_lm", "graph", "phrases", "device", "out")
 
@@ -71,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             raise ValueError(f"--{values} and --{fixed}: the one is tried, the other fixes it; leave one of them away".replace("_", "-"))
     check_needs(vars(args))
     check_looked_at({name: getattr(args, name) for name in GRID}, args.methods)
-    tune(argparse.Namespace(**vars(args), limited=BY_LIMIT if args.length_limits else BY_LIMIT[:1]))
+    tune(argparse.Namespace(**vars(args), limited=_limited(args.methods, everywhere=bool(args.length_limits))))
     return 0
 
 
@@ -139,7 +137,8 @@ def _arguments(known: dict[str, Any], given: argparse.Namespace) -> argparse.Nam
     if out.resolve() == Path(given.again).resolve():
         raise ValueError(f"--out {out}: the record itself would be overwritten; give another file")
     # a record from before there was a limit of length says nothing of it; one from before joint tried any has those of attention
-    before = {"limited": BY_LIMIT[:1], **({"length_limit": math.inf} if set(known["options"]["methods"]) & set(BY_LIMIT) else {})}
+    methods = known["options"]["methods"]
+    before = {"limited": _limited(methods), **({"length_limit": math.inf} if _limited(methods, everywhere=True) else {})}
     used = {name: value for name, value in known["options"].items() if name not in NEEDS or any(found[model] for model in NEEDS[name])}
     return argparse.Namespace(**{**vars(given), **before, **used, **found, "out": str(out), "again": None})
 
@@ -168,6 +167,13 @@ def _tune(args: argparse.Namespace, search: Search, encoded: list[EncodedBatch],
     return {**dict(best), "WER": round(100 * tried[best], 4), "tried": len(tried)}
 
 
+def _limited(methods: Sequence[str], everywhere: bool = False) -> list[str]:
+    """Those of the methods whose limit of length is tuned; `everywhere`: also where CTC is in the scores already."""
+    from voxkit.search.method import looks_at
+
+    return [method for method in methods if looks_at(method, "length_limit") and (everywhere or not looks_at(method, "ctc_weight"))]
+
+
 def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[str, list[float]]:
     """Option of the search → values to try, for one method; only those that change what it finds. What was typed of its other weights is
     there too, as the only value, so that the file keeps what the rest was chosen with.
@@ -175,13 +181,12 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
     Raises:
         ValueError: there is nothing to choose.
     """
-    from voxkit.cli.idle_options import LOOKED_AT
-
-    options = search.of(method)
+    options, weights = search.of(method), search.recognizer.method(method).weights
     by_text = options.lm is not None or options.rescore_lm is not None
-    matters = {"ctc_weights": method in BY_CTC_WEIGHT and search.recognizer.model.ctc is not None, "lm_weights": options.lm is not None,
-               "rescore_weights": options.rescore_lm is not None, "length_bonuses": by_text and method != "beam",
-               "length_limits": method in args.limited, "boosts": options.context is not None}
+    weighs_ctc = "ctc_weight" in weights and search.recognizer.model.heads.ctc is not None
+    matters = {"ctc_weights": weighs_ctc, "lm_weights": options.lm is not None, "rescore_weights": options.rescore_lm is not None,
+               "length_bonuses": by_text and "length_bonus" in weights, "length_limits": method in args.limited,
+               "boosts": options.context is not None}
     found = {}
     for key, option in COORDINATES.items():
         if matters[key]:
@@ -190,5 +195,5 @@ def choices_of(args: argparse.Namespace, search: Search, method: str) -> dict[st
     if not found:
         raise ValueError(f"--methods {method}: there is nothing to choose without --lm, --rescore-lm or --phrases that it takes; give "
                          "what it takes (docs/decoding.md), or leave the method out")
-    fixed = {name: [value] for name, value in search.typed.items() if name in LOOKED_AT.get(method, ()) and name != "beam"}
+    fixed = {name: [value] for name, value in search.typed.items() if name in weights and name != "beam"}
     return {**found, **fixed}

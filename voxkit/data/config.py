@@ -17,6 +17,7 @@ class DataConfig:
     fbank_bins: of input: fbank; 0 = as many as model.front_end.fbank_bins.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
+    max_tokens: in a batch of systems that learn from text alone.
     min_seconds, max_seconds: shorter and longer utterances are left out of training, named and counted.
     num_buckets: classes of like duration that batches are drawn from; fewer where the corpus is too small to fill them.
     buffer_size: utterances held in the buckets at a time; sets too large for memory are shuffled by pieces, and within it.
@@ -42,6 +43,7 @@ class DataConfig:
     fbank_bins: int = 0
     max_duration: Union[int, float, str] = 200.0
     max_utterances: int = 0
+    max_tokens: int = 1000
     min_seconds: float = 0.1
     max_seconds: float = 30.0
     num_buckets: int = 30
@@ -89,8 +91,8 @@ class DataConfig:
                 found.append(f"{name}: {getattr(self, name)} should be [low, high]")
         if len(self.volume) == 2 and self.volume[0] <= 0:
             found.append(f"volume: a gain of {self.volume[0]} would silence or invert; gains are above 0")
-        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_failures", 0), ("frames_per_second", 0), ("fbank_bins", 0),
-                            ("num_buckets", 1), ("buffer_size", 1), ("prefetch", 1)):
+        for name, least in (("num_workers", 0), ("max_utterances", 0), ("max_tokens", 1), ("max_failures", 0), ("frames_per_second", 0),
+                            ("fbank_bins", 0), ("num_buckets", 1), ("buffer_size", 1), ("prefetch", 1)):
             if (getattr(self, name) or 0) < least:
                 found.append(f"{name}: {getattr(self, name)} is below {least}")
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,11 +45,14 @@ class SpeechDataset(torch.utils.data.Dataset):
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
         fbank_bins: of input: fbank; 0 = 80.
+        complete: (batch, its cuts, epoch) → the batch with what a system reads besides (prompts, word times).
         bpe_dropout: see DataConfig; where the tokens would then be more than CTC can align at `frames_per_second`, they are the usual ones.
     """
 
     def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
-                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float | None = None, fbank_bins: int = 0) -> None:
+                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float | None = None, fbank_bins: int = 0,
+                 complete: Callable[[Batch, list[Any], int], Batch] | None = None) -> None:
+        self.complete = complete
         self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
         self.bpe_dropout, self.frames_per_second = bpe_dropout, frames_per_second
         self.given = input == "features" and states is None
@@ -92,6 +95,10 @@ class SpeechDataset(torch.utils.data.Dataset):
 
     def collate(self, cuts: list[Any], items: list[torch.Tensor], epoch: int = 0) -> Batch:
         """Items of some cuts → Batch."""
+        batch = self._collate(cuts, items, epoch)
+        return batch if self.complete is None else self.complete(batch, cuts, epoch)
+
+    def _collate(self, cuts: list[Any], items: list[torch.Tensor], epoch: int) -> Batch:
         ids, texts = [cut.id for cut in cuts], [text_of(cut) for cut in cuts]
         tokens = None
         if self.tokenizer is not None:

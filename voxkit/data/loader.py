@@ -142,7 +142,7 @@ class Loader:
 
 
 def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: int, rank: int = 0, world_size: int = 1,
-                       states: Any = None) -> Loader:
+                       states: Any = None, complete: Any = None) -> Loader:
     """Shuffled, bucketed, augmented batches, equally many on every process.
 
     Args:
@@ -153,6 +153,7 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
         rank, world_size: of this process.
         states: a cache of encoder states (voxkit.data.state_cache) that batches carry instead of audio, for the cuts at every
             speed of data.speed_perturb. The audio is then not changed on the fly.
+        complete: adds to a batch what a system reads besides (see SpeechDataset).
 
     Raises:
         ValueError: no utterance is left, noise or impulse responses are not there, max_duration is still auto.
@@ -164,12 +165,12 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
         logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
     augment = Augment(config) if changes and states is None else None
     dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed, bpe_dropout=config.bpe_dropout,
-                            frames_per_second=config.frames_per_second, fbank_bins=config.fbank_bins)
+                            frames_per_second=config.frames_per_second, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 
 def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: int = 0, world_size: int = 1, states: Any = None,
-                      max_duration: float | None = None) -> Loader:
+                      max_duration: float | None = None, complete: Any = None) -> Loader:
     """Every utterance once, unchanged, the longest first; nothing is filtered. With several processes each takes its share of the batches.
 
     Args:
@@ -177,7 +178,7 @@ def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: in
     """
     seconds = max_duration or (_EVAL_SECONDS if config.max_duration == "auto" else float(config.max_duration))
     sampler = SortedSampler(cuts, seconds, config.max_utterances, rank=rank, world_size=world_size)
-    dataset = SpeechDataset(tokenizer, input=config.input, states=states, fbank_bins=config.fbank_bins)
+    dataset = SpeechDataset(tokenizer, input=config.input, states=states, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from voxkit.masks import causal_mask, lengths_to_mask
 from voxkit.nn.attention import MultiHeadAttention
 from voxkit.nn.feed_forward import FeedForward
-from voxkit.nn.positions import sinusoids
+from voxkit.nn.positions import sinusoids, sinusoids_at
 
 
 @dataclass
@@ -96,7 +96,7 @@ class DecoderLayer(nn.Module):
         if past is not None:
             keys, values = torch.cat([past[0], keys], dim=2), torch.cat([past[1], values], dim=2)
         x = x + self.dropout(self.self_attention(y, keys, values, self_mask)[0])
-        asked = self.cross_norm(x).reshape(len(cross[0]), -1, x.shape[2])  # all hypotheses of an utterance ask together
+        asked = self.cross_norm(x).reshape(cross[0].shape[0], -1, x.shape[2])  # all hypotheses of an utterance ask together
         y, weights = self.cross_attention(asked, *cross, cross_mask, need_weights=need_weights)
         if weights is not None:
             weights = weights.unflatten(2, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
@@ -200,6 +200,10 @@ class TransformerDecoder(TokenDecoder):
         log_probs = self.output(self.norm(x[:, 0])).float().log_softmax(-1)
         seen = torch.stack([w[:, :, 0].mean(1) for w in watched]).mean(0) if state.watch else None
         return log_probs, replace(state, past=past, attention=seen)
+
+    def embed_at(self, tokens: Tensor, places: Tensor) -> Tensor:
+        """tokens [N, P] that stand at places [P] → what the first layer gets [N, P, D]; for graphs, whose places are a tensor."""
+        return self.embed(tokens) + sinusoids_at(places, self.dim)
 
     def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
         """tokens [N, U] with memory [B, T, D], N a multiple of B."""

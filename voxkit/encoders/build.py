@@ -9,10 +9,12 @@ from torch import nn
 
 from voxkit.config import ConfigError, structure
 from voxkit.encoders.conformer import ConformerConfig, ConformerEncoder
+from voxkit.encoders.none import NoEncoder, NoEncoderConfig
 from voxkit.encoders.transformer import TransformerConfig, TransformerEncoder
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 
-ENCODERS = {"transformer": (TransformerEncoder, TransformerConfig), "conformer": (ConformerEncoder, ConformerConfig)}
+ENCODERS = {"transformer": (TransformerEncoder, TransformerConfig), "conformer": (ConformerEncoder, ConformerConfig),
+            "none": (NoEncoder, NoEncoderConfig)}
 CONFIGS = {**{kind: config for kind, (_, config) in ENCODERS.items()}, "zipformer": ZipformerConfig}
 
 
@@ -20,7 +22,7 @@ def build_encoder(options: dict[str, Any], input_dim: int, where: str = "model.e
     """The encoder that `kind` names, with its options.
 
     Args:
-        options: `kind` (transformer, conformer, zipformer) and fields of its configuration; of a Zipformer also `preset`. null takes
+        options: `kind` (transformer, conformer, zipformer, none) and fields of its configuration; of a Zipformer also `preset`. null takes
             out an option that a base set.
         input_dim: width of what comes in.
 

@@ -150,9 +150,15 @@ class StackedFrontEnd(nn.Module):
         features = features.masked_fill(~lengths_to_mask(lengths, features.shape[1])[..., None], 0.0)
         lengths = (lengths + self.stride - 1) // self.stride
         before = (self.stack - self.stride) // 2
-        after = int(lengths.max() - 1) * self.stride + self.stack - before - features.shape[1]
-        stacks = F.pad(features, (0, 0, before, max(after, 0))).unfold(1, self.stack, self.stride)[:, :int(lengths.max())]
-        return self.linear(self.norm(stacks.transpose(2, 3).flatten(2))), lengths
+        if torch.compiler.is_exporting():  # the width of the batch stands for the longest, and every frame is taken by its index
+            count = (features.shape[1] + self.stride - 1) // self.stride
+            index = torch.arange(count, device=features.device)[:, None] * self.stride + torch.arange(self.stack, device=features.device)
+            stacks = F.pad(features, (0, 0, before, self.stack))[:, index]
+        else:
+            after = int(lengths.max() - 1) * self.stride + self.stack - before - features.shape[1]
+            stacks = F.pad(features, (0, 0, before, max(after, 0))).unfold(1, self.stack, self.stride)[:, :int(lengths.max())]
+            stacks = stacks.transpose(2, 3)
+        return self.linear(self.norm(stacks.flatten(2))), lengths
 
 
 def _features(batch: Batch, fbank: Fbank) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,8 @@ def bars(found: Sequence[Bar], title: str) -> str:
                      f"<title>{html.escape(f'{b.label}: {100 * b.rate:.2f} %, {span}{b.note}')}</title></rect>")
         if b.interval:
             low, high = y(b.interval[0]), y(b.interval[1])
-            parts.append(f'<path d="M{x + 24} {low:.1f}V{high:.1f}M{x + 18} {low:.1f}h12M{x + 18} {high:.1f}h12" stroke="#222" fill="none"/>')
+            lines = f"M{x + 24} {low:.1f}V{high:.1f}M{x + 18} {low:.1f}h12M{x + 18} {high:.1f}h12"
+            parts.append(f'<path d="{lines}" stroke="#222" fill="none"/>')
         parts.append(f'<text x="{x}" y="{min(y(b.rate), y(b.interval[1]) if b.interval else 190) - 5:.1f}">{100 * b.rate:.1f}</text>'
                      f'<text x="{x}" y="206">{html.escape(b.label)}</text>')
     return f'<svg width="{width}" height="215">{"".join(parts)}</svg>'

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from voxkit.batch import Batch, Padded
+from voxkit.encoders.pretrained import pretrained_encoder
 from voxkit.optional import require
 
 OPSET = 18
@@ -34,7 +35,7 @@ class CtcGraph(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model.float().eval()
-        pretrained = getattr(model.front_end, "pretrained", None)
+        pretrained = pretrained_encoder(model)
         if pretrained is not None:
             pretrained.config.dtype = "float32"
 
@@ -45,7 +46,7 @@ class CtcGraph(nn.Module):
 
 def max_samples(model: nn.Module) -> int:
     """The longest utterance the graph takes: Whisper's 30 s, else MAX_SECONDS."""
-    pretrained = getattr(model.front_end, "pretrained", None)
+    pretrained = pretrained_encoder(model)
     positions = getattr(pretrained.backbone.config, "max_source_positions", None) if pretrained is not None else None
     return int(MAX_SECONDS * 16000) if positions is None else positions * _HOP
 

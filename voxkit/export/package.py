@@ -19,6 +19,7 @@ import torch
 
 from voxkit import __version__
 from voxkit.checkpoint.loading import Loaded
+from voxkit.encoders.pretrained import pretrained_encoder
 from voxkit.export.graph import MIN_SAMPLES, OPSET, export_onnx, max_samples
 from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
 from voxkit.export.quantise import quantise_int8
@@ -87,7 +88,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
 
 def _describe(loaded: Loaded) -> dict[str, Any]:
     config = loaded.recipe.config
-    pretrained = getattr(loaded.model.front_end, "pretrained", None)
+    pretrained = pretrained_encoder(loaded.model)
     return {
         "format": 1, "system": config.system, "name": config.name, "vocab_size": loaded.tokenizer.size,
         "seconds_per_frame": loaded.model.seconds_per_frame, "sample_rate": 16000, "min_samples": MIN_SAMPLES,

@@ -14,9 +14,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +23,25 @@ import numpy as np
 
 from voxkit.optional import require
 
+Feed = Mapping[str, np.ndarray]  # the inputs of one run, by name
 KEEP_ABOVE = 0.1  # error of a frame, relative to its size, above which a matrix product stays in float32
 
 
-def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: Sequence[np.ndarray] = (), *,
-                  weight_bits: int = 7) -> dict[str, float]:
-    """Write `target`, the ONNX model `source` with the constant matrices of its MatMul and Gemm nodes as INT8, a scale per column.
+def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 7,
+                  exact: Collection[str] = ()) -> tuple[Any, dict[str, float]]:
+    """The constant matrices of a graph's MatMul and Gemm nodes as INT8, a scale per column.
 
-    Convolutions, the filterbank and products of two activations stay float32: they are small, or care about their range.
+    Only matrices are: of a constant with more dimensions onnxruntime would make zero points of another shape than its kernels take.
+    Convolutions and products of two activations stay float32: they are small, or care about their range.
 
     Args:
-        audios: [S] float32 at 16 kHz, to measure on; none = nothing is kept.
+        model: an onnx.ModelProto; left as it is.
+        feeds: inputs to measure on; none = nothing is kept.
         weight_bits: 7, or 8 for machines that all have VNNI (or are no x86): a little finer.
+        exact: names of constants that stay.
 
     Returns:
-        The nodes that stay in float32 because of their activations, with their error.
+        The quantised onnx.ModelProto, and the nodes that stay in float32 because of their activations, with their error.
 
     Raises:
         MissingPackage: onnx or onnxruntime is not installed.
@@ -48,46 +51,58 @@ def quantise_int8(source: str | os.PathLike, target: str | os.PathLike, audios: 
         raise ValueError(f"INT8 weights have 7 or 8 bits, not {weight_bits}")
     onnx = require("onnx", "export", why="quantisation")
     quantization = require("onnxruntime.quantization", "export", why="quantisation")
-    model = onnx.load(os.fspath(source))
-    del model.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
-    kept = {name: error for name, error in activation_errors(model, audios).items() if error > KEEP_ABOVE}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
+    nodes = _matrices(plain, exact)
+    kept = {name: error for name, error in activation_errors(plain, feeds, exact).items() if error > KEEP_ABOVE}
+    chosen = [node.name for node in nodes if node.name not in kept]
+    if not chosen:  # an empty list would mean all
+        return plain, kept
     with tempfile.TemporaryDirectory() as scratch, _quiet():
-        plain = Path(scratch) / "model.onnx"
-        onnx.save(model, plain)
-        quantization.quantize_dynamic(plain, Path(target), op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                                      reduce_range=weight_bits == 7, weight_type=quantization.QuantType.QInt8,
-                                      nodes_to_exclude=list(kept))
-    return kept
+        source, target = Path(scratch) / "model.onnx", Path(scratch) / "int8.onnx"
+        onnx.save(plain, source)
+        quantization.quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
+                                      reduce_range=weight_bits == 7, weight_type=quantization.QuantType.QInt8, nodes_to_quantize=chosen)
+        return onnx.load(target), kept
 
 
-def activation_errors(model: Any, audios: Sequence[np.ndarray]) -> dict[str, float]:
-    """Node → what quantising its activation does to its output: |error| / |output| of a frame, mean over all frames of the audios.
+def activation_errors(model: Any, feeds: Sequence[Feed], exact: Collection[str] = ()) -> dict[str, float]:
+    """Node → what quantising its activation does to its output: |error| / |output| of a frame, mean over all frames of the feeds.
 
     Args:
-        model: an onnx.ModelProto of `export_onnx`.
+        model: an onnx.ModelProto.
     """
     onnx = require("onnx", "export")
     ort = require("onnxruntime", "export", why="quantisation")
     weights = {i.name: i for i in model.graph.initializer}
-    nodes = [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in weights]
+    nodes = _matrices(model, exact)
     inputs = list(dict.fromkeys(n.input[0] for n in nodes))
-    if not audios or not nodes:
+    if not feeds or not nodes:
         return {}
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
-    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs)
+    present = {value.name for value in probe.graph.output}
+    probe.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs
+                              if name not in present)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC  # fusions would take the inputs away
     options.intra_op_num_threads, options.log_severity_level = 1, 3
     session = ort.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     errors: dict[str, list[np.ndarray]] = {n.name: [] for n in nodes}
-    for audio in audios:
-        values = dict(zip(inputs, session.run(inputs, {"audio": audio[None], "lengths": np.array([len(audio)], dtype=np.int64)})))
+    for feed in feeds:
+        values = dict(zip(inputs, session.run(inputs, dict(feed))))
         for node in nodes:
             weight = onnx.numpy_helper.to_array(weights[node.input[1]])
             transposed = any(a.name == "transB" and a.i for a in node.attribute)
             errors[node.name].append(_frame_errors(values[node.input[0]], weight.T if transposed else weight))
-    return {name: float(np.concatenate(parts).mean()) for name, parts in errors.items()}
+    return {name: float(np.concatenate(parts).mean()) for name, parts in errors.items() if sum(map(len, parts))}
+
+
+def _matrices(model: Any, exact: Collection[str]) -> list[Any]:
+    """The MatMul and Gemm nodes whose second factor is a constant of two dimensions."""
+    matrices = {i.name for i in model.graph.initializer if len(i.dims) == 2 and i.name not in exact}
+    return [n for n in model.graph.node if n.op_type in ("MatMul", "Gemm") and n.input[1] in matrices]
 
 
 def _frame_errors(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

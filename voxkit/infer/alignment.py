@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from voxkit.align.ctc import TokenSpan, forced_align
+from voxkit.align.ctc import forced_align
+from voxkit.align.spans import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
 from voxkit.audio.io import read_audio
@@ -30,31 +31,33 @@ def align_spans(recognizer: Any, batch: Batch, text: str) -> Aligned:
     """A batch of one utterance, of audio or features, and its text → where its tokens are.
 
     Args:
-        recognizer: with `model` (`encode`, `ctc_log_probs`, `seconds_per_frame`) and `vocabulary`.
+        recognizer: with `model` (`encode`, `heads`, `seconds_per_frame`) and `vocabulary`.
 
     Raises:
         ValueError: no text, characters that the tokenizer lacks, more than fits the utterance, or input that the model does not take.
     """
     if not text:
         raise ValueError("the text is empty: there is nothing to align")
+    if recognizer.model.heads.ctc is None:
+        raise ValueError("--method ctc aligns by a CTC head, and this model has none (model.loss.ctc is 0, or it is of another kind)")
     tokens, model = recognizer.vocabulary.encode(text), recognizer.model
     if recognizer.vocabulary.unk in tokens:
         raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
                          "written (see --normalise)")
     states, lengths, seconds, _ = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
-    log_probs = model.ctc_log_probs(states).cpu()
-    found = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]))[0]
-    assert found is not None, "strict alignment raises where there is none"
-    return Aligned(found.spans, found.score, tokens, float(seconds[0]))
+    log_probs = model.heads.ctc(states).cpu()
+    aligned = forced_align(log_probs, lengths.cpu(), torch.tensor([tokens]), torch.tensor([len(tokens)]), model.heads.blank)[0]
+    assert aligned is not None, "strict alignment raises where there is none"
+    return Aligned(aligned.spans, aligned.score, tokens, float(seconds[0]))
 
 
 def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTiming | WordTiming | None = None, *,
                     offset: float = 0.0) -> Hypothesis:
     """The same → Hypothesis with word times, `offset` seconds added."""
-    found = align_spans(recognizer, batch, text)
-    words = words_from_tokens(found.spans, recognizer.vocabulary, recognizer.model.seconds_per_frame, timing=timing,
-                              duration=found.seconds, offset=offset)
-    return Hypothesis(text, words, found.score, found.tokens, found.seconds)
+    aligned = align_spans(recognizer, batch, text)
+    words = words_from_tokens(aligned.spans, recognizer.vocabulary, recognizer.model.seconds_per_frame, timing=timing,
+                              duration=aligned.seconds, offset=offset)
+    return Hypothesis(text, words, aligned.score, aligned.tokens, aligned.seconds)
 
 
 def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:

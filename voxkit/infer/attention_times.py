@@ -25,19 +25,20 @@ class AttentionAligner:
     attention lies to where CTC has the tokens.
 
     Args:
-        recognizer: with a model that has a `decoder`.
+        recognizer: with a model that has an attention decoder and a CTC head; count: of its heads that are followed.
 
     Raises:
-        ValueError: the model was trained with CTC alone, or its decoder is parallel.
+        ValueError: the model lacks one of the two.
     """
 
-    def __init__(self, recognizer: Any, heads: int = 4, width: int = 3) -> None:
-        if hasattr(recognizer.model, "predict"):
-            raise ValueError("--method attention follows a decoder that says one token after the other, and a Paraformer's says all at "
-                             "once; use --method ctc")
-        if recognizer.model.decoder is None:
-            raise ValueError("--method attention needs an attention decoder, and this model was trained with CTC alone; use --method ctc")
-        self.recognizer, self.count, self.width = recognizer, heads, width
+    def __init__(self, recognizer: Any, count: int = 4, width: int = 3) -> None:
+        heads = recognizer.model.heads
+        if heads.decoder is None:
+            raise ValueError("--method attention needs an attention decoder, which says one token after the other, and this model has "
+                             "none; use --method ctc")
+        if heads.ctc is None:
+            raise ValueError("--method attention chooses the heads to follow by a CTC head, and this model has none")
+        self.recognizer, self.count, self.width = recognizer, count, width
         self.heads: list[tuple[int, int]] | None = None
 
     @torch.inference_mode()
@@ -46,10 +47,10 @@ class AttentionAligner:
         measured = []
         for wave, text in [(wave, text) for wave, text in examples if text.strip()][:_EXAMPLES]:
             weights, log_probs, tokens = self._weights(wave, text)
-            found = forced_align(log_probs[None], torch.tensor([len(log_probs)]), torch.tensor([tokens]), torch.tensor([len(tokens)]),
-                                 strict=False)[0]
-            if found is not None and tokens:
-                measured.append((weights, [(s.start + s.end - 1) / 2 for s in found.spans]))
+            aligned = forced_align(log_probs[None], torch.tensor([len(log_probs)]), torch.tensor([tokens]), torch.tensor([len(tokens)]),
+                                   self.recognizer.model.heads.blank, strict=False)[0]
+            if aligned is not None and tokens:
+                measured.append((weights, [(s.start + s.end - 1) / 2 for s in aligned.spans]))
         if not measured:
             raise ValueError("none of the first texts fits its audio by CTC, so that no heads can be chosen: is it the right text?")
         self.heads = best_heads(measured, self.count)
@@ -75,10 +76,11 @@ class AttentionAligner:
         model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
         tokens = self.recognizer.vocabulary.encode(text)
         states, lengths = model.encode(audio_batch(wave).to(device))[:2]
-        inputs, _, _ = model.decoder.teacher_forcing(torch.tensor([tokens], device=device), torch.tensor([len(tokens)], device=device))
+        decoder = model.heads.decoder
+        inputs = torch.tensor([[decoder.bos, *tokens]], device=device)
         frames = int(lengths[0])
-        weights = model.decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()
-        return weights, model.ctc_log_probs(states)[0, :frames].cpu(), tokens
+        weights = decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()
+        return weights, model.heads.ctc(states)[0, :frames].cpu(), tokens
 
 
 class WhisperAligner:
@@ -127,11 +129,11 @@ class WhisperAligner:
         log_probs = out.logits[0, len(prompt) - 1:-1].float().log_softmax(-1).gather(1, torch.tensor(tokens, device=self.device)[:, None])
         frames = max(len(tokens) + 1, int(seconds / 0.02))
         spans = attention_spans(weights, [*tokens, end], [*log_probs[:, 0].tolist(), 0.0], heads=self.heads, frames=min(frames, 1500))
-        found, at = [], 0
+        timed, at = [], 0
         for word, pieces in zip(words, spelled):
             part = spans[at:at + len(pieces)]
             at += len(pieces)
             confidence = float(torch.tensor([s.peak for s in part]).mean().exp())
             start, stop = part[0].start * 0.02, min(spans[at].start * 0.02, seconds)
-            found.append(Word(word, start + offset, max(start, stop) + offset, confidence))
-        return Hypothesis(text, found, float(log_probs.sum()), tokens, seconds)
+            timed.append(Word(word, start + offset, max(start, stop) + offset, confidence))
+        return Hypothesis(text, timed, float(log_probs.sum()), tokens, seconds)

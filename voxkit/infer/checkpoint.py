@@ -23,4 +23,4 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
 def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Recipe]:
     recipe = structure_recipe(node, str(path / "config.yaml"))
     vocabulary = load_vocabulary(path)
-    return recipe.build_model(vocabulary.size), vocabulary, recipe
+    return recipe.build_model(vocabulary), vocabulary, recipe

@@ -42,20 +42,19 @@ def inspect(recognizer: Recognizer, batch: Batch) -> Inspection:
     model, vocabulary = recognizer.model, recognizer.vocabulary
     batch = batch.to(recognizer.device)
     features = batch.features.values if batch.features is not None else Fbank()(batch.audio.values.cpu(), batch.audio.lengths.cpu())[0]
-    found = recognizer.recognize(batch, SearchOptions("greedy", words=True))[0]
+    heard = recognizer.recognize(batch, SearchOptions("greedy", words=True))[0]
     states, lengths = model.encode(batch)[:2]
-    pieces, attention = [vocabulary.pieces[t] for t in found.tokens], None
-    if hasattr(model, "predict"):
-        cif = model.predictor(states, lengths)
-        curve, label, fires = cif.weights[0], "CIF weight", (cif.times[0] * model.seconds_per_frame).tolist()
-        if pieces:
-            attention = model.decoder.attention_weights(cif.vectors, cif.lengths, states, lengths)[:, 0]
+    pieces, attention, heads = [vocabulary.pieces[t] for t in heard.tokens], None, model.heads
+    if heads.parallel is not None:
+        guess = heads.parallel.predict(states, lengths)
+        curve, label, fires = guess.weights[0], "CIF weight", (guess.times[0] * model.seconds_per_frame).tolist()
+        attention = heads.parallel.attention_weights(states, lengths)[:, 0]
+    elif heads.ctc is not None:
+        curve, label, fires = 1 - heads.ctc(states)[0, :, heads.blank].exp(), "P(no blank)", []
     else:
-        curve, label, fires = 1 - model.ctc_log_probs(states)[0, :, 0].exp(), "P(no blank)", []
-        if model.decoder is not None:
-            tokens = torch.tensor([[model.decoder.bos, *found.tokens]], device=states.device)
-            attention, pieces = model.decoder.attention_weights(tokens, states, lengths)[:, 0], [*pieces, "</s>"]
-    if attention is None and hasattr(model, "predict"):
-        attention = states.new_zeros(1, 1, 0, states.shape[1])
-    return Inspection(found.text, pieces, features[0].float().cpu().numpy(), None if attention is None else attention.cpu().numpy(),
-                      curve.cpu().numpy(), label, fires, found.words, model.seconds_per_frame)
+        raise ValueError(f"a {type(model).__name__} has neither a CTC head nor CIF to look at")
+    if heads.decoder is not None:
+        tokens = torch.tensor([[heads.decoder.bos, *heard.tokens]], device=states.device)
+        attention, pieces = heads.decoder.attention_weights(tokens, states, lengths)[:, 0], [*pieces, "</s>"]
+    return Inspection(heard.text, pieces, features[0].float().cpu().numpy(), None if attention is None else attention.cpu().numpy(),
+                      curve.cpu().numpy(), label, fires, heard.words, model.seconds_per_frame)

@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from voxkit.hypothesis import Hypothesis
-from voxkit.infer import ctc
 from voxkit.infer.chunks import chunk_of
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.rate import RATE
+from voxkit.search.method import streaming_methods
 
-STREAMED = ("greedy", "prefix_beam")  # methods that need no more than what was heard so far
 PIECE = 0.04  # seconds of audio that come at a time, where a whole recording is streamed
 
 
@@ -36,8 +35,8 @@ class StreamingRecognizer:
 
     Args:
         recognizer: or the path of a checkpoint or run, which is loaded.
-        options: method greedy or prefix_beam; language model, phrases and length bonus as offline. Words are timed by the peaks that the
-            search saw, whatever `times` says: an alignment takes the whole.
+        options: a method that streams (greedy, prefix_beam); language model, phrases and length bonus as offline. Words are timed by the
+            peaks that the search saw, whatever `times` says: an alignment takes the whole.
         chunk_ms, left_ms: milliseconds of a chunk, and of what is seen before it; by default the first bounded ones of training.
 
     Attributes:
@@ -53,7 +52,9 @@ class StreamingRecognizer:
         self.options = replace(options or SearchOptions(), times="peaks")
         check_streaming(self.recognizer, self.options)
         self.chunk = chunk_of(self.recognizer.model, chunk_ms, left_ms)
-        self.search = ctc.incremental(self.options)
+        streams = self.recognizer.method(self.options.method).streams
+        assert streams is not None, "check_streaming refuses a method that takes the whole utterance"
+        self.search = streams(self.recognizer.model.heads, self.options)
         self.reset()
 
     def reset(self) -> None:
@@ -81,9 +82,9 @@ class StreamingRecognizer:
 
     def finish(self) -> Hypothesis:
         """The utterance ends here → what was recognised, as offline; nothing where it was shorter than 90 ms. `reset` begins another."""
-        found = self._go_on(torch.zeros(0), final=True)
+        hypothesis = self._go_on(torch.zeros(0), final=True)
         self._finished = True
-        return found
+        return hypothesis
 
     @property
     def seconds(self) -> float:
@@ -99,12 +100,12 @@ class StreamingRecognizer:
         self.chunk.set(model)  # another stream of the same model may have other chunks
         states, self._state = model.stream(wave.to(device, torch.float32)[None], self._state, final=final)
         if states.shape[1]:
-            self._beam = self.search.advance(self._beam, model.ctc_log_probs(states), torch.tensor([states.shape[1]], device=device))
+            self._beam = self.search.advance(self._beam, states, torch.tensor([states.shape[1]], device=device))
         if states.shape[1] or final:
-            found = [row[0] for row in self.search.nbest(self._beam, 1, final=final)]
-            heard = self.recognizer.hypotheses(found, [self.seconds])
+            best = [row[0] for row in self.search.nbest(self._beam, 1, final=final)]
+            heard = self.recognizer.hypotheses(best, [self.seconds], self.options)
             if self.options.words:
-                self.recognizer.add_peaked_words(heard, found, self.options)
+                self.recognizer.add_peaked_words(heard, best, self.options)
             self._heard = heard[0]
         return replace(self._heard, audio_duration=self.seconds)
 
@@ -118,6 +119,8 @@ def check_streaming(recognizer: Recognizer, options: SearchOptions) -> None:
     """
     check_method(options.method, options.rescore_lm is not None)
     check_model(recognizer.model)
+    if recognizer.method(options.method).streams is None:
+        raise ValueError(f"method {options.method} of a {type(recognizer.model).__name__} takes the whole utterance and does not stream")
     if reason := recognizer.refusal(options):
         raise ValueError(reason)
     recognizer.check(options)
@@ -125,10 +128,11 @@ def check_streaming(recognizer: Recognizer, options: SearchOptions) -> None:
 
 def check_method(method: str, ranked: bool = False) -> None:
     """The part of it that is of the search; `ranked`: by a second language model."""
-    if method not in STREAMED:
-        raise ValueError(f"method {method} does not stream, since it takes the whole utterance; {' and '.join(STREAMED)} do")
+    able = streaming_methods()
+    if method not in able:
+        raise ValueError(f"method {method} does not stream, since it takes the whole utterance; {' and '.join(able)} do")
     if ranked:
-        raise ValueError("a second language model (--rescore-lm) ranks whole hypotheses and does not stream; leave it away, or decode "
+        raise ValueError("a second language model (--rescore-lm) ranks whole hypotheses and does not stream; omit it, or decode "
                          "without --stream. --lm and --phrases stream")
 
 

@@ -8,10 +8,15 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from voxkit.batch import Batch
+from voxkit.checkpoint.external import External, externals, left_out
+from voxkit.checkpoint.format import checkpoint_state
+from voxkit.search.heads import Heads
+from voxkit.text.vocabulary import Vocabulary
 
 
 class Losses(NamedTuple):
-    """What a model says of a batch. Over several batches, `total` and `parts` are means weighted by `weight`.
+    """What a model says of a batch. Over several batches, `total` and `parts` are means weighted by `weight`, and those are what one large
+    batch would give: a part that is a mean over another unit than `weight` counts is scaled by `Batch.whole`.
 
     Attributes:
         total: scalar, what is minimized, a mean over `weight` units (tokens, utterances).
@@ -64,26 +69,47 @@ class SpeechModel(nn.Module):
         """Tell the model which optimizer step this is."""
         self.step = step
 
-    def check_training(self) -> None:
-        """Refuse what training needs and using the trained model does not (a package, a search)."""
+    def begin_training(self, vocabulary: Vocabulary) -> None:
+        """Called once before the first step: what training needs and using the trained model does not.
+
+        Raises:
+            MissingPackage: a loss needs a package that is not there.
+        """
+
+    def externals(self) -> dict[str, External]:
+        """Its parts with pretrained weights, by their place in it."""
+        return externals(self)
 
     def frozen_names(self) -> set[str]:
         """Names of parameters and buffers that a checkpoint references and does not copy."""
-        return set()
+        return left_out(self)
 
     def checkpoint_state_dict(self) -> dict[str, Tensor]:
         """All weights but the referenced ones."""
-        frozen = self.frozen_names()
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
+        return checkpoint_state(self)
 
 
 class Listener(SpeechModel):
     """Turns audio into states that searches read."""
 
     @property
+    def heads(self) -> Heads:
+        """What searches read the states by."""
+        raise NotImplementedError
+
+    @property
     def seconds_per_frame(self) -> float:
         """Of the states that `encode` gives."""
         raise NotImplementedError
+
+    @property
+    def max_seconds(self) -> float | None:
+        """The longest utterance that training takes (Whisper's encoder: 30 s); None: any."""
+        return None
+
+    def loss_and_states(self, batch: Batch) -> tuple[Losses, Encoded]:
+        """Both of a batch, for validation; models that share the work override it."""
+        return self.loss(batch), self.encode(batch)
 
     def encode(self, batch: Batch, carried: Any = None) -> Encoded:
         """A batch → states; `carried`: what the utterances before of the same sessions left."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,9 +11,25 @@ from voxkit.audio.fbank import Fbank
 from voxkit.batch import Batch
 from voxkit.decoders.intermediate_ctc import IntermediateCtc
 from voxkit.encoders.front_end import FbankFrontEnd, PretrainedFrontEnd, StackedFrontEnd
-from voxkit.models.contract import Encoded, Listener
+from voxkit.encoders.pretrained import pretrained_encoder
+from voxkit.models.contract import Encoded, Listener, Losses
 from voxkit.nn.scheduled import set_batch_count
 from voxkit.rate import RATE
+from voxkit.system import TokenIds
+
+
+class HeardBatch(NamedTuple):
+    """What front end and encoder make of a batch.
+
+    Attributes:
+        states: [views·B, T', D]; lengths: [views·B].
+        read: log-probabilities [views·B, T, V] of each CTC head half-way up; read_lengths: [views·B].
+    """
+
+    states: Tensor
+    lengths: Tensor
+    read: list[Tensor]
+    read_lengths: Tensor
 
 
 class FrontEndListener(Listener):
@@ -48,18 +64,42 @@ class FrontEndListener(Listener):
         for part in (self.encoder, self.front_end):
             set_batch_count(part, self.schedule_offset + step)
 
+    @property
+    def max_seconds(self) -> float | None:
+        """The longest utterance that training takes: what the pretrained encoder takes at a time."""
+        encoder = pretrained_encoder(self)
+        most = encoder.backbone.max_samples if encoder is not None else 0
+        return most / RATE if most else None
+
     def enable_activation_checkpointing(self) -> None:
         """Recompute the encoder's layers and the open layers of a pretrained one in the backward pass: less memory, a third more time."""
         for part in getattr(self.encoder, "stacks", (self.encoder,)):
             part.checkpointing = True
-        pretrained = getattr(self.front_end, "pretrained", None)
-        if pretrained is not None:
-            pretrained.config.gradient_checkpointing = True
+        for external in self.externals().values():
+            external.enable_activation_checkpointing()
+
+    def loss(self, batch: Batch) -> Losses:
+        """The loss of a batch; in training of several views of it, where the system compares them."""
+        return self.loss_of(batch, self.hear(batch, self.views))
+
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
+        """The loss of what was heard of a batch."""
+        raise NotImplementedError
+
+    @property
+    def views(self) -> int:
+        """How often the batch is heard for one loss, masked anew each time."""
+        return 1
+
+    def loss_and_states(self, batch: Batch) -> tuple[Losses, Encoded]:
+        """Both of a batch, which is heard once."""
+        heard = self.hear(batch)
+        return self.loss_of(batch, heard), Encoded(heard.states, heard.lengths, self._seconds(batch, heard.lengths))
 
     def encode(self, batch: Batch, carried: Any = None) -> Encoded:
         """A batch → states [B, T', D]. Where CTC heads half-way up are self-conditioned, what they read takes part. Nothing is carried."""
-        states, lengths = self.encode_and_read(batch)[:2]
-        return Encoded(states, lengths, self._seconds(batch, lengths))
+        heard = self.hear(batch)
+        return Encoded(heard.states, heard.lengths, self._seconds(batch, heard.lengths))
 
     def _seconds(self, batch: Batch, lengths: Tensor) -> Tensor:
         """[B] of the batch's audio; of cached states, as far as the encoder's frames tell."""
@@ -67,19 +107,19 @@ class FrontEndListener(Listener):
             return lengths * self.seconds_per_frame
         return batch.input.lengths / (RATE if batch.audio is not None else Fbank.frames_per_second)
 
-    def encode_and_read(self, batch: Batch, views: int = 1) -> tuple[Tensor, Tensor, list[Tensor], Tensor]:
-        """states [views·B, T', D], lengths [views·B], and log-probabilities [views·B, T, V] of the CTC heads half-way up, lengths of these.
+    def hear(self, batch: Batch, views: int = 1) -> HeardBatch:
+        """Front end and encoder on a batch.
 
         Args:
             views: the whole batch again and again, masked anew each time.
         """
         x, lengths = self.front_end(batch, views)
         if self.intermediate is None:
-            return *self.encoder(x, lengths), [], lengths
+            return HeardBatch(*self.encoder(x, lengths), [], lengths)
         read: list[Tensor] = []
         between = partial(self._between, read)
         states, states_lengths = self.encoder(between(0, x), lengths, between)
-        return states, states_lengths, read, lengths
+        return HeardBatch(states, states_lengths, read, lengths)
 
     def _between(self, read: list[Tensor], place: int, x: Tensor) -> Tensor:
         """States [B, T, D] at a place of the encoder → what goes on; what a CTC head reads there is appended to `read`."""
@@ -90,16 +130,15 @@ class FrontEndListener(Listener):
             read.append(log_probs)
         return x
 
-    def frozen_names(self) -> set[str]:
-        """Names of parameters and buffers that belong to a frozen pretrained encoder: referenced by a checkpoint, not copied into it."""
-        pretrained = getattr(self.front_end, "pretrained", None)
-        return {f"front_end.pretrained.{name}" for name in pretrained.frozen_parameter_names()} if pretrained is not None else set()
 
+def check_tokens(tokens: TokenIds) -> None:
+    """Refuse a vocabulary that the CTC losses and heads cannot work with.
 
-def check_vocab_size(size: int) -> None:
-    """
     Raises:
-        ValueError: it leaves no pieces beside pad, bos and eos.
+        ValueError: its blank is not token 0, sentences have no begin or end, or nothing is left beside these.
     """
-    if size < 4:
-        raise ValueError(f"model.vocab_size: {size} leaves no pieces; give the tokenizer, or its size")
+    if tokens.blank != 0 or tokens.bos is None or tokens.eos is None:
+        raise ValueError("this system needs a tokenizer whose token 0 is the blank, with tokens for begin and end of a sentence; "
+                         "`voxkit tokenize` makes one")
+    if tokens.size < 4:
+        raise ValueError(f"model.vocab_size: {tokens.size} leaves no pieces; give the tokenizer, or its size")

@@ -26,10 +26,12 @@ from voxkit.losses.mwer import substitution_risk
 from voxkit.losses.quantity import quantity_loss
 from voxkit.masks import lengths_to_mask
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.ops.cif_boundaries import Boundaries
 from voxkit.precision import no_grad_pass
 from voxkit.predictors import CifConfig, CifPredictor
+from voxkit.search.heads import Heads
+from voxkit.system import System, TokenIds
 
 
 @dataclass
@@ -122,7 +124,6 @@ class Paraformer(FrontEndListener):
     """
 
     def __init__(self, config: ParaformerConfig) -> None:
-        check_vocab_size(config.vocab_size)
         front_end = build_front_end(config.front_end)
         super().__init__(front_end, build_encoder(config.encoder, front_end.output_dim))
         self.config = config
@@ -132,6 +133,11 @@ class Paraformer(FrontEndListener):
         self.dropout = nn.Dropout(config.dropout)
         self.ctc = nn.Linear(dim, config.vocab_size) if config.loss.ctc > 0 else None
         self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
+
+    @property
+    def heads(self) -> Heads:
+        """The parallel decoder, and CTC where there is a head."""
+        return Heads(ctc=self.ctc_log_probs if self.ctc is not None else None, parallel=self)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32.
@@ -143,10 +149,10 @@ class Paraformer(FrontEndListener):
             raise ValueError("this model has no CTC head (model.loss.ctc is 0): use the methods greedy and beam, without --ctc-weight")
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> Losses:
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Loss per token, in nats; "accuracy" is of the tokens nobody had shown, given their number."""
         config = self.config.loss
-        states, lengths, read, read_lengths = self.encode_and_read(batch)
+        states, lengths, read, read_lengths = heard
         tokens, token_lengths = batch.tokens.values, batch.tokens.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         log_probs = self.ctc_log_probs(states) if self.ctc is not None else None
@@ -157,7 +163,8 @@ class Paraformer(FrontEndListener):
         found = self.predictor(states, lengths, token_lengths, boundaries if by_boundaries else None)
         targets = tokens.masked_fill(~lengths_to_mask(token_lengths, tokens.shape[1]), -100)
         logits, guessed = self._decode(found.vectors, states, lengths, tokens, token_lengths, targets)
-        cross_entropy = label_smoothed_cross_entropy(logits, guessed, config.label_smoothing).sum() / (guessed != -100).sum().clamp(min=1)
+        share = token_lengths / (guessed != -100).sum(1).clamp(min=1)  # an utterance counts by its tokens, however many of them were shown
+        cross_entropy = (label_smoothed_cross_entropy(logits, guessed, config.label_smoothing) * share).sum() / num_tokens
         quantity = quantity_loss(found.quantity, token_lengths).sum() / num_tokens
         total = config.cross_entropy * cross_entropy + config.quantity * quantity
         parts = {"cross_entropy": cross_entropy.detach(), "quantity": quantity.detach()}
@@ -192,6 +199,13 @@ class Paraformer(FrontEndListener):
         logits = self.decoder(found.vectors, found.lengths, states, lengths)
         return Prediction(logits.float().log_softmax(-1), found.lengths, found.times, found.weights)
 
+    def attention_weights(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """Where the decoder looks at each of its tokens: [layers, B, H, U, T']."""
+        found = self.predictor(states, lengths)
+        if found.vectors.shape[1] == 0:
+            return states.new_zeros(1, len(states), 1, 0, states.shape[1])
+        return self.decoder.attention_weights(found.vectors, found.lengths, states, lengths)
+
     @torch.no_grad()
     def score(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Log-probability of given hypotheses, CIF scaled as in training to the tokens of each: states [B, T, D], lengths [B],
@@ -222,3 +236,16 @@ class Paraformer(FrontEndListener):
             first = self.decoder(vectors, token_lengths, states, lengths)
         shown = glance(first, tokens, token_lengths, ratio)
         return self.decoder(vectors, token_lengths, states, lengths, tokens, shown), targets.masked_fill(shown, -100)
+
+
+def build(config: ParaformerConfig, tokens: TokenIds) -> Paraformer:
+    """A Paraformer over a vocabulary with CTC's blank.
+
+    Raises:
+        ConfigError: an encoder option that does not exist. ValueError: another kind of vocabulary.
+    """
+    check_tokens(tokens)
+    return Paraformer(config)
+
+
+SYSTEM = System(ParaformerConfig, build)

@@ -13,6 +13,7 @@ from voxkit.batch import Batch
 from voxkit.masks import causal_mask, lengths_to_mask
 from voxkit.models.contract import Losses, SpeechModel
 from voxkit.nn.positions import sinusoids
+from voxkit.system import System, TokenIds
 
 KINDS = ("lstm", "transformer")
 State = tuple[Tensor, Tensor]
@@ -91,7 +92,7 @@ class TokenLM(SpeechModel):
         return logits[torch.arange(len(tokens), device=tokens.device), lengths - 1].float().log_softmax(-1)
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State | None) -> tuple[Tensor, State]:
         """One token of each hypothesis [N] → log-probabilities of the next [N, V], and the LSTM's state, each [N, layers, D].
 
         Raises:
@@ -102,3 +103,17 @@ class TokenLM(SpeechModel):
         inner = None if state is None else tuple(x.transpose(0, 1).contiguous() for x in state)
         x, after = self.body(self.dropout(self.embedding(tokens[:, None]) * math.sqrt(self.config.dim)), inner)
         return self._logits(x[:, 0]).float().log_softmax(-1), (after[0].transpose(0, 1), after[1].transpose(0, 1))
+
+
+def build(config: TokenLMConfig, tokens: TokenIds) -> TokenLM:
+    """A language model over a vocabulary.
+
+    Raises:
+        ValueError: sentences of this vocabulary have no begin or no end.
+    """
+    if tokens.bos is None or tokens.eos is None:
+        raise ValueError("a language model needs a tokenizer with tokens for begin and end of a sentence; `voxkit tokenize` makes one")
+    return TokenLM(config, tokens.bos, tokens.eos)
+
+
+SYSTEM = System(TokenLMConfig, build, reader="sentences", evaluation="perplexity", metric="perplexity", use="language_model")

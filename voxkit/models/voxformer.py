@@ -1,15 +1,16 @@
-"""VoxFormer: front end → Zipformer → CTC head + Transformer decoder, trained with the hybrid loss.
+"""VoxFormer: front end → Zipformer → CTC head, Transformer decoder, transducer: those whose losses have a weight.
 
     audio ─ frozen encoder ─ layer-weighted sum ─ adapter ─┐
     audio ─ fbank ─ convolutional subsampling ─────────────┴─ Zipformer ─┬─ CTC head          (CTC heads half-way up, if wanted)
-                                                                         └─ Transformer decoder
+                                                                         ├─ Transformer decoder
+                                                                         └─ transducer
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Callable
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +18,22 @@ from torch import Tensor, nn
 from voxkit.batch import Batch
 from voxkit.config import structure
 from voxkit.decoders.intermediate_ctc import IntermediateCtcConfig, build_intermediate_ctc, share_problems
+from voxkit.decoders.transducer import Transducer, TransducerConfig
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedFrontEnd, build_front_end
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
-from voxkit.losses.k2_losses import PrunedTransducer, TransducerConfig, k2_ctc_loss
+from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
+from voxkit.losses.transducer import TransducerLossConfig
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener, check_vocab_size
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
+from voxkit.search.heads import Heads
+from voxkit.search.prefix_beam import ctc_prefix_beam
+from voxkit.system import System, TokenIds
+from voxkit.text.vocabulary import Vocabulary
 
 _TO_STREAM = ("train with model.front_end.kind=fbank model.encoder.causal=true model.encoder.chunk_size=[16,32,-1] "
               "model.encoder.left_context=[64,128,-1] (docs/training.md, Causal models)")
@@ -40,8 +47,8 @@ class VoxFormerConfig:
     encoder: Zipformer: `preset` (plan, S, M, L, mini, toy) and any field of ZipformerConfig to change.
     intermediate_ctc: where further CTC heads stand, below the end of the encoder; their loss has the share loss.intermediate.
     decoder: the attention decoder; left out where loss.attention and loss.start_attention are 0.
-    loss: the hybrid weights.
-    transducer: sizes of the pruned transducer's predictor and joiner, where loss.transducer is above 0.
+    loss: weights of the losses. There is no CTC head where loss.ctc and loss.start_ctc are 0.
+    transducer: sizes of its decoder and joiner; left out where loss.transducer is 0. transducer_loss: how its loss is computed.
     dropout: on the states before the CTC head, in training.
     ctc_blank_bias: start value of the head's bias for blank; below 0 makes blanks rarer at the start, a remedy where
         training sits on a plateau of blanks.
@@ -54,6 +61,7 @@ class VoxFormerConfig:
     decoder: TransformerDecoderConfig = field(default_factory=TransformerDecoderConfig)
     loss: HybridLossConfig = field(default_factory=HybridLossConfig)
     transducer: TransducerConfig = field(default_factory=TransducerConfig)
+    transducer_loss: TransducerLossConfig = field(default_factory=TransducerLossConfig)
     dropout: float = 0.1
     ctc_blank_bias: float = 0.0
 
@@ -78,7 +86,6 @@ class VoxFormer(FrontEndListener):
     """
 
     def __init__(self, config: VoxFormerConfig) -> None:
-        check_vocab_size(config.vocab_size)
         front_end = build_front_end(config.front_end)
         super().__init__(front_end, Zipformer(config.zipformer(front_end.output_dim)))
         self.config = config
@@ -91,20 +98,20 @@ class VoxFormer(FrontEndListener):
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
         self.transducer = None
         if config.loss.transducer > 0:
-            self.transducer = PrunedTransducer(config.transducer, config.vocab_size, self.encoder.output_dim)
-        self.nbest: Callable[[Tensor, Tensor, int], list[list[list[int]]]] | None = None  # for loss.mwer: CTC scores → n-best token lists
-        self.word_starts: list[bool] | None = None  # likewise: which tokens begin a word; None counts errors in tokens
+            self.transducer = Transducer(config.transducer, config.vocab_size, self.encoder.output_dim)
+        self.word_starts: Sequence[bool] | None = None  # for loss.mwer: which tokens begin a word; None counts errors in tokens
 
-    def check_training(self) -> None:
+    def begin_training(self, vocabulary: Vocabulary) -> None:
         """What training needs and using the trained model does not.
 
         Raises:
             MissingPackage: a loss of k2's is asked for, and k2 cannot be imported.
         """
+        self.word_starts = vocabulary.word_starts
         if self.config.loss.ctc_by == "k2":
             require("k2", why="loss.ctc_by=k2")
-        if self.transducer is not None:
-            require("k2", why="the pruned transducer loss (loss.transducer)")
+        if self.transducer is not None and self.config.transducer_loss.by == "k2":
+            require("k2", why="model.transducer_loss.by=k2")
 
     def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
         """State before the first sample: the front end's tensors, vectors that wait for a whole chunk [B, T, D], the encoder's.
@@ -147,14 +154,24 @@ class VoxFormer(FrontEndListener):
             return f"the model is not causal: its encoder looks at the whole utterance; {_TO_STREAM}"
         return None
 
+    @property
+    def heads(self) -> Heads:
+        """CTC, and the attention decoder where there is one."""
+        return Heads(ctc=self.ctc_log_probs, decoder=self.decoder)
+
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
-    def loss(self, batch: Batch) -> Losses:
+    @property
+    def views(self) -> int:
+        """Two where their consistency counts (CR-CTC), in training."""
+        return 2 if self.config.loss.consistency > 0 and self.training else 1
+
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
         """Hybrid loss per token, in nats; "accuracy" is of the next token, teacher-forced."""
-        views = 2 if self.config.loss.consistency > 0 and self.training else 1
-        states, lengths, read, read_lengths = self.encode_and_read(batch, views)
+        states, lengths, read, read_lengths = heard
+        views = len(lengths) // batch.size
         transcripts = batch.tokens.repeat(views)
         tokens, token_lengths = transcripts.values, transcripts.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
@@ -176,7 +193,10 @@ class VoxFormer(FrontEndListener):
             inputs, targets, target_lengths = self.decoder.teacher_forcing(tokens, token_lengths)
             logits = self.decoder(inputs, states, lengths)
             smoothing = self.config.loss.label_smoothing
-            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / target_lengths.sum()
+            num_targets = target_lengths.sum()
+            if batch.whole is not None:  # a mean over tokens and ends, beside means over tokens: as the two are in the whole
+                num_targets = num_tokens * (1 + batch.whole.utterances / max(batch.whole.tokens, 1))
+            attention = label_smoothed_cross_entropy(logits, targets, smoothing).sum() / num_targets
             total = total + attention_weight * attention
             parts["attention"] = attention.detach()
             metrics["accuracy"] = correct_tokens(logits, targets)
@@ -192,9 +212,7 @@ class VoxFormer(FrontEndListener):
 
     def _risk(self, states: Tensor, lengths: Tensor, log_probs: Tensor, references: Tensor, reference_lengths: Tensor) -> Tensor:
         """Expected word errors over n-best lists of the CTC head, scored by CTC and decoder; summed over the batch."""
-        if self.nbest is None:
-            raise ValueError("loss.mwer needs a search: `voxkit train` gives one (model.nbest)")
-        lists = self.nbest(log_probs.detach(), lengths, self.config.loss.mwer_nbest)
+        lists = nbest_tokens(log_probs.detach(), lengths, self.config.loss.mwer_nbest)
         count, longest = max(map(len, lists)), max(1, max(len(h) for row in lists for h in row))
         tokens = torch.zeros(len(lists), count, longest, dtype=torch.long)
         sizes, errors = torch.zeros(len(lists), count, dtype=torch.long), torch.zeros(len(lists), count)
@@ -213,3 +231,21 @@ class VoxFormer(FrontEndListener):
             decoded = self.decoder.score(states, lengths, tokens, sizes)
             scores = (ctc_weight * scores + attention_weight * decoded) / (ctc_weight + attention_weight)
         return mwer_loss(scores, errors, valid).sum()
+
+
+def nbest_tokens(log_probs: Tensor, lengths: Tensor, count: int) -> list[list[list[int]]]:
+    """n-best token lists of CTC prefix beam search, for minimum word error training: log_probs [B, T, V], lengths [B]."""
+    return [[h.tokens for h in row] for row in ctc_prefix_beam(log_probs, lengths, max(count, 4), nbest=count, times=False)]
+
+
+def build(config: VoxFormerConfig, tokens: TokenIds) -> VoxFormer:
+    """A VoxFormer over a vocabulary with CTC's blank.
+
+    Raises:
+        ConfigError: an encoder option that does not exist. ValueError: another kind of vocabulary.
+    """
+    check_tokens(tokens)
+    return VoxFormer(config)
+
+
+SYSTEM = System(VoxFormerConfig, build)

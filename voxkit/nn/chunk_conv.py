@@ -52,7 +52,7 @@ class ChunkCausalDepthwiseConv(nn.Module):
         chunk = size if chunk < 0 else chunk
         if size <= chunk:
             return y + self._within(x) * self._scale(chunk)[:, :size], after
-        count = -(-size // chunk)
+        count = (size + chunk - 1) // chunk  # not -(-size // chunk): a graph divides towards zero
         chunks = F.pad(x, (0, count * chunk - size)).view(batch, channels, count, chunk).transpose(1, 2)
         within = self._within(chunks.reshape(batch * count, channels, chunk)) * self._scale(chunk)
         within = within.view(batch, count, channels, chunk).transpose(1, 2).reshape(batch, channels, count * chunk)

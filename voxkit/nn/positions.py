@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 def sinusoids(length: int, dim: int, device: torch.device | str | None = None) -> Tensor:
     """[length, dim] float32: sines in the even columns, cosines in the odd, wavelengths from 2π to 10000·2π."""
-    return _sinusoids_at(torch.arange(length, device=device), dim)
+    return sinusoids_at(torch.arange(length, device=device), dim)
 
 
 def distances(length: int, dim: int, device: torch.device | str | None = None) -> Tensor:
     """[2·length - 1, dim] float32: sinusoids of the distances length - 1, ..., 0, ..., -(length - 1) from a query back to a key."""
-    return _sinusoids_at(torch.arange(length - 1, -length, -1, device=device), dim)
+    return sinusoids_at(torch.arange(length - 1, -length, -1, device=device), dim)
 
 
-def _sinusoids_at(places: Tensor, dim: int) -> Tensor:
+def sinusoids_at(places: Tensor, dim: int) -> Tensor:
+    """places [N] → [N, dim] float32, the rows of `sinusoids` at these places."""
     rates = torch.exp(torch.arange(0, dim, 2, device=places.device) * (-math.log(10000.0) / dim))
     angles = places[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :dim]

@@ -56,8 +56,21 @@ def swoosh(x: Tensor, kind: str) -> Tensor:
     """
     if torch.is_grad_enabled() and x.requires_grad:
         return _Swoosh.apply(x, kind)
+    if torch.compiler.is_exporting():
+        return swoosh_exported(x, kind)
     shift, offset = SWOOSH[kind]
     return F.softplus(x - shift) - SLOPE * x - offset
+
+
+def swoosh_exported(x: Tensor, kind: str) -> Tensor:
+    """The form for graphs: log(1 + exp(u)) = max(u, 0) - log σ(|u|).
+
+    onnxruntime computes Softplus number by number, and Sigmoid and Log in vectors: this takes a quarter of the time. The shorter
+    -log σ(-u) is infinite from u = 16 on, where onnxruntime's σ is 0; here σ lies between a half and one.
+    """
+    shift, offset = SWOOSH[kind]
+    u = x - shift
+    return u.relu() - u.abs().sigmoid().log() - SLOPE * x - offset
 
 
 class _SwooshLinear(torch.autograd.Function):

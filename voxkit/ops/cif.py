@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxkit.ops.checks import check_shapes
-
-HEARD = 0.1  # a frame of less weight holds no token: an unfinished last token does not last through the silence after it
+from voxkit.ops.heard import HEARD
 
 
 class Integrated(NamedTuple):

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.checks import check_lengths, check_shapes
-from voxkit.ops.cif import HEARD, cif, fire_counts
+from voxkit.ops.cif import cif, fire_counts
 from voxkit.ops.cif_boundaries import Boundaries, scale_to_boundaries
+from voxkit.ops.heard import HEARD
 
 
 @dataclass

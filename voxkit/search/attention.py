@@ -1,12 +1,13 @@
 """Beam search over an autoregressive decoder, alone or jointly with CTC in one pass; rescoring of CTC n-best lists.
 
 A decoder is an object with `init_state(memory, lengths) -> state` and `step(tokens [N], state) -> (log_probs [N, V], state)`,
-whose state has `select(index)`; the search gives it bos first. All utterances and hypotheses of a batch move together, token by token.
+whose state has `select(index)`; the search gives it its bos first. All utterances and hypotheses of a batch move together, token by token.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Protocol
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -27,7 +28,10 @@ class DecoderState(Protocol):
 
 
 class Decoder(Protocol):
-    """What the search needs of a model."""
+    """What the searches need of a model: ids of the beginning and the end of a sentence, and scores."""
+
+    bos: int
+    eos: int
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> Any:
         """memory [B, T, D], lengths [B] → state of B empty hypotheses."""
@@ -35,13 +39,19 @@ class Decoder(Protocol):
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Last tokens [N] → log-probabilities of the next [N, V] and the state."""
 
+    def score(self, memory: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+        """Log-probabilities of whole texts, eos included: tokens [B, N, U] padded with 0, token_lengths [B, N] → [B, N]."""
+
+    def attention_weights(self, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """Where it looks while it says what follows each of tokens [B, U]: [layers, B, H, U, T]."""
+
 
 @torch.no_grad()
-def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int = 8, *, bos: int = 1, eos: int = 2, blank: int = 0,
-                   nbest: int = 1, ctc_log_probs: Tensor | None = None, ctc_weight: float = 0.3, scorer: Scorer | None = None,
-                   token_bonus: float = 0.0, length_power: float = 0.0, coverage: float = 0.0, candidates: int | None = None,
-                   expected: Tensor | None = None, length_limit: float = 1.2, max_tokens_per_frame: float = 1.0,
-                   patience: float = 10.0) -> list[list[AttentionHypothesis]]:
+def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int = 8, *, blank: int | None = 0,
+                   forbidden: Collection[int] = (), nbest: int = 1, ctc_log_probs: Tensor | None = None, ctc_weight: float = 0.3,
+                   scorer: Scorer | None = None, token_bonus: float = 0.0, length_power: float = 0.0, coverage: float = 0.0,
+                   candidates: int | None = None, expected: Tensor | None = None, length_limit: float = 1.2,
+                   max_tokens_per_frame: float = 1.0, patience: float = 10.0) -> list[list[AttentionHypothesis]]:
     """Search a batch.
 
     The score is (1 - ctc_weight) · attention + ctc_weight · CTC + scorer + token_bonus · min(tokens, expected), over
@@ -50,7 +60,8 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     Args:
         memory: [B, T, D] encoder states, lengths [B].
         beam: hypotheses kept per utterance.
-        blank: no token of the decoder, never given out (None where the decoder has no blank among its tokens).
+        blank: no token of the decoder, never given out (None where the decoder has no blank among its tokens); forbidden: others that
+            stand for no text.
         ctc_log_probs: [B, T, V] over the same frames: joint CTC/attention decoding (Watanabe et al. 2017).
         scorer: language model, context graph.
         length_power: 0 none, 1 mean per token.
@@ -74,6 +85,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     limit = (lengths * max_tokens_per_frame).long().clamp(min=1)
     ctc_log_probs = ctc_log_probs if ctc_weight else None
     ctc_weight = ctc_weight if ctc_log_probs is not None else 0.0
+    bos, eos = decoder.bos, decoder.eos
     most = max(scorer.most, 0.0) if scorer is not None else 0.0
     rewarded = torch.full(lengths.shape, _INF, device=device)
     if expected is not None:
@@ -85,7 +97,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     if coverage and hasattr(state, "watch"):
         state.watch = True  # else a decoder need not form its attention weights
     state = state.select(rows)
-    ctc = CtcPrefixScorer(ctc_log_probs, lengths, blank) if ctc_log_probs is not None else None
+    ctc = CtcPrefixScorer(ctc_log_probs, lengths, blank or 0) if ctc_log_probs is not None else None
     ctc_state = ctc.init(width) if ctc is not None else None
     fused_state = scorer.init(size * width, device) if scorer is not None else None
     # scores of unfinished hypotheses [B, W], and their parts; slot 0 only at first
@@ -104,9 +116,9 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
         if covered is not None:
             covered = covered + _attention_of(state)
         ending = log_probs[..., eos]
-        forbidden = [i for i in (bos, eos, blank) if i is not None and i < vocab]
-        choices = log_probs.index_fill(2, torch.tensor(forbidden, device=device), -_INF)
-        best, chosen = choices.topk(min(candidates or 2 * width, vocab - len(set(forbidden))), dim=2)
+        silent = sorted({i for i in (bos, eos, blank, *forbidden) if i is not None and i < vocab})
+        choices = log_probs.index_fill(2, torch.tensor(silent, device=device), -_INF)
+        best, chosen = choices.topk(min(candidates or 2 * width, vocab - len(silent)), dim=2)
         # continuing: [B, W, K]
         new_attention = attention[..., None] + best
         total = (1 - ctc_weight) * new_attention

@@ -8,13 +8,12 @@ The state is the automaton's node, so that it streams: nothing is looked at twic
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from typing import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from voxkit.search.phrase_table import PhraseTable, spell
 from voxkit.text.vocabulary import Vocabulary
 
 
@@ -34,60 +33,12 @@ class ContextGraph:
     """
 
     def __init__(self, phrases: Sequence[Sequence[int]], vocab_size: int, boost: float | Sequence[float] = 1.5,
-                 word_starts: Tensor | Sequence[bool] | None = None) -> None:
-        boosts = [float(boost)] * len(phrases) if isinstance(boost, (int, float)) else [float(b) for b in boost]
-        _check(phrases, boosts, vocab_size)
-        starts = torch.ones(vocab_size, dtype=torch.bool) if word_starts is None else torch.as_tensor(word_starts, dtype=torch.bool)
-        if starts.shape != (vocab_size,):
-            raise ValueError(f"word_starts has shape {tuple(starts.shape)}: one truth value for each of the {vocab_size} tokens is needed")
-        children: list[dict[int, int]] = [{}]
-        arc: list[float] = [0.0]  # boost of the token that leads to a node
-        ends: list[bool] = [False]
-        own: list[float] = [0.0]  # boost · tokens of the phrase that ends at a node
-        for phrase, value in zip(phrases, boosts):
-            node = 0
-            for token in phrase:
-                if token not in children[node]:
-                    children[node][token] = len(children)
-                    children.append({})
-                    arc.append(value)
-                    ends.append(False)
-                    own.append(-math.inf)
-                node = children[node][token]
-                arc[node] = max(arc[node], value)
-            ends[node], own[node] = True, max(own[node], value * len(phrase))
-        whole, settled = [0.0] * len(arc), [0.0] * len(arc)  # lent since the root; of it, earned by phrases that are over
-        lent, earned, fail, closure = [0.0] * len(arc), [0.0] * len(arc), [0] * len(arc), [dict(children[0])] * len(arc)
-        queue = deque([0])
-        while queue:
-            node = queue.popleft()
-            for token, child in children[node].items():
-                # a phrase that ended at `node` has earned its boost if this token begins a word: no second time
-                settled[child] = own[node] if ends[node] and starts[token] else settled[node]
-                whole[child] = whole[node] + arc[child]
-                lent[child] = whole[child] - settled[child]
-                fail[child] = closure[fail[node]].get(token, 0) if node else 0
-                if ends[child] and settled[child]:
-                    own[child] = max(own[child], settled[child])
-                earned[child] = own[child] - settled[child] if ends[child] else earned[fail[child]]
-                queue.append(child)
-            closure[node] = {**closure[fail[node]], **children[node]} if node else children[0]
-            for child in children[node].values():
-                closure[child] = {}
-        # transitions out of every node: root's as a dense row, the others' as sorted keys node · V + token
-        entries = sorted((node * vocab_size + token, target) for node in range(1, len(arc)) for token, target in closure[node].items()
-                         if target != children[0].get(token))
-        self.vocab_size = vocab_size
-        self.keys = torch.tensor([k for k, _ in entries] + [torch.iinfo(torch.long).max])
-        self.targets = torch.tensor([t for _, t in entries] + [0])
-        self.root = torch.zeros(vocab_size, dtype=torch.long)
-        for token, target in children[0].items():
-            self.root[token] = target
-        self.lent, self.earned, self.word_starts = torch.tensor(lent), torch.tensor(earned), starts
-        gains = [lent[target] - lent[key // vocab_size] + max(earned[key // vocab_size], 0.0) for key, target in entries]
-        outside = max(lent[target] for target in children[0].values())
-        ended = [max(e, 0.0) - value for e, value in zip(earned, lent)]
-        self.most = max([0.0, *gains, *ended, *(end + outside for end in ended)])
+                 word_starts: Sequence[bool] | None = None) -> None:
+        table = PhraseTable(phrases, vocab_size, boost, word_starts)
+        self.vocab_size, self.most = vocab_size, table.most
+        self.keys, self.targets, self.root = (torch.from_numpy(x) for x in (table.keys, table.targets, table.root))
+        self.lent, self.earned = torch.from_numpy(table.lent), torch.from_numpy(table.earned)
+        self.word_starts = torch.from_numpy(table.word_starts)
 
     @classmethod
     def from_texts(cls, phrases: Mapping[str, float] | Iterable[str], vocabulary: Vocabulary, boost: float = 1.5) -> ContextGraph:
@@ -96,14 +47,7 @@ class ContextGraph:
         Raises:
             ValueError: as the class; or a phrase that the vocabulary cannot spell.
         """
-        boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
-        spelled = {phrase: vocabulary.encode(phrase) for phrase in boosts}
-        strange = [phrase for phrase, tokens in spelled.items() if vocabulary.unk in tokens]
-        if strange:
-            raise ValueError(f"{len(strange)} phrases hold characters that the vocabulary lacks, e.g. {strange[0]!r}: write them as the "
-                             "transcripts are written (upper or lower case, no punctuation)")
-        starts = vocabulary.word_starts if any(vocabulary.word_starts) else None
-        return cls(list(spelled.values()), vocabulary.size, list(boosts.values()), starts)
+        return cls(*spell(phrases, vocabulary, boost))
 
     def to(self, device: torch.device | str) -> ContextGraph:
         """Move the tables."""
@@ -141,15 +85,3 @@ class ContextGraph:
         key = node * self.vocab_size + tokens
         place = torch.searchsorted(self.keys, key)
         return torch.where(self.keys[place] == key, self.targets[place], self.root[tokens])
-
-
-def _check(phrases: Sequence[Sequence[int]], boosts: Sequence[float], vocab_size: int) -> None:
-    if not phrases:
-        raise ValueError("no phrases: pass None to a search instead of an empty context graph")
-    if len(boosts) != len(phrases):
-        raise ValueError(f"{len(boosts)} boosts for {len(phrases)} phrases: one number, or one for each")
-    for i, phrase in enumerate(phrases):
-        if not len(phrase):
-            raise ValueError(f"phrase {i} is empty: the tokenizer made no tokens of it")
-        if min(phrase) < 0 or max(phrase) >= vocab_size:
-            raise ValueError(f"phrase {i} holds tokens outside of 0..{vocab_size - 1}: {list(phrase)}; is it another tokenizer's?")

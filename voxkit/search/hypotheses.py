@@ -52,9 +52,31 @@ class ParallelHypothesis:
         score: what the search ranks by (natural log, weights included).
         token_log_probs: per token, its log-probability under the decoder.
         parts: log-probabilities that went into it, unweighted: "decoder", "ctc", and "fused" (scorers, weighted already).
+        fires: per token, the frame where CIF fires; frame_weights: CIF's weight of every frame. Empty where nobody says.
     """
 
     tokens: list[int]
     score: float
+    token_log_probs: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+    fires: list[float] = field(default_factory=list)
+    frame_weights: list[float] = field(default_factory=list)
+
+
+@dataclass
+class TransducerHypothesis:
+    """What searches over a transducer return.
+
+    Attributes:
+        tokens: ids without blanks.
+        score: what the search ranks by (natural log, weights and length normalisation included).
+        frames: per token, the frame that emits it.
+        token_log_probs: per token, its log-probability there.
+        parts: log-probabilities that went into it: "transducer", and "fused" (scorers and internal language model, weighted already).
+    """
+
+    tokens: list[int]
+    score: float
+    frames: list[int] = field(default_factory=list)
     token_log_probs: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)

@@ -1,9 +1,4 @@
-"""An n-gram model in a beam: back-off look-ups for all hypotheses at once, in sorted arrays.
-
-A state is a node (the longest context the model knows); an arc (node, token) holds a log-probability and the next node.
-Arcs lie in one sorted array of keys node · V + token, found by binary search; a miss adds the back-off weight and
-looks again one context shorter.
-"""
+"""An n-gram model in a beam: back-off look-ups for all hypotheses at once, in the sorted arrays of voxkit/search/ngram_table.py."""
 
 from __future__ import annotations
 
@@ -15,9 +10,9 @@ import torch
 from torch import Tensor
 
 from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
+from voxkit.search.ngram_table import NgramTable, refuse_other_tokens
 
 _LN10 = math.log(10)
-_IMPOSSIBLE = -20.0  # nats; for <unk> in models without it
 
 
 class NgramScorer:
@@ -33,44 +28,11 @@ class NgramScorer:
     """
 
     def __init__(self, model: NgramModel, pieces: Sequence[str], *, end: bool = True) -> None:
-        check_vocabulary(model, pieces)
-        self.vocab, self.order, self.end, self.most = len(pieces) + 1, model.order, end, 0.0  # the last id is </s>
-        ids = {piece: i for i, piece in enumerate(pieces) if piece not in (BOS, EOS)}
-        ids[EOS] = len(pieces)
-        known = model.ngrams[0]
-        # nodes: the contexts, as n-grams of all orders but the highest; node 0 is the empty one
-        nodes: dict[tuple[str, ...], int] = {(): 0}
-        for grams in model.ngrams[:-1]:
-            for gram in grams:
-                nodes.setdefault(gram, len(nodes))
-        unknown = known.get((UNK,), (_IMPOSSIBLE / _LN10, 0.0))[0] * _LN10
-        first = torch.full((self.vocab,), unknown)
-        first_next = torch.full((self.vocab,), nodes.get((UNK,), 0), dtype=torch.long)
-        keys, scores, following = [], [], []
-        for n, grams in enumerate(model.ngrams):
-            for gram, (p, _) in grams.items():
-                token, context = ids.get(gram[-1]), gram[:-1]
-                if token is None:
-                    continue
-                target = _longest(gram if n + 1 < model.order else gram[1:], nodes)
-                if not context:
-                    first[token], first_next[token] = p * _LN10, target
-                elif context in nodes:
-                    keys.append(nodes[context] * self.vocab + token)
-                    scores.append(p * _LN10)
-                    following.append(target)
-        order = torch.tensor(keys, dtype=torch.long).argsort()
-        self.keys = torch.cat([torch.tensor(keys, dtype=torch.long)[order], torch.tensor([torch.iinfo(torch.long).max])])
-        self.scores = torch.cat([torch.tensor(scores)[order], torch.zeros(1)])
-        self.next = torch.cat([torch.tensor(following, dtype=torch.long)[order], torch.zeros(1, dtype=torch.long)])
-        self.first, self.first_next = first, first_next
-        self.backoff = torch.zeros(len(nodes))
-        self.shorter = torch.zeros(len(nodes), dtype=torch.long)
-        for gram, node in nodes.items():
-            if gram:
-                self.backoff[node] = model.ngrams[len(gram) - 1].get(gram, (0.0, 0.0))[1] * _LN10
-                self.shorter[node] = _longest(gram[1:], nodes)
-        self.start = nodes.get((BOS,), 0)
+        table = NgramTable(model, pieces)
+        self.vocab, self.order, self.end, self.most = table.vocab, table.order, end, 0.0
+        self.keys, self.next, self.shorter = (torch.from_numpy(x) for x in (table.keys, table.next, table.shorter))
+        self.scores, self.backoff, self.first = (torch.from_numpy(x) for x in (table.scores, table.backoff, table.first))
+        self.first_next, self.start = torch.from_numpy(table.first_next), table.start
 
     @classmethod
     def read(cls, path: str | Path, pieces: Sequence[str], *, end: bool = True) -> NgramScorer:
@@ -142,7 +104,7 @@ class KenlmScorer:
         self.pieces = [UNK if p in (BOS, EOS) else p for p in pieces]  # a search may offer their ids; nobody says them
         words = [p for p in pieces if p not in (BOS, EOS, UNK)]
         missing = [p for p in words if p not in self.model]
-        _refuse_other_tokens(missing, words, str(path))
+        refuse_other_tokens(missing, words, str(path))
 
     def init(self, size: int, device: torch.device) -> list:
         """States after <s>."""
@@ -180,29 +142,3 @@ class KenlmScorer:
         """log P(</s>), [N]."""
         new = self.kenlm.State()
         return torch.tensor([self.model.BaseScore(s, EOS, new) * _LN10 if self.end else 0.0 for s in state])
-
-
-def check_vocabulary(model: NgramModel, pieces: Sequence[str], name: str = "the language model") -> None:
-    """A model whose words are not (nearly all) the tokenizer's pieces is over other tokens: ValueError."""
-    words = [w for w in model.vocabulary if w not in (BOS, EOS, UNK)]
-    known = set(pieces)
-    _refuse_other_tokens([w for w in words if w not in known], words, name)
-
-
-def check_complete(model: NgramModel, pieces: Sequence[str], name: str) -> None:
-    """A model that lacks more than a few of a tokenizer's pieces (without blank, <s>, </s> and <unk>) is of another one, maybe a smaller
-    one whose pieces this one has too: ValueError."""
-    known = set(model.vocabulary)
-    _refuse_other_tokens([p for p in pieces if p not in known], list(pieces), name)
-
-
-def _refuse_other_tokens(missing: list[str], words: list[str], name: str) -> None:
-    if words and len(missing) > 0.1 * len(words):
-        raise ValueError(f"{name} is over other tokens than the tokenizer: {len(missing)} of {len(words)} are not shared, e.g. "
-                         f"{', '.join(map(repr, missing[:3]))}; train one with `voxkit lm train --tokenizer` on this tokenizer")
-
-
-def _longest(gram: tuple[str, ...], nodes: dict[tuple[str, ...], int]) -> int:
-    while gram not in nodes:
-        gram = gram[1:]
-    return nodes[gram]

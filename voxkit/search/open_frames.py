@@ -6,13 +6,19 @@ A trained CTC model is sure of blank in four frames of five, and of the others l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from voxkit.search.prefix_beam import PrefixBeam
+
+class Selection(Protocol):
+    """What a search leaves out: see the arguments of `PrefixBeam`."""
+
+    blank: int
+    blank_skip: float | None
+    min_log_prob: float | None
+    candidates: int
 
 
 @dataclass
@@ -36,7 +42,7 @@ class OpenFrames:
     probs: np.ndarray
 
 
-def open_frames(log_probs: Tensor, lengths: Tensor, search: PrefixBeam) -> OpenFrames:
+def open_frames(log_probs: Tensor, lengths: Tensor, search: Selection) -> OpenFrames:
     """What a search with these options looks at in log_probs [B, T, V] (on the CPU), lengths [B]."""
     x, n = log_probs.float().numpy(), lengths.numpy()
     vocab = x.shape[2]
@@ -57,18 +63,3 @@ def open_frames(log_probs: Tensor, lengths: Tensor, search: PrefixBeam) -> OpenF
     at = np.flatnonzero(is_open)
     return OpenFrames(x, log_blank, n, item, frame, np.count_nonzero(keep, axis=1), counts, at % vocab,
                       np.exp(rows.ravel()[at].astype(np.float64)))
-
-
-def token_peaks(posteriors: np.ndarray, tokens: list[int], starts: list[int]) -> tuple[list[int], list[float]]:
-    """For each token the frame of its highest posterior between its first appearance and the next token's, and that posterior.
-
-    Args:
-        posteriors: [T, V]; tokens: at least one; starts: where each appeared first, rising.
-    """
-    first, end = starts[0], len(posteriors)
-    places = np.asarray(starts) - first
-    sizes = np.diff(places, append=end - first)
-    values = posteriors[np.arange(first, end), np.repeat(tokens, sizes)]
-    best = np.maximum.reduceat(values, places)
-    hits = np.flatnonzero(values == np.repeat(best, sizes))
-    return (hits[np.searchsorted(hits, places)] + first).tolist(), best.tolist()

@@ -14,7 +14,6 @@ from voxkit.search.hypotheses import ParallelHypothesis
 from voxkit.search.scorer import Scorer
 
 _INF = float("inf")
-SPECIAL = (0, 1, 2)  # blank, bos, eos: never said
 
 
 def _forbid(log_probs: Tensor, forbidden: Sequence[int]) -> Tensor:
@@ -22,12 +21,12 @@ def _forbid(log_probs: Tensor, forbidden: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def parallel_greedy(log_probs: Tensor, lengths: Tensor, forbidden: Sequence[int] = SPECIAL) -> list[ParallelHypothesis]:
+def parallel_greedy(log_probs: Tensor, lengths: Tensor, forbidden: Sequence[int] = ()) -> list[ParallelHypothesis]:
     """The best token of every place.
 
     Args:
         log_probs: [B, U, V] normalised; lengths: [B] tokens.
-        forbidden: ids that are no tokens of a text.
+        forbidden: ids that stand for no text, and are never said.
     """
     best, tokens = _forbid(log_probs.float(), forbidden).max(-1) if log_probs.shape[1] else (log_probs[..., 0], log_probs[..., 0].long())
     out = []
@@ -39,7 +38,7 @@ def parallel_greedy(log_probs: Tensor, lengths: Tensor, forbidden: Sequence[int]
 
 @torch.no_grad()
 def parallel_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, scorer: Scorer | None = None, nbest: int = 1,
-                  candidates: int | None = None, forbidden: Sequence[int] = SPECIAL,
+                  candidates: int | None = None, forbidden: Sequence[int] = (), blank: int = 0,
                   ctc_log_probs: Tensor | None = None, ctc_lengths: Tensor | None = None, ctc_weight: float = 0.3,
                   ) -> list[list[ParallelHypothesis]]:
     """From left to right over the places, `beam` hypotheses kept; in the end those are weighed with CTC.
@@ -50,8 +49,8 @@ def parallel_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, scorer:
     Args:
         log_probs: [B, U, V] normalised; lengths: [B] tokens.
         scorer: language model, phrases, bonus per token.
-        candidates: tokens looked at in each place; default 2 · beam.
-        ctc_log_probs, ctc_lengths: [B, T, V] and [B] of the same audio; None = no CTC.
+        candidates: tokens looked at in each place; default 2 · beam. forbidden: as of `parallel_greedy`.
+        ctc_log_probs, ctc_lengths: [B, T, V] and [B] of the same audio, `blank` its id there; None = no CTC.
 
     Returns:
         n-best lists, the best first.
@@ -97,7 +96,7 @@ def parallel_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, scorer:
     ctc = torch.zeros_like(total)
     if ctc_log_probs is not None:
         assert ctc_lengths is not None
-        ctc = _ctc_score(ctc_log_probs, ctc_lengths, tokens, lengths)
+        ctc = _ctc_score(ctc_log_probs, ctc_lengths, tokens, lengths, blank)
         total = total + ctc_weight * ctc if ctc_weight else total
     order = total.argsort(dim=1, descending=True, stable=True)[:, :nbest]
     out = []
@@ -114,11 +113,11 @@ def parallel_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, scorer:
     return out
 
 
-def _ctc_score(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+def _ctc_score(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor, blank: int) -> Tensor:
     """log P(tokens) under CTC: log_probs [B, T, V], tokens [B, W, U] → [B, W]; -1e4 where a text does not fit into the frames."""
     size, beam, places = tokens.shape
     valid = lengths_to_mask(token_lengths, places)[:, None]
     spread = log_probs.float().repeat_interleave(beam, 0).transpose(0, 1)
     losses = F.ctc_loss(spread, tokens.masked_fill(~valid, 0).flatten(0, 1), lengths.repeat_interleave(beam),
-                        token_lengths.repeat_interleave(beam), blank=0, reduction="none")
+                        token_lengths.repeat_interleave(beam), blank=blank, reduction="none")
     return -losses.clamp(max=1e4).view(size, beam)

@@ -21,7 +21,8 @@ from torch import Tensor
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.checks import check_frames
 from voxkit.search.hypotheses import CtcHypothesis
-from voxkit.search.open_frames import open_frames, token_peaks
+from voxkit.search.open_frames import open_frames
+from voxkit.search.peaks import token_peaks
 from voxkit.search.scorer import Scorer
 
 _MIX = 6364136223846793005  # Knuth's 64-bit multiplier; products wrap

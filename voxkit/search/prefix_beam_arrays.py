@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxkit.search.hypotheses import CtcHypothesis
-from voxkit.search.open_frames import OpenFrames, token_peaks
+from voxkit.search.open_frames import OpenFrames
+from voxkit.search.peaks import token_peaks
 
 if TYPE_CHECKING:
     from voxkit.search.prefix_beam import PrefixBeam

@@ -11,7 +11,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from voxkit.search.hypotheses import CtcHypothesis
-from voxkit.search.open_frames import OpenFrames, token_peaks
+from voxkit.search.open_frames import OpenFrames
+from voxkit.search.peaks import token_peaks
 
 if TYPE_CHECKING:
     from voxkit.search.prefix_beam import PrefixBeam

@@ -1,7 +1,7 @@
 """Requests that arrive together are recognised together: those of one kind and of about one length.
 
-Two lanes, each with a thread of its own: what is short does not wait for what is long. Within a lane whoever came first goes first, with those
-of its like. What nobody waits for any more is not begun, and what runs for nobody ends.
+Two lanes, each with a thread of its own: what is short does not wait for what is long. Within a lane whoever came first goes first, with
+those of its like. What nobody waits for any more is not begun, and what runs for nobody ends.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ class RequestError(Exception):
 
     def headers(self) -> dict[str, str]:
         """Header fields of the answer."""
-        return ({} if self.retry_after is None else {"Retry-After": str(self.retry_after)}) | ({"Connection": "close"} if self.closes else {})
+        fields = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {**fields, "Connection": "close"} if self.closes else fields
 
 
 class Left(Exception):

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from voxkit.audio.io import RATE, AudioError, read_audio, resample
+from voxkit.audio.decode import AudioError, read_mono
+from voxkit.audio.resample import resample
+from voxkit.rate import RATE
 from voxkit.serve.errors import RequestError
 from voxkit.serve.schema import HIGHEST_RATE, LOWEST_RATE, Request
 
 FRAMES_PER_SECOND = 100  # of features
-_CHANNELS = 8
-_PHASES = 1000
+_VALUES_PER_SECOND = 8 * 48_000  # of all channels: eight at 48 kHz, two at 192 kHz
 _LOUD = 8.0  # lossy formats and 32-bit files may pass 1 a little; what passes this was not scaled
 
 
@@ -32,7 +33,7 @@ class Limits:
     max_seconds: float = 60.0
     min_seconds: float = 0.1
     max_bytes: int = 32 * 2**20
-    max_values: int = 4_000_000
+    max_values: int = 3_000_000
     max_held: int = 256 * 2**20
     timeout: float = 30.0
     upload_timeout: float = 30.0
@@ -43,7 +44,8 @@ class Limits:
         """What cannot be."""
         found = [] if 0 < self.min_seconds < self.max_seconds < math.inf else \
             [f"min_seconds: {self.min_seconds} is not between 0 and max_seconds, or max_seconds ({self.max_seconds}) has no end"]
-        found += [f"{name}: {getattr(self, name)} is below 1" for name in ("max_bytes", "max_values", "max_held") if getattr(self, name) < 1]
+        found += [f"{name}: {getattr(self, name)} is below 1" for name in ("max_bytes", "max_values", "max_held")
+                  if getattr(self, name) < 1]
         return found + [f"{name}: {getattr(self, name)} is not above 0" for name in ("timeout", "upload_timeout", "head_timeout", "drain")
                         if not getattr(self, name) > 0]
 
@@ -70,7 +72,7 @@ def input_of(request: Request, limits: Limits) -> Input:
                                 "taken, send shorter pieces")
     _long_enough(seconds, request.kind, limits)
     values = np.asarray(request.values, dtype=np.float32)
-    return Input(request.kind, _at_16k(values, request.rate) if request.kind == "audio" else values, seconds)
+    return Input(request.kind, resample(values, request.rate, RATE) if request.kind == "audio" else values, seconds)
 
 
 def file_from(body: bytes, limits: Limits) -> Input:
@@ -83,16 +85,15 @@ def file_from(body: bytes, limits: Limits) -> Input:
         raise RequestError(422, "the body is empty; send an audio file (wav, flac, ogg, mp3)")
     _check_header(body)
     try:
-        audio, seconds = read_audio(body, duration=limits.max_seconds + 1)
+        wave, seconds = read_mono(body, duration=limits.max_seconds + 1)
     except AudioError as error:
         raise RequestError(422, str(error)) from error
-    wave = np.asarray(audio, dtype=np.float32)
     if seconds > limits.max_seconds:
         raise RequestError(413, f"the audio is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
     _long_enough(seconds, "the audio", limits)
     if not np.abs(wave).max(initial=0.0) <= _LOUD:
-        raise RequestError(422, f"the audio holds samples of {np.abs(wave).max():g}; those of a float file are between -1 and 1, divide 16-bit "
-                                "ones by 32768")
+        raise RequestError(422, f"the audio holds samples of {np.abs(wave).max():g}; those of a float file are between -1 and 1, divide "
+                                "16-bit ones by 32768")
     return Input("audio", wave, seconds)
 
 
@@ -100,7 +101,7 @@ def _check_header(body: bytes) -> None:
     """Refuse, before anything is decoded, what its header says cannot be.
 
     Raises:
-        RequestError: 422.
+        RequestError: 422 an impossible rate, or too many channels for it.
     """
     import soundfile
 
@@ -109,23 +110,10 @@ def _check_header(body: bytes) -> None:
     except (soundfile.SoundFileError, RuntimeError, TypeError):
         return  # reading says what is wrong
     if not LOWEST_RATE <= info.samplerate <= HIGHEST_RATE:
-        raise RequestError(422, f"the header says {info.samplerate} samples per second, and between {LOWEST_RATE} and {HIGHEST_RATE} are taken")
-    _check_rate(info.samplerate)
-    if info.channels > _CHANNELS:
-        raise RequestError(422, f"{info.channels} channels; at most {_CHANNELS} are taken")
-
-
-def _at_16k(wave: np.ndarray, rate: int) -> np.ndarray:
-    import torch
-
-    _check_rate(rate)
-    return resample(torch.from_numpy(wave), rate, RATE).numpy()
-
-
-def _check_rate(rate: int) -> None:
-    """Refuse what the windowed sinc would need a filter of gigabytes for: it has one for each of `RATE / gcd` phases."""
-    if rate // math.gcd(rate, RATE) > _PHASES:
-        raise RequestError(422, f"{rate} samples per second cannot be resampled in reasonable time; send {RATE}, or another usual rate")
+        raise RequestError(422, f"the header says {info.samplerate} samples per second; {LOWEST_RATE} to {HIGHEST_RATE} are taken")
+    if info.channels * info.samplerate > _VALUES_PER_SECOND:
+        raise RequestError(422, f"{info.channels} channels of {info.samplerate} samples per second; at most {_VALUES_PER_SECOND} in all "
+                                "are taken, send one channel")
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,11 +33,12 @@ def recognize(recognizer: Recognizer, items: Sequence[Input], options: SearchOpt
     values = Padded.of([torch.from_numpy(item.values) for item in items])
     batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{kind: values})
     with stoppable(unwanted):
-        return recognizer.recognize(batch, SearchOptions(**{**vars(options), "words": words or not hasattr(recognizer.model, "predict")}))
+        words = words or not recognizer.method(options.method).scores_tokens
+        return recognizer.recognize(batch, replace(options, words=words))
 
 
 def answer(hypothesis: Hypothesis, recognizer: Recognizer) -> dict[str, Any]:
-    """The JSON of a result. A parallel decoder gives a confidence per token, other models per word; the whole is their geometric mean."""
+    """The JSON of a result. Most searches give a confidence per token, others per word; the whole is their geometric mean."""
     out = hypothesis.to_json()
     pieces = recognizer.vocabulary.pieces
     out["tokens"] = [{"token": pieces[t], "confidence": round(c, 4)} for t, c in zip(hypothesis.tokens, hypothesis.token_confidences)]

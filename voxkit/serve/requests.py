@@ -117,7 +117,9 @@ class Requests:
                 return task.result()
             if left in done:
                 raise Left
-            raise RequestError(503, "the service stops; try another, or try again later", retry_after=1, closes=True) if stop in done else late
+            if stop in done:
+                raise RequestError(503, "the service stops; try another, or try again later", retry_after=1, closes=True)
+            raise late
         finally:
             for t in every:
                 t.cancel()

@@ -21,7 +21,7 @@ from voxkit.files import decode, writing
 from voxkit.optional import require
 from voxkit.text.words import begins_word, words_of
 
-_NAMES = ("tokenizer.json", "tokenizer_config.json")
+_NAMES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _MARK = re.compile(r"<\|.*\|>", re.DOTALL)  # Whisper's times, and tasks of chat models, are not called special in every file
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -30,7 +30,8 @@ class HuggingFaceVocabulary:
     """`Vocabulary` of a `tokenizer.json`. It can be pickled. It has no blank: what was pretrained without CTC has none.
 
     Args:
-        files: name → content, of tokenizer.json and, where there is one, tokenizer_config.json, which names bos, eos and unk.
+        files: name → content, of tokenizer.json and, where there are any, tokenizer_config.json, which names bos, eos and unk, and
+            chat_template.jinja.
         source: where they came from, for messages.
 
     Raises:
@@ -79,9 +80,8 @@ class HuggingFaceVocabulary:
         file = path / _NAMES[0] if path.is_dir() else path
         if not file.is_file():
             raise ValueError(f"no tokenizer.json at {file}: is it the folder of a pretrained model?")
-        beside = file.parent / _NAMES[1]
-        files = {_NAMES[0]: file.read_bytes()} | ({_NAMES[1]: beside.read_bytes()} if beside.is_file() else {})
-        return cls(files, str(file))
+        beside = {name: file.parent / name for name in _NAMES[1:]}
+        return cls({_NAMES[0]: file.read_bytes()} | {name: at.read_bytes() for name, at in beside.items() if at.is_file()}, str(file))
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write its files, atomically, into the directory `path`, or as the file `path` and beside it."""
@@ -97,13 +97,49 @@ class HuggingFaceVocabulary:
         text is spelled as any other text."""
         return self._tokenizer.encode(" ".join(text.split()), add_special_tokens=False).ids
 
+    def encode_marked(self, text: str) -> list[int]:
+        """Token ids of a text as it stands, white space and all, in which the names of special tokens mean these: for the frame that a chat
+        template puts around what people say, never for what people say."""
+        return self._marking.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def _marking(self) -> Any:
+        return require("tokenizers", "text").Tokenizer.from_buffer(self._files[_NAMES[0]])
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """How a conversation is written down for the model (Jinja), where it was trained on any."""
+        if _NAMES[2] in self._files:
+            return decode(self._files[_NAMES[2]], _NAMES[2])
+        config = json.loads(decode(self._files[_NAMES[1]], self._source)) if _NAMES[1] in self._files else {}
+        found = config.get("chat_template")
+        if isinstance(found, list):  # several, by name
+            found = next((one["template"] for one in found if one.get("name") == "default"), None)
+        return found
+
+    @cached_property
+    def byte_tokens(self) -> tuple[int, ...]:
+        """The token of each of the 256 bytes.
+
+        Raises:
+            ValueError: it has not all of them.
+        """
+        if "ByteLevel" in self._decoder:
+            letters = {byte: letter for letter, byte in _LETTERS.items()}
+            found = [self._tokenizer.token_to_id(letters[byte]) for byte in range(256)]
+        else:
+            found = [self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)]
+        if None in found:
+            raise ValueError(f"{self._source}: no token for byte 0x{found.index(None):02X}, so that not every text can be spelled")
+        return tuple(found)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, special ones dropped; bytes that are no character show as U+FFFD.
 
         Raises:
             ValueError: an id outside the vocabulary.
         """
-        return " ".join(b"".join(self._bytes(i) for i in self.spoken(ids)).decode("utf-8", "replace").split())
+        return " ".join(b"".join(self.token_bytes(i) for i in self.spoken(ids)).decode("utf-8", "replace").split())
 
     def spoken(self, ids: Iterable[int]) -> list[int]:
         """Ids without special ones."""
@@ -135,7 +171,7 @@ class HuggingFaceVocabulary:
         """For every token, whether it begins a word behind a letter."""
         out = []
         for id in range(self.size):
-            text = "" if id in self.specials else self._bytes(id).decode("utf-8", "ignore")
+            text = "" if id in self.specials else self.token_bytes(id).decode("utf-8", "ignore")
             out.append(bool(text) and begins_word("a", text[0]))
         return out
 
@@ -152,14 +188,14 @@ class HuggingFaceVocabulary:
                 continue
             start = n if start == stop else start
             stop = n + 1
-            text += decoder.decode(self._bytes(id))
+            text += decoder.decode(self.token_bytes(id))
             if not decoder.getstate()[0]:
                 yield start, stop, text
                 text, start, stop = "", 0, 0
         if text or stop:
             yield start, stop, text + decoder.decode(b"", final=True)
 
-    def _bytes(self, id: int) -> bytes:
+    def token_bytes(self, id: int) -> bytes:
         """What a token adds to a text.
 
         Raises:

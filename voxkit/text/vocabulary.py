@@ -66,15 +66,19 @@ class Vocabulary(Protocol):
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """The vocabulary in a folder (a checkpoint, what `voxkit tokenize` made, a pretrained model), or of a file.
 
-    `tokenizer.json` is Hugging Face's format and goes before: the folders of pretrained models may hold a `tokenizer.model` besides.
+    `tokenizer.json` is Hugging Face's format and goes before: the folders of pretrained models may hold a `tokenizer.model` besides. With
+    `candidates.json` beside it, it is of a language model as a speech model uses it.
 
     Raises:
         ValueError: neither is there, or it cannot be used.
     """
     from voxkit.text.huggingface import HuggingFaceVocabulary
+    from voxkit.text.llm_vocabulary import LLMVocabulary
     from voxkit.text.sentencepiece import SentencePieceVocabulary
 
     path = Path(path)
+    if (path / "candidates.json").is_file():
+        return LLMVocabulary.load(path)
     if path.suffix == ".json" or (path / "tokenizer.json").is_file():
         return HuggingFaceVocabulary.load(path)
     return SentencePieceVocabulary.load(path)

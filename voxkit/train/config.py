@@ -198,7 +198,7 @@ class TrainConfig:
         validate_every: steps between two validations; 0 = after each epoch.
         checkpoint_every: steps between two checkpoints; there is one after each validation and at the end in any case.
         keep_last, keep_best: checkpoints kept.
-        metric, mode: which metric of the validation says what is best; min or max.
+        metric, mode: which metric of the validation says what is best, min or max; an empty metric means the system's own, say wer.
         patience: stop after this many validations without a new best; 0 = never.
         average: running average and average of the best.
         mirror: any fsspec URL (s3://, gs://, file://) where checkpoints are copied; a run that finds none of its own continues
@@ -224,7 +224,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     keep_last: int = 2
     keep_best: int = 5
-    metric: str = "wer"
+    metric: str = ""
     mode: str = "min"
     patience: int = 0
     average: AverageConfig = field(default_factory=AverageConfig)

@@ -65,6 +65,11 @@ def setup(device: str = "auto") -> World:
     return World(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
 
+def main_process() -> bool:
+    """Whether this is the one process that writes and prints, as torchrun's environment says."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def processes_here() -> int:
     """How many of the processes run on this machine, as torchrun says."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -144,11 +149,11 @@ def patient_barrier(world: World) -> Iterator[Callable[[], None]]:
     dist.destroy_process_group(group)
 
 
-def reduce_metrics(world: World, metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of all processes as one.
+def reduce_metrics(world: World, metrics: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Metrics of all processes as one → (values, what each is a mean over).
 
     A pair (numerator, denominator) is summed over the processes and divided, which is exact where each process validates its own
-    share; a plain number is averaged, which leaves it as it is where every process validates everything.
+    share; a plain number is averaged, which leaves it as it is where every process validates everything. Over nothing it is NaN.
     """
     total: dict[str, list[float]] = {}
     for part in gather(world, dict(metrics)):
@@ -157,4 +162,5 @@ def reduce_metrics(world: World, metrics: Mapping[str, Any]) -> dict[str, float]
             entry = total.setdefault(name, [0.0, 0.0])
             entry[0] += float(numerator)
             entry[1] += float(denominator)
-    return {name: numerator / denominator if denominator else float("nan") for name, (numerator, denominator) in total.items()}
+    values = {name: numerator / denominator if denominator else float("nan") for name, (numerator, denominator) in total.items()}
+    return values, {name: denominator for name, (_, denominator) in total.items()}

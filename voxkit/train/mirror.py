@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import json
 import logging
+import re
 import shutil
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from voxkit.checkpoint.format import damage, inside
 from voxkit.optional import available, require
 
 log = logging.getLogger("voxkit.train")
@@ -25,6 +27,7 @@ TRIES, PAUSE = 4, 2.0  # per checkpoint; seconds before the second try, doubled 
 WAITING = 3  # checkpoints that may wait for a slow mirror, and stay on the disk as long; older ones are left out
 
 _MARK = ".complete"
+_STEP = re.compile(r"step-\d+")
 _RUN_FILES = ("metrics.json", "results.csv", "train.log", "config.yaml", "budget.json")
 
 
@@ -110,12 +113,17 @@ class Mirror:
             run: name of the run that is to go on from it; empty = any.
 
         Raises:
-            ValueError: it is of a run of another name (the stage before, say), or a file came with another size than the mirror says.
+            ValueError: it is of a run of another name (the stage before, say), a file came with another size or content than was written,
+                or the mark names files outside the checkpoint.
         """
         found = self.complete()
         if not found:
             return None
         name = max(found)
+        outside = [file for file in found[name] if not inside(file)]
+        if outside or not _STEP.fullmatch(name):
+            raise ValueError(f"train.mirror: {self.url}/{name}{_MARK} names files outside the run ({', '.join([*outside, name][:3])}) and "
+                             "was not written by voxkit; nothing is fetched. Look at who may write to the mirror")
         partial = checkpoints / f".tmp-{name}"
         shutil.rmtree(partial, ignore_errors=True)
         for file, size in sorted(found[name].items(), key=lambda item: item[0] != "meta.json"):
@@ -129,6 +137,8 @@ class Mirror:
                 if run and whose != run:
                     raise ValueError(f"train.mirror {self.url} holds the run {whose!r}, and this one is {run!r}: every run needs a mirror "
                                      f"of its own; train.mirror='{self.url}/${{name}}' puts in its name")
+        if wrong := damage(partial, training=True, content=True):
+            raise ValueError(f"{self.url}/{name} is damaged: {wrong}; delete {name}{_MARK} there to fall back on an older checkpoint")
         partial.rename(checkpoints / name)
         for file in ("metrics.json", "results.csv", "budget.json"):
             if self.fs.exists(f"{self.root}/run/{file}") and not (self.run_dir / file).exists():

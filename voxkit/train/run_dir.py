@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from voxkit import config as configuration
 from voxkit import files
+from voxkit.checkpoint.runs import STAMP
 
 _AS_YOU_GO = ("train.max_hours", "train.price_per_hour")  # what continuing a run is for
 
@@ -24,7 +25,7 @@ def new_run_dir(root: str | os.PathLike, name: str, config: Any = None) -> Path:
     Args:
         config: goes into config.yaml, where given.
     """
-    stamp = time.strftime("%Y%m%d_%H%M%S")
+    stamp = time.strftime(STAMP)
     for attempt in range(100):
         path = Path(root) / f"{stamp}{f'-{attempt}' if attempt else ''}_{name}"
         try:
@@ -50,7 +51,7 @@ def changed_options(path: Path, config: Any) -> list[str]:
     one has none."""
     if not (path / "config.yaml").is_file():
         return []
-    nodes = (configuration.load(path / "config.yaml"), OmegaConf.create(config))
+    nodes = (configuration.load_plain(path / "config.yaml"), OmegaConf.create(config))
     before, now = (dict(_leaves(OmegaConf.to_container(node, resolve=True))) for node in nodes)
     return [f"{name}={now[name]} (was {before[name]})" for name in before
             if name in now and now[name] != before[name] and name not in _AS_YOU_GO]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.optim import Optimizer
 
-if TYPE_CHECKING:
-    from voxkit.train.config import ScheduleConfig
+from voxkit.train.config import ScheduleConfig
 
 EDEN_WARMUP_START = 0.5
 

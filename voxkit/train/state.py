@@ -25,7 +25,7 @@ class TrainState:
     history: of validations, {"step", "epoch", metric: value, ...}.
     window: sums of the losses since the last line of the log.
     watch: of the divergence watch.
-    average_count: updates of the running average.
+    unmeasured: a validation is due here and has not been made: a run that is resumed begins with it.
     """
 
     step: int = 0
@@ -42,7 +42,7 @@ class TrainState:
     history: list[dict[str, float]] = field(default_factory=list)
     window: dict[str, float] = field(default_factory=dict)
     watch: dict[str, float] = field(default_factory=dict)
-    average_count: int = 0
+    unmeasured: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -107,7 +107,7 @@ def check_audio(audio: Tensor, lengths: Tensor, shortest: int, longest: int | No
     short = lengths < shortest
     if bool(short.any()):
         raise ValueError(f"{what} needs at least {shortest} samples at 16 kHz; too short: {named(short)}. "
-                         "Leave them out (min_duration)")
+                         "Leave them out (data.min_seconds)")
     if longest is not None and bool((lengths > longest).any()):
         raise ValueError(f"{what} takes at most {longest / 16000:.0f} s; too long: {named(lengths > longest)}. "
-                         "Cut them into pieces, or leave them out (max_duration)")
+                         "Cut them into pieces, or leave them out (data.max_seconds)")

@@ -15,7 +15,9 @@ class PretrainedConfig:
     """Which encoder, which of its layers learn, and how they are regularised while they do.
 
     Attributes:
-        name: Hugging Face name ("microsoft/wavlm-base-plus") or a folder with config.json and the weights.
+        name: Hugging Face name ("microsoft/wavlm-base-plus") or a folder with config.json and model.safetensors. A checkpoint finds a
+            relative folder from where it lies itself, else where it lay in training.
+        revision: commit, tag or branch on the hub; empty = the newest. A folder has none.
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
@@ -41,6 +43,7 @@ class PretrainedConfig:
     """
 
     name: str = "microsoft/wavlm-base-plus"
+    revision: str = ""
     unfreeze: list[int] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
     pool_after: Optional[int] = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from voxkit.audio.specaugment import SpecAugment
+from voxkit.checkpoint.external import External, externals
 from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
@@ -19,7 +20,7 @@ from voxkit.masks import lengths_to_mask
 from voxkit.precision import autocast, dtype_name, resolve
 
 
-class PretrainedEncoder(nn.Module):
+class PretrainedEncoder(External):
     """WavLM, HuBERT, wav2vec 2.0 / MMS or Whisper's encoder, by Hugging Face name or folder.
 
     Everything below the lowest open layer is frozen: always in eval mode, without gradient, left out of checkpoints, and its
@@ -44,12 +45,12 @@ class PretrainedEncoder(nn.Module):
         Raises:
             ValueError: with every problem of the configuration, or what is wrong with the checkpoint.
         """
-        super().__init__()
         problems = config.problems()
         if problems:
             raise ValueError("; ".join(problems))
-        self.config = config
-        self.backbone = load_backbone(config.name, config.normalize)
+        backbone, source = load_backbone(config.name, config.normalize, config.revision)
+        super().__init__(source)
+        self.config, self.backbone = config, backbone
         self.num_layers = len(self.backbone.layers)
         problems = config.problems_with(self.num_layers)
         if config.spec_augment.prob > 0:
@@ -67,9 +68,7 @@ class PretrainedEncoder(nn.Module):
         self.num_states, self.dim = len(self.state_ids), self.backbone.dim
         self.stride = 1 if config.pool_after is None else 2
         self.frame_rate = self.backbone.frame_rate / self.stride
-        self._replaced: set[str] = set()
         self._open()
-        self.register_load_state_dict_pre_hook(_remember_replaced)
         self.train()
 
     def forward(self, audio: Tensor, lengths: Tensor, ids: list[str] | None = None, views: int = 1) -> tuple[Tensor, Tensor]:
@@ -206,17 +205,13 @@ class PretrainedEncoder(nn.Module):
             self.backbone.spec_augment.train(mode)
         return self
 
-    def frozen_parameter_names(self) -> list[str]:
-        """Entries of `state_dict()` that a checkpoint leaves out: frozen, and still as the pretrained checkpoint has them.
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the open layers in the backward pass: less memory, a third more time."""
+        self.config.gradient_checkpointing = True
 
-        A layer that an earlier stage trained and this one keeps frozen was loaded from a checkpoint; it stays in the next.
-        """
-        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        return [name for name in self.state_dict() if name not in learning and name not in self._replaced]
-
-    def fingerprint(self) -> str:
-        """Hash of what decides the cached states: weights (by content), family, preprocessing, precision, pooling, which states."""
-        return _digest(json.dumps([self.cached_ids, self.fingerprints()]).encode())
+    def settings(self) -> dict[str, Any]:
+        """The family and its preprocessing."""
+        return {"family": self.backbone.family, **self.backbone.options()}
 
     def fingerprints(self, dtype: torch.dtype | None = None) -> list[str]:
         """One hash per cached state. State i's covers the embedding and the layers up to i only, so that a cache made with
@@ -239,9 +234,10 @@ class PretrainedEncoder(nn.Module):
                 chain = _digest(chain.encode(), *_weights([self.backbone.layers[index]]))
         return found
 
-    def reference(self) -> dict[str, Any]:
-        """What a checkpoint notes in place of the frozen weights."""
-        return {"name": self.config.name, "fingerprint": self.fingerprint(), "unfreeze": list(self.config.unfreeze)}
+
+def pretrained_encoder(model: nn.Module) -> PretrainedEncoder | None:
+    """The pretrained encoder that a model listens through; None where it has none."""
+    return next((module for module in externals(model).values() if isinstance(module, PretrainedEncoder)), None)
 
 
 def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,11 +253,6 @@ def random_spans(size: int, frames: int, probability: float, span: int) -> Tenso
     starts = torch.rand(size, frames) < probability / span
     covered = torch.nn.functional.max_pool1d(torch.nn.functional.pad(starts.float(), (span - 1, 0))[:, None], span, 1)[:, 0]
     return covered.bool()
-
-
-def _remember_replaced(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    own = set(module.state_dict())
-    module._replaced |= own & {key[len(prefix):] for key in state_dict if key.startswith(prefix)}
 
 
 def _weights(modules: list[nn.Module]) -> list[Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 
@@ -14,7 +13,8 @@ from voxkit.encoders.pretrained.backbone import Backbone
 from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
-from voxkit.hub import is_folder, reading
+from voxkit.files import read_text
+from voxkit.hub import Source, builds_shapes_only, check_weights, hub_options, locate, reading
 from voxkit.optional import require
 
 FAMILIES = {
@@ -23,55 +23,46 @@ FAMILIES = {
     "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
     "whisper": ("WhisperEncoder", WhisperBackbone),
 }
-_shape_only: contextvars.ContextVar[bool] = contextvars.ContextVar("shape_only", default=False)
 _UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
 
 
-@contextlib.contextmanager
-def shape_only() -> Iterator[None]:
-    """Within it pretrained encoders are built without weights, on the meta device: enough to count and to name parameters."""
-    token = _shape_only.set(True)
-    try:
-        yield
-    finally:
-        _shape_only.reset(token)
-
-
-def load_backbone(name: str, normalize: bool | None = None) -> Backbone:
-    """Read a pretrained encoder in float32.
+def load_backbone(name: str, normalize: bool | None = None, revision: str = "") -> tuple[Backbone, Source]:
+    """Read a pretrained encoder in float32 → the encoder, and where it was read from.
 
     Args:
         name: Hugging Face name or a folder; a folder is never looked for on the hub.
         normalize: overrides do_normalize of preprocessor_config.json (not for Whisper).
+        revision: on the hub; empty = the newest.
 
     Raises:
         ValueError: no such folder or name, the hub cannot be reached, an unknown family, weights that do not fit.
         MissingPackage: transformers is not installed.
     """
     transformers = require("transformers", "pretrained", why="pretrained encoders")
-    local = is_folder(name)
-    if _shape_only.get() and not local and name in KNOWN:
+    source = locate(name)
+    if builds_shapes_only() and not source.folder and name in KNOWN:
         kind, options = KNOWN[name]
         config = transformers.AutoConfig.for_model(kind, **options)
     else:
-        with reading("pretrained encoder", name, local):
-            config = transformers.AutoConfig.from_pretrained(name, local_files_only=local)
+        with reading("pretrained encoder", source):
+            config = transformers.AutoConfig.from_pretrained(source.folder or name, **hub_options(source, revision))
+        source = replace(source, revision=getattr(config, "_commit_hash", None) or "")
     family = config.model_type
     if family not in FAMILIES:
         raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
     class_name, backbone = FAMILIES[family]
-    if _shape_only.get():
+    if builds_shapes_only():
         with torch.device("meta"):
             empty = (_whisper_encoder() if family == "whisper" else getattr(transformers, class_name))(config)
-        return backbone(empty, {}) if family == "whisper" else backbone(empty, {}, normalize)
-    preprocessor = _preprocessor(name, local)
+        return (backbone(empty, {}) if family == "whisper" else backbone(empty, {}, normalize)), source
+    preprocessor = _preprocessor(source, revision)
     if family == "whisper":
         if normalize is not None:
-            raise ValueError("encoder.normalize: Whisper's log-mel has a normalisation of its own; leave the option out")
-        model = _read(_whisper_encoder(), name, local, key_mapping={r"^(model\.)?encoder\.": ""})
-        return backbone(model, preprocessor)
-    model = _read(getattr(transformers, class_name), name, local)
-    return backbone(model, preprocessor, normalize)
+            raise ValueError("model.front_end.pretrained.normalize: Whisper's log-mel has a normalization of its own; omit the option")
+        model = _read(_whisper_encoder(), source, revision, key_mapping={r"^(model\.)?encoder\.": ""})
+        return backbone(model, preprocessor), source
+    model = _read(getattr(transformers, class_name), source, revision)
+    return backbone(model, preprocessor, normalize), source
 
 
 def _whisper_encoder() -> type:
@@ -80,27 +71,31 @@ def _whisper_encoder() -> type:
     return WhisperEncoder
 
 
-def _read(cls: type, name: str, local: bool, **options: Any) -> torch.nn.Module:
+def _read(cls: type, source: Source, revision: str, **options: Any) -> torch.nn.Module:
     """from_pretrained without its progress bar and its list of unused weights, but strict about missing ones."""
     if cls.__name__ != "WavLMModel":  # WavLM's gated position bias has one implementation only
         options["attn_implementation"] = "sdpa"
-    with reading("pretrained encoder", name, local):
-        model, info = cls.from_pretrained(name, local_files_only=local, dtype=torch.float32, output_loading_info=True, **options)
+    if source.folder:
+        check_weights(source)
+        options["use_safetensors"] = True  # from the hub transformers may read a pickle, as tensors only (WavLM has nothing else there)
+    with reading("pretrained encoder", source):
+        model, info = cls.from_pretrained(source.folder or source.name, dtype=torch.float32, output_loading_info=True,
+                                          **hub_options(source, revision), **options)
     missing = [key for key in info["missing_keys"] if not key.endswith(_UNUSED)]
     mismatched = [str(key) for key in info.get("mismatched_keys", [])]
     if missing or mismatched:
-        raise ValueError(f"{name}: {len(missing)} weights missing and {len(mismatched)} of another shape, for example "
+        raise ValueError(f"{source.name}: {len(missing)} weights missing and {len(mismatched)} of another shape, for example "
                          f"{', '.join(sorted(missing + mismatched)[:3])}; the folder is not a whole {cls.__name__} checkpoint")
     return model.eval()
 
 
-def _preprocessor(name: str, local: bool) -> dict[str, Any]:
+def _preprocessor(source: Source, revision: str) -> dict[str, Any]:
     """preprocessor_config.json, or {} where there is none."""
-    if local:
-        path: Path | None = Path(name).expanduser() / "preprocessor_config.json"
+    if source.folder:
+        path: Path | None = Path(source.folder) / "preprocessor_config.json"
     else:
         from transformers.utils import cached_file
 
-        found = cached_file(name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+        found = cached_file(source.name, "preprocessor_config.json", revision=revision or None, _raise_exceptions_for_missing_entries=False)
         path = Path(found) if found else None
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+    return json.loads(read_text(path)) if path is not None and path.is_file() else {}

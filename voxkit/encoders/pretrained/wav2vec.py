@@ -41,7 +41,7 @@ class Wav2VecBackbone(Backbone):
         self.frame_rate = 16000 / self.hop
         if normalize is None and "do_normalize" not in preprocessor:
             warnings.warn(f"{config._name_or_path or self.family}: no do_normalize in preprocessor_config.json; the audio is "
-                          "normalised to zero mean and unit variance (encoder.normalize=false turns it off)", stacklevel=2)
+                          "normalized to mean 0 and variance 1 (model.front_end.pretrained.normalize=false turns it off)", stacklevel=2)
         self.normalize = bool(preprocessor.get("do_normalize", True)) if normalize is None else normalize
         self.convs = model.feature_extractor.conv_layers
         self.projection = model.feature_projection

@@ -106,12 +106,15 @@ class Zipformer(nn.Module):
                 state += layer.empty_cache(batch_size, left // stack.factor, device)
         return tuple(state)
 
-    def stream(self, x: Tensor, state: tuple[Tensor, ...] | list[Tensor], between: Between | None = None) \
-            -> tuple[Tensor, tuple[Tensor, ...]]:
+    def stream(self, x: Tensor, state: tuple[Tensor, ...] | list[Tensor], between: Between | None = None,
+               lengths: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One chunk: x [B, chunk, input_dim] and the state before it → [B, chunk / downsampling, output_dim] and the state after it.
 
         What comes out is what `forward` gives for the same frames and the same `between`. Only the last chunk of an utterance may be
         shorter.
+
+        Args:
+            lengths: [B] frames of each row, where some rows end within this chunk and others do not; None = all are whole.
         """
         chunk, left = self._streaming_chunk()
         size, done = x.shape[1], state[0]
@@ -121,15 +124,20 @@ class Zipformer(nn.Module):
         for i, stack in enumerate(self.stacks):
             own_left, own_size = left // stack.factor, -(-size // stack.factor)
             # the cache starts empty: its oldest frames are not there yet
-            missing = torch.arange(own_left + own_size, device=x.device) < own_left - (done // stack.factor)[:, None]
-            view = View(self.positions(own_size, own_left), missing[:, None], None, chunk // stack.factor)
+            blocked = torch.arange(own_left + own_size, device=x.device) < own_left - (done // stack.factor)[:, None]
+            padding = None
+            if lengths is not None:
+                own_lengths = (lengths + stack.factor - 1) // stack.factor
+                padding = ~lengths_to_mask(own_lengths, own_size)[..., None]
+                blocked = blocked | ~lengths_to_mask(own_left + own_lengths, own_left + own_size)
+            view = View(self.positions(own_size, own_left), blocked[:, None], padding, chunk // stack.factor)
             count = 6 * len(stack.layers)
-            x, kept = stack(convert_width(x, stack.dim), view, cache=list(state[start:start + count]))
+            x, kept = stack(convert_width(x, stack.dim), view, lengths, cache=list(state[start:start + count]))
             after += kept
             start += count
             x = x if between is None else between(i + 1, x)
             outputs.append(x)
-        return self._output(outputs, None), tuple(after)
+        return self._output(outputs, lengths), tuple(after)
 
     def _output(self, outputs: list[Tensor], lengths: Tensor | None) -> Tensor:
         """Each channel from the last stack that is wide enough to have it, at the output's frame rate."""

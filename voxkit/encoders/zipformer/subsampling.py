@@ -105,14 +105,18 @@ class ConvSubsampling(nn.Module):
         """State before the first chunk: the three frames before it, within [B, 128, 3, F']."""
         return (torch.zeros(batch_size, CHANNELS[-1], self.convnext.reach, self.bins, device=device, dtype=self.out.weight.dtype),)
 
-    def stream(self, x: Tensor, state: tuple[Tensor, ...], *, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def stream(self, x: Tensor, state: tuple[Tensor, ...], *, final: bool = False,
+               lengths: Tensor | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The next chunk: [B, 2 n + 13, F] → [B, n, D] and the state after it; the caller goes on 2 n frames later.
 
         Args:
             final: x ends where the utterance ends: [B, T, F] → [B, (T - 7) // 2, D].
+            lengths: [B] frames of each row; one with fewer than all ends there, and its last vectors are those of a final chunk.
         """
         (before,) = state
         x = self._convolve(x)
+        if lengths is not None:
+            x = x.masked_fill(~lengths_to_mask(self.output_lengths(lengths), x.shape[2])[:, None, :, None], 0.0)
         reach = self.convnext.reach
         context = F.pad(torch.cat((before, x), dim=2), (0, 0, 0, reach if final else 0))
         size = context.shape[2] - 2 * reach

@@ -1,0 +1,84 @@
+"""Options and configuration keys that messages and docstrings name are there, and every option there is does something."""
+
+import argparse
+import ast
+import dataclasses
+import re
+import typing
+
+from voxkit.encoders.build import CONFIGS as ENCODERS
+from voxkit.system import SYSTEMS, find_system
+from voxkit.recipe import RecipeConfig
+
+# of other programs (pip, git, curl, docker, espeak, huggingface-cli), of the recipes' run.sh, and of `voxkit` before its command
+FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
+           "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
+# files, and attributes of objects, that look like keys
+NO_KEYS = {"average.safetensors", "decoder.onnx", "encoder.onnx", "encoder.set_chunk", "front_end.adapter", "front_end.mix.logits",
+           "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "model.int8.onnx", "model.loss", "model.nbest",
+           "model.onnx", "model.safetensors", "model.transducer", "model.write", "train.log", "train.tsv"}
+
+
+def _strings(repository):
+    """(where, text) of every string of voxkit that is not handed to add_argument as the name of an option."""
+    for path in sorted((repository / "voxkit").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield f"{path.relative_to(repository)}:{node.lineno}", node.value
+
+
+def _paths(cls, prefix=""):
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        yield f"{prefix}{field.name}"
+        for candidate in (hints[field.name], *typing.get_args(hints[field.name])):
+            if dataclasses.is_dataclass(candidate):
+                yield from _paths(candidate, f"{prefix}{field.name}.")
+
+
+def test_every_option_named_exists(repository, options):
+    there = {name for _, _, action in options for name in action.option_strings} | FOREIGN
+    named = [(where, name) for where, text in _strings(repository) for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*(?![\w-])", text)]
+    assert len(named) > 200
+    assert not [f"{where} names {name}" for where, name in named if name not in there]
+
+
+def test_every_configuration_key_named_exists(repository):
+    keys = set(_paths(RecipeConfig))
+    for system in SYSTEMS:
+        keys |= {f"model.{path}" for path in _paths(find_system(system).config)}
+    keys |= {f"model.encoder.{path}" for config in ENCODERS.values() for path in _paths(config)}
+    ends = {".".join(key.split(".")[i:]) for key in keys for i in range(key.count(".") + 1)}
+    groups = {key.split(".")[i] for key in keys for i in range(key.count("."))}
+    looks_like_a_key = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(groups))})(?:\.[a-z_][a-z_0-9]*)+")
+    named = [(where, key) for where, text in _strings(repository) for key in looks_like_a_key.findall(text)]
+    assert len(named) > 60
+    assert not [f"{where} names {key}" for where, key in named if key not in ends and key not in NO_KEYS]
+
+
+HOLDERS = {"args", "given", "job", "config", "dataset"}  # what the values of options are read from
+
+
+def _read(tree):
+    """Names of attributes read from such an object, also by getattr with a literal, with one of a literal tuple of names, or by pattern."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("add_argument", "add_parser"):
+            continue
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", getattr(node.value, "attr", None)) in HOLDERS:
+            yield re.escape(node.attr)
+        elif isinstance(node, (ast.Tuple, ast.List, ast.Dict)):
+            parts = [*node.keys, *node.values] if isinstance(node, ast.Dict) else node.elts
+            yield from (re.escape(part.value) for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str))
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".+" for part in node.values)
+
+
+def test_every_option_is_read(repository, options):
+    """An option whose value no code looks at changes nothing."""
+    rooms = ("cli", "experiments", "data", "serve", "infer")
+    patterns = {p for room in rooms for path in (repository / "voxkit" / room).rglob("*.py")
+                for p in _read(ast.parse(path.read_text(encoding="utf-8"))) if p.strip(".+")}
+    dests = {action.dest: command for command, _, action in options if action.dest not in ("what", argparse.SUPPRESS)}
+    assert len(dests) > 100
+    assert not [f"{command} {dest}" for dest, command in dests.items() if not any(re.fullmatch(p, dest) for p in patterns)]

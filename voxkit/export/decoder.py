@@ -1,0 +1,93 @@
+"""The graphs of an attention decoder: keys and values of the encoder's states, once; then any number of tokens with a cache.
+
+    memory.onnx    states [B, T, D] → cross [L, 2, B, H, T, d]
+    decoder.onnx   tokens [B, W, P], parents [B, W], past [L, 2, B, V, H, U, d], cross, frames [B]
+                   → log_probs [B, W, P, vocabulary], past [L, 2, B, W, H, U + P, d], attention [B, W, P, T]
+
+One graph serves a prompt (W 1, P its length, an empty past), a step of greedy search or of a beam (P 1), and the scoring of whole
+hypotheses (P their length). W hypotheses continue any of the V before them: `parents` says which, and it is always gathered.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from voxkit.export.trace import Graph, Port
+from voxkit.masks import lengths_to_mask
+
+
+class Memory(nn.Module):
+    """States [B, T, D] → keys and values of every layer's cross-attention [L, 2, B, H, T, d]."""
+
+    def __init__(self, decoder: Any) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, states: Tensor) -> tuple[Tensor]:
+        return (torch.stack([torch.stack(layer.cross_attention.keys_values(states)) for layer in self.decoder.layers]),)
+
+
+class Steps(nn.Module):
+    """The decoder over the next P tokens of W hypotheses of each utterance, see the module.
+
+    Args:
+        decoder: a TokenDecoder with `embed_at`.
+        heads: (layer, head) pairs whose cross-attention is averaged for `attention`; None = all.
+    """
+
+    def __init__(self, decoder: Any, heads: list[tuple[int, int]] | None = None) -> None:
+        super().__init__()
+        self.decoder, self.heads = decoder, heads
+
+    def forward(self, tokens: Tensor, parents: Tensor, past: Tensor, cross: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        decoder, (size, width, count) = self.decoder, tokens.shape
+        layers, before, done = len(decoder.layers), past.shape[3], past.shape[5]
+        heads, depth = past.shape[4], past.shape[6]
+        # hypotheses of all utterances in one row, taken from there
+        index = (parents + before * torch.arange(size, device=parents.device)[:, None]).reshape(size * width)
+        past = past.reshape(layers, 2, size * before, heads, done, depth).index_select(2, index)
+        places = done + torch.arange(count, device=tokens.device)
+        seen = torch.arange(done + count, device=tokens.device)[None, :] <= places[:, None]
+        cross_mask = lengths_to_mask(frames, cross.shape[4])[:, None, None, :]
+        x = decoder.embed_at(tokens.reshape(size * width, count), places)
+        kept, watched = [], []
+        for i, layer in enumerate(decoder.layers):
+            x, own, weights = layer(x, (past[i, 0], past[i, 1]), seen, (cross[i, 0], cross[i, 1]), cross_mask, True)
+            kept.append(torch.stack(own))
+            watched += [weights[:, h] for h in range(heads) if self.heads is None or (i, h) in self.heads]
+        log_probs = decoder.output(decoder.norm(x)).float().log_softmax(-1)
+        attention = torch.stack(watched).mean(0)
+        return (log_probs.reshape(size, width, count, -1),
+                torch.stack(kept).reshape(layers, 2, size, width, heads, done + count, depth),
+                attention.reshape(size, width, count, cross.shape[4]))
+
+
+def decoder_graphs(decoder: Any, memory_dim: int, heads: list[tuple[int, int]] | None = None, most: int = 4096) -> list[Graph]:
+    """Both graphs of a decoder in eval mode, float32.
+
+    Args:
+        memory_dim: D, width of the encoder's states.
+        heads: see Steps.
+        most: tokens that a hypothesis may have.
+    """
+    states = torch.randn(3, 37, memory_dim)
+    memory, steps = Memory(decoder), Steps(decoder, heads)
+    with torch.no_grad():
+        cross = memory(states)[0]
+    layers, _, _, h, _, d = cross.shape
+    cross_axes = (None, None, "batch", None, "frames", None)
+    before = ("batch", "before", None, "done", None)
+    after = ("batch", "width", None, "total", None)
+    inputs = [Port("tokens", torch.randint(4, 8, (3, 5, 2)), ("batch", "width", "count")),
+              Port("parents", torch.randint(0, 4, (3, 5)), ("batch", "width")),
+              Port("past", torch.randn(layers, 2, 3, 4, h, 6, d), (None, None, *before)),
+              Port("cross", cross, cross_axes), Port("frames", torch.tensor([37, 20, 9]), ("batch",))]
+    outputs = [Port("log_probs", axes=("batch", "width", "count", None)), Port("next_past", axes=(None, None, *after)),
+               Port("attention", axes=("batch", "width", "count", "frames"))]
+    ranges = {"batch": (1, 1024), "frames": (1, 100000), "width": (1, 4096), "before": (1, 4096), "count": (1, most), "done": (0, most)}
+    return [Graph("memory", memory, [Port("states", states, ("batch", "frames", None))], [Port("cross", axes=cross_axes)],
+                  {"batch": (1, 1024), "frames": (1, 100000)}),
+            Graph("decoder", steps, inputs, outputs, ranges)]

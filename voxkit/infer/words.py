@@ -1,0 +1,66 @@
+"""Times and confidences of the words that a search found, by each of the ways in which a method's row says they can be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from voxkit.align.cif import spans_from_fires
+from voxkit.align.ctc import forced_align
+from voxkit.align.spans import TokenSpan, spans_from_peaks
+from voxkit.align.words import words_from_tokens
+from voxkit.hypothesis import Hypothesis
+from voxkit.search.heads import Heard
+from voxkit.search.options import SearchOptions
+from voxkit.text.vocabulary import Vocabulary
+
+Spans = Mapping[int, Sequence[TokenSpan]]  # index of an utterance → where its tokens are
+Way = Callable[[Heard, Sequence[Hypothesis], Sequence[Any], Vocabulary], Spans]
+
+
+def by_alignment(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
+    """CTC forced alignment of the tokens; none without a CTC head, nor where a decoder said more than fits the frames."""
+    if heard.heads.ctc is None:
+        return {}
+    kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(heard.lengths[i])]
+    if not kept:
+        return {}
+    sizes = torch.tensor([len(hypotheses[i].tokens) for i in kept])
+    tokens = torch.full((len(kept), int(sizes.max())), heard.heads.blank)
+    for row, i in zip(tokens, kept):
+        row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
+    aligned = forced_align(heard.ctc[kept].cpu(), heard.lengths[kept].cpu(), tokens, sizes, heard.heads.blank)
+    return {i: alignment.spans for i, alignment in zip(kept, aligned) if alignment is not None}
+
+
+def by_peaks(heard: Heard | None, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
+    """Where the search itself saw the tokens: the peaks of CTC, the emissions of a transducer."""
+    return {i: spans_from_peaks(candidate) for i, candidate in enumerate(chosen)}
+
+
+def by_fires(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
+    """Where CIF fires, which is where tokens end."""
+    return {i: spans_from_fires(c.tokens, c.fires, c.token_log_probs, vocabulary, c.frame_weights) for i, c in enumerate(chosen)}
+
+
+# how a row's `times` calls it → the spans, and whether what was fitted on where CTC spikes applies
+WAYS: dict[str, tuple[Way, bool]] = {"alignment": (by_alignment, True), "peaks": (by_peaks, True), "fires": (by_fires, False)}
+
+
+def place_words(hypotheses: Sequence[Hypothesis], spans: Spans, vocabulary: Vocabulary, seconds_per_frame: float, options: SearchOptions,
+                fitted: bool = True) -> None:
+    """Give hypotheses the words that their spans make.
+
+    Args:
+        fitted: whether the options' timing applies.
+    """
+    for i, of_one in spans.items():
+        hypotheses[i].words = words_from_tokens(of_one, vocabulary, seconds_per_frame, timing=options.timing if fitted else None,
+                                                duration=hypotheses[i].audio_duration, temperature=options.temperature)
+
+
+def _frames_needed(tokens: list[int]) -> int:
+    """Of a CTC alignment: one per token, and a blank between two equal ones."""
+    return len(tokens) + sum(a == b for a, b in zip(tokens, tokens[1:]))

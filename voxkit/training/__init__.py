@@ -1,0 +1,28 @@
+"""How training data become batches, and what validation measures, for the systems that voxkit.system names.
+
+    reader      READERS[system.reader](setup, model, vocabulary, run_dir, world) → `.train`, `.dev` (None without a dev set)
+    evaluation  EVALUATIONS[system.evaluation](setup, vocabulary, dev, world) → `.check(model)`, then `(model) → metrics`
+
+A reader or an evaluation for a new kind of system is a file here and a line in one of the two tables.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+READERS = {"speech": "voxkit.training.speech:SpeechReader", "sentences": "voxkit.training.sentences:SentenceReader"}
+EVALUATIONS = {"recognition": "voxkit.training.recognition:Recognition", "perplexity": "voxkit.training.perplexity:Perplexity"}
+
+
+def named(table: dict[str, str], name: str) -> Callable[..., Any]:
+    """The entry of a table.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if name not in table:
+        raise ValueError(f"{name!r} is none of {', '.join(table)}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
