@@ -6,13 +6,19 @@ A trained CTC model is sure of blank in four frames of five, and of the others l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from voxkit.search.prefix_beam import PrefixBeam
+
+class Selection(Protocol):
+    """What a search leaves out: see the arguments of `PrefixBeam`."""
+
+    blank: int
+    blank_skip: float | None
+    min_log_prob: float | None
+    candidates: int
 
 
 @dataclass
@@ -36,7 +42,7 @@ class OpenFrames:
     probs: np.ndarray
 
 
-def open_frames(log_probs: Tensor, lengths: Tensor, search: PrefixBeam) -> OpenFrames:
+def open_frames(log_probs: Tensor, lengths: Tensor, search: Selection) -> OpenFrames:
     """What a search with these options looks at in log_probs [B, T, V] (on the CPU), lengths [B]."""
     x, n = log_probs.float().numpy(), lengths.numpy()
     vocab = x.shape[2]
