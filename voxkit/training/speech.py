@@ -64,7 +64,7 @@ class SpeechReader:
 
     @staticmethod
     def check(setup: Recipe) -> None:
-        """Refuse before the run is begun sets whose cuts (the first of each) lack what data.input reads.
+        """Refuse before the run is begun sets that are empty, or whose cuts (the first of each) lack what data.input reads.
 
         Raises:
             ValueError: names the option.
@@ -74,7 +74,9 @@ class SpeechReader:
             raise ValueError(f"data.input: text teaches {setup.config.system} nothing without audio; set it to audio")
         for option, entry in [("train", entry) for entry in data.train] + [("dev", entry) for entry in data.dev or []]:
             first = next(iter(lazy_set(data.data_dir, entry)[0]), None)
-            if first is None or setup.config.cache:  # stored states are read in place of both
+            if first is None:
+                raise ValueError(f"data.{option}: {entry} holds no utterance; prepare it anew, or name another set")
+            if setup.config.cache:  # stored states are read in place of both
                 continue
             if data.input == "features" and not first.has_features:
                 raise ValueError(f"data.{option}: {entry} comes without features (data.input is features); set data.input: audio, or fbank")
