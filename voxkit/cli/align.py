@@ -74,36 +74,39 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
 
 @dataclass
 class Source:
-    """Where an utterance is: in a file of audio, `seconds` long from `start`, in a .npy file of features, or in a cut that has features."""
+    """Where an utterance is: in a file of audio, in a .npy file of features, or in a cut, which begins `start` seconds into its recording."""
 
     path: str
     start: float = 0.0
-    seconds: float | None = None
     cut: Any = None
 
     def wave(self) -> Any:
-        """[S] at 16 kHz.
+        """[S] at 16 kHz, of a cut what training hears of it: its channel, its speed.
 
         Raises:
             ValueError: it cannot be read, or is features.
         """
-        from voxkit.audio.io import read_audio
+        import torch
 
-        if self.cut is not None or self.path.endswith(".npy"):
+        from voxkit.audio.io import read_audio
+        from voxkit.data.reader import load_samples
+
+        if self.cut is None and not self.path.endswith(".npy"):
+            return read_audio(self.path)[0]
+        if self.cut is None or not self.cut.has_recording:
             raise ValueError(f"{self.path}: features, where attention and Whisper need audio; use --method ctc")
-        return read_audio(self.path, start=self.start, duration=self.seconds)[0]
+        return torch.from_numpy(load_samples(self.cut))
 
     def batch(self) -> Any:
         """A Batch of one, of audio or features."""
         import torch
 
         from voxkit.batch import Batch, Padded
-        from voxkit.data.augment import load_features
+        from voxkit.data.reader import load_features
         from voxkit.infer.recognizer import read_input
 
-        if self.cut is not None:
-            features = torch.from_numpy(load_features(self.cut))
-            return Batch([self.path], features=Padded.of([features]))
+        if self.cut is not None and not self.cut.has_recording:
+            return Batch([self.path], features=Padded.of([torch.from_numpy(load_features(self.cut))]))
         return read_input(self.path if self.path.endswith(".npy") else self.wave())
 
 
@@ -209,10 +212,8 @@ def _cuts(path: str) -> Iterator[tuple[str, str, Source]]:
     from voxkit.data.manifests import load_cuts
     from voxkit.eval.texts import read_texts
 
-    found = read_texts(path)
-    silent = found.texts.keys() - found.audio.keys()
-    features = {cut.id: cut for cut in load_cuts(path) if cut.id in silent and cut.has_features} if silent else {}
-    for id, text in found.texts.items():
-        if id not in found.audio and id not in features:
-            raise ValueError(f"{path}: cut {id} has neither an audio file nor features")
-        yield id, text, Source(*found.audio[id]) if id in found.audio else Source(id, features[id].start, cut=features[id])
+    texts = read_texts(path).texts
+    for cut in load_cuts(path):
+        if not cut.has_recording and not cut.has_features:
+            raise ValueError(f"{path}: cut {cut.id} has neither an audio file nor features")
+        yield cut.id, texts[cut.id], Source(cut.id, getattr(cut, "start", 0.0), cut)

@@ -199,7 +199,9 @@ def delay_columns(cuts: Any, changes: dict[str, list[tuple[float, str]]]) -> dic
 
 
 def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, Any]:
-    from voxkit.audio.io import read_audio
+    import torch
+
+    from voxkit.data.reader import load_samples
     from voxkit.infer.decoding import measure_latency
 
     if not count:
@@ -208,8 +210,7 @@ def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, 
         print("latency is not measured: it takes audio, and the set holds features")
         return {}
     chosen = sorted(cuts, key=lambda c: c.duration)[len(cuts) // 2:][:count]  # of middling length
-    sources = [(c.recording.sources[0].source, c.start, c.duration) for c in chosen]
-    found = measure_latency(recognizer, (read_audio(path, start=start, duration=seconds)[0] for path, start, seconds in sources), options)
+    found = measure_latency(recognizer, (torch.from_numpy(load_samples(cut)) for cut in chosen), options)
     if found is None:
         return {}
     return {"first ms": f"{found.first:.0f}", "end ms": f"{found.end:.0f}", "end 95 % ms": f"{found.end_95:.0f}"}
@@ -218,8 +219,7 @@ def _latency(count: int, recognizer: Any, cuts: Any, options: Any) -> dict[str, 
 def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: list[str], cuts: Any, data: Any, out: Path,
                rule: Any) -> None:
     from voxkit.eval.table import format_table
-    from voxkit.infer.alignment import align_cuts
-    from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, true_words, write_calibration
+    from voxkit.infer.calibration import fit_confidence, read_calibration, true_words, write_calibration
     from voxkit.infer.decoding import decode_by_searches
 
     content = read_calibration(out)
@@ -228,12 +228,7 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     if true and (recognizer.model.heads.ctc is None or not true.keys() <= heard):
         print("word times are left as they are: fitting them takes a CTC head and audio (CIF's times need no fitting)")
     elif true:
-        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
-        content["timing"] = t = {**fit_timing(recognizer, found, true), "set": args.calibrate}
-        ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
-        print(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
-                            for what, key in ways if t[f"error_{key}"] is not None],
-                           title=f"word times fitted on {args.calibrate} ({t['words']} words)") + "\n")
+        _fit_times(recognizer, cuts.filter(lambda c: c.id in true), true, content, args.calibrate)
     rows = []
     everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, args.calibrate)
     for method, decoded in zip(methods, everything):
@@ -251,6 +246,24 @@ def _calibrate(args: argparse.Namespace, recognizer: Any, search: Any, methods: 
     write_calibration(out, content)
     if rows:
         print(format_table(rows, title=f"confidences fitted on {args.calibrate}"))
+
+
+def _fit_times(recognizer: Any, cuts: Any, true: dict[str, Any], content: dict[str, Any], name: str) -> None:
+    """Fit word times and print how good they are; where that cannot be done, say why."""
+    from voxkit.eval.table import format_table
+    from voxkit.infer.alignment import align_cuts
+    from voxkit.infer.calibration import fit_timing
+
+    try:
+        fitted = {**fit_timing(recognizer, align_cuts(recognizer, cuts), true), "set": name}
+    except ValueError as error:
+        print(f"word times stay as they are: {error}")
+        return
+    content["timing"] = fitted
+    ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
+    print(format_table([{"word times": what, "ms off": f"{1000 * fitted[f'error_{key}']:.1f}",
+                         "F1 at 50 ms": f"{100 * fitted[f'f1_{key}']:.1f}"} for what, key in ways if fitted[f"error_{key}"] is not None],
+                       title=f"word times fitted on {name} ({fitted['words']} words)") + "\n")
 
 
 def _write(out: Path, name: str, stem: str, found: Any, formats: list[str]) -> None:
