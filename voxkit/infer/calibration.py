@@ -108,8 +108,8 @@ def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[st
 
     words = sum(len(e[1]) for e in examples)
     if words < _FEWEST_TIMED:
-        raise ValueError(f"{words} words of the calibration set have known times and could be aligned, and it takes {_FEWEST_TIMED}; give a "
-                         "larger set, or one whose cuts carry word alignments (`voxkit align --out-cuts`)")
+        raise ValueError(f"{words} words of the calibration set have known times and could be aligned, and it takes {_FEWEST_TIMED}; give "
+                         "a larger set, or one whose cuts carry word alignments (`voxkit align --out-cuts`)")
 
     def measure(timing: Any, chosen: list[Any]) -> BoundaryResult:
         found = [words_from_tokens(aligned[e[3]].spans, vocabulary, step, timing=timing, duration=e[2]) for e in chosen]
