@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-INPUTS = ("audio", "fbank", "features")
+INPUTS = ("audio", "fbank", "features", "text")
 
 
 @dataclass
@@ -13,7 +13,8 @@ class DataConfig:
     """Attributes:
     data_dir: where `voxkit prepare` wrote; train, dev: names of the sets there, or paths of cuts, or paths or URLs of lhotse Shar
         directories; `name:0.3` is three tenths of one.
-    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with.
+    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with; text, of VoxLM:
+        the training sets' transcripts (or text files) alone, while dev is heard.
     fbank_bins: of input: fbank; 0 = as many as model.front_end.fbank_bins.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
