@@ -11,7 +11,6 @@ from voxkit.batch import Batch, Padded
 from voxkit.config import structure
 from voxkit.encoders.front_end import FbankFrontEnd
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
-from voxkit.models.voxformer import nbest_tokens
 from voxkit.optional import available
 from voxkit.recipe import structure_recipe
 from voxkit.train.config import OptimiserConfig, ScheduleConfig

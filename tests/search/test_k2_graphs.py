@@ -2,9 +2,6 @@
 
 import itertools
 import math
-import os
-import pickle
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,8 +19,6 @@ from voxkit.search.k2_graphs import (
     load_graph,
     n_best,
     one_best,
-    plain_fsa,
-    read_fsa,
     rescore_lattice,
 )
 from voxkit.search.ngram import train
@@ -281,52 +276,3 @@ def test_the_rescoring_model_must_know_the_words(tmp_path):
 def test_no_graph_is_named(tmp_path):
     with pytest.raises(ValueError, match="no decoding graph there"):
         load_graph(tmp_path)
-
-
-# -- files of graphs are data -------------------------------------------------------------------------------------------------
-
-class Ragged:
-    """k2's RaggedTensor, as far as files need it."""
-
-    def __init__(self, shape, values):
-        self.shape, self.values = shape, values
-
-
-def ragged_shape(row_splits):
-    return SimpleNamespace(row_splits=lambda axis: row_splits)
-
-
-@pytest.fixture
-def without_k2(monkeypatch):
-    ragged = SimpleNamespace(create_ragged_shape2=lambda row_splits: ragged_shape(row_splits))
-    fake = SimpleNamespace(RaggedTensor=Ragged, ragged=ragged, Fsa=SimpleNamespace(from_dict=dict))
-    monkeypatch.setattr("voxkit.search.k2_graphs._k2", lambda why: fake)
-
-
-@pytest.mark.parametrize("splits, values", [([0, 1, 1, 3], [7, 8, 9]), ([0, 0], [])])
-def test_a_graph_is_kept_as_tensors(tmp_path, without_k2, splits, values):
-    labels = Ragged(ragged_shape(torch.tensor(splits, dtype=torch.int32)), torch.tensor(values, dtype=torch.int32))
-    attributes = {"arcs": torch.ones(3, 4, dtype=torch.int32), "aux_labels": labels, "lm_scores": torch.zeros(3), "properties": 5}
-    torch.save(plain_fsa(SimpleNamespace(as_dict=lambda: attributes)), tmp_path / "G.pt")
-    found = read_fsa(tmp_path / "G.pt")
-    assert found["aux_labels"].shape.row_splits(1).tolist() == splits and found["aux_labels"].values.tolist() == values
-    assert found["properties"] == 5 and torch.equal(found["arcs"], attributes["arcs"])
-
-
-class Runs:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("how", ["torch", "pickle", "cut"])
-def test_code_in_a_graph_does_not_run(tmp_path, without_k2, how):
-    if how == "torch":
-        torch.save({"arcs": torch.ones(1), "evil": Runs(tmp_path / "ran")}, tmp_path / "HLG.pt")
-    else:
-        (tmp_path / "HLG.pt").write_bytes(pickle.dumps(Runs(tmp_path / "ran")) if how == "pickle" else b"PK")
-    with pytest.raises(ValueError, match="HLG.pt: no graph of tensors and plain values .*voxkit lm graph"):
-        read_fsa(tmp_path / "HLG.pt")
-    assert not (tmp_path / "ran").exists()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,9 +18,11 @@ from typing import Any, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from voxkit.files import read_lines, read_text, write_json, write_text
 from voxkit.ops.inference import outside_inference_mode
 from voxkit.optional import require
 from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.k2_files import load_fsa, save_fsa
 from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
 
 _LN10 = math.log(10)
@@ -161,47 +162,17 @@ def build_graph(spellings: Mapping[str, Sequence[int]], vocab_size: int, out: st
     graph.lm_scores = graph.scores.clone()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    torch.save(plain_fsa(k2.create_fsa_vec([graph])), out / "HLG.pt")
-    (out / "words.txt").write_text("".join(f"{word}\n" for word in table.words), encoding="utf-8")
-    (out / "graph.json").write_text(json.dumps({"vocab_size": vocab_size, "tokenizer": tokenizer}) + "\n", encoding="utf-8")
+    save_fsa(k2, k2.create_fsa_vec([graph]), out / "HLG.pt")
+    write_text(out / "words.txt", "".join(f"{word}\n" for word in table.words))
+    write_json(out / "graph.json", {"vocab_size": vocab_size, "tokenizer": tokenizer})
     (out / "G.pt").unlink(missing_ok=True)
     if rescoring_lm is not None:
         large = k2.Fsa.from_str(grammar_text(rescoring_lm, table, loops=table.silent), acceptor=True)
         labels = large.labels.clone()
         labels[labels == table.ids()[BACKOFF]] = 0
         large.labels = labels
-        torch.save(plain_fsa(k2.create_fsa_vec([k2.arc_sort(large)])), out / "G.pt")
+        save_fsa(k2, k2.create_fsa_vec([k2.arc_sort(large)]), out / "G.pt")
     return out
-
-
-def plain_fsa(fsa: Any) -> dict[str, Any]:
-    """An FSA as tensors and plain values alone: a ragged attribute is its row splits and values."""
-    def plain(value: Any) -> Any:
-        ragged = not isinstance(value, Tensor) and hasattr(value, "shape") and hasattr(value, "values")
-        return {"row_splits": value.shape.row_splits(1), "values": value.values} if ragged else value
-
-    return {name: plain(value) for name, value in fsa.as_dict().items()}
-
-
-def read_fsa(file: Path, device: torch.device | str = "cpu") -> Any:
-    """What `plain_fsa` made, out of a file; nothing in it is run.
-
-    Raises:
-        ValueError: the file is damaged, or holds more than tensors and plain values.
-    """
-    k2 = _k2("decoding graphs")
-    try:
-        found = torch.load(file, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file}: no graph of tensors and plain values ({str(error).strip().splitlines()[0]}); make it again with "
-                         "`voxkit lm graph`") from error
-
-    def attribute(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return k2.RaggedTensor(k2.ragged.create_ragged_shape2(row_splits=value["row_splits"]), value["values"])
-
-    return k2.Fsa.from_dict({name: attribute(value) for name, value in found.items()})
 
 
 def _without(labels: Tensor, first: int) -> Tensor:
@@ -238,16 +209,15 @@ def load_graph(path: str | os.PathLike, device: torch.device | str = "cpu") -> G
     """Load what `build_graph` wrote.
 
     Raises:
-        ValueError: no graph there; MissingPackage: no k2.
+        ValueError: no graph there, or none of plain tensors; MissingPackage: no k2.
     """
-    _k2("decoding graphs")
+    k2 = _k2("decoding graphs")
     path = Path(path)
     if not (path / "HLG.pt").is_file() or not (path / "graph.json").is_file():
         raise ValueError(f"{path}: no decoding graph there; `voxkit lm graph` makes one")
-
-    about = json.loads((path / "graph.json").read_text(encoding="utf-8"))
-    large = read_fsa(path / "G.pt", device) if (path / "G.pt").is_file() else None
-    return Graph(read_fsa(path / "HLG.pt", device), (path / "words.txt").read_text(encoding="utf-8").splitlines(), large, **about)
+    about = json.loads(read_text(path / "graph.json"))
+    large = load_fsa(k2, path / "G.pt", device) if (path / "G.pt").is_file() else None
+    return Graph(load_fsa(k2, path / "HLG.pt", device), read_lines(path / "words.txt"), large, **about)
 
 
 @outside_inference_mode
