@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from voxkit.experiments.search import Say, build_search, open_checkpoint, set_chunk, silent
-from voxkit.experiments.settings import SearchSettings, option
+from voxkit.experiments.settings import SearchSettings
 from voxkit.hypothesis import Hypothesis
+from voxkit.runtime.artifact import is_artifact
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class TranscribeJob:
     method, search: the search, and what it is given.
     words: also word times and confidences.
     stream, chunk_ms, left_ms: recognise the audio as it comes; the encoder's chunk and what it sees before one.
-    device; int8: of an export directory, the quantised model.
+    device: cpu or cuda.
     """
 
     checkpoint: str
@@ -29,27 +28,27 @@ class TranscribeJob:
     chunk_ms: float | None = None
     left_ms: float | None = None
     device: str = "cpu"
-    int8: bool = False
 
     @property
     def exported(self) -> bool:
-        """Whether the checkpoint is an export directory."""
-        return (Path(self.checkpoint) / "model.onnx").is_file()
+        """Whether the checkpoint is an artifact of `voxkit export`."""
+        return is_artifact(self.checkpoint)
 
 
 Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognised until then, whether it is final
 
 
-def transcriber(job: TranscribeJob, say: Say = silent) -> Callable[[str], Iterator[Heard]]:
+def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message: None) -> Callable[[str], Iterator[Heard]]:
     """A function from a file (audio, or .npy of features) to what is recognised: every change with `stream`, else the end alone.
 
     Raises:
         ValueError: options that cannot be, or that an export directory does not take.
     """
     if job.exported:
-        return _exported(job)
-    if job.int8:
-        raise ValueError(f"--int8: {job.checkpoint} is no export directory; make one with `voxkit export`")
+        from voxkit.experiments.transcribe_artifact import artifact_transcriber
+
+        return artifact_transcriber(job)
+    from voxkit.experiments.search import build_search, open_checkpoint, set_chunk
     from voxkit.infer.calibration import read_calibration, timing_of
 
     opened = open_checkpoint(job.checkpoint, job.device)
@@ -74,24 +73,6 @@ def transcriber(job: TranscribeJob, say: Say = silent) -> Callable[[str], Iterat
         yield from stream_recording(stream, read_audio(path)[0])
 
     return streamed
-
-
-def _exported(job: TranscribeJob) -> Callable[[str], Iterator[Heard]]:
-    from voxkit.runtime.onnx import OnnxRecognizer
-
-    given = [*job.search.weights, *(name for name in ("lm", "rescore_lm", "phrases", "boost", "graph") if getattr(job.search, name)),
-             *(["tuned"] if job.search.tuned is not None else [])]
-    if given:
-        raise ValueError(f"{', '.join(map(option, given))}: an export directory is searched greedily, without language models, phrases or "
-                         "weights")
-    if job.stream or job.chunk_ms is not None or job.left_ms is not None:
-        raise ValueError("--stream, --chunk-ms, --left-ms: an export directory takes whole utterances; give the run that it was made from")
-    if job.search.times == "peaks":
-        raise ValueError(f"--times {job.search.times}: an export directory aligns what it recognised")
-    if job.method != "greedy":
-        raise ValueError(f"--method {job.method}: an export directory holds the CTC part alone, which is searched greedily")
-    recognizer = OnnxRecognizer(job.checkpoint, int8=job.int8, device=job.device)
-    return lambda path: _whole(recognizer.transcribe(path))
 
 
 def _whole(hypothesis: Hypothesis) -> Iterator[Heard]:
