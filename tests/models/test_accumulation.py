@@ -11,10 +11,10 @@ from voxkit.batch import Batch, Padded
 from voxkit.config import structure
 from voxkit.encoders.front_end import FbankFrontEnd
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
+from voxkit.models.voxformer import nbest_tokens
 from voxkit.optional import available
 from voxkit.recipe import structure_recipe
 from voxkit.train.config import OptimiserConfig, ScheduleConfig
-from voxkit.training import nbest_tokens
 
 VOCABULARY = 12
 LENGTHS = [(61, 9), (40, 1), (75, 4), (52, 7), (33, 2)]  # feature frames and tokens of each utterance

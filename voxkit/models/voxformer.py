@@ -254,4 +254,4 @@ def build(config: VoxFormerConfig, tokens: TokenIds) -> VoxFormer:
     return VoxFormer(config)
 
 
-SYSTEM = System(VoxFormerConfig, build)
+SYSTEM = System(VoxFormerConfig, build, graphs=("encoder", "decoder"))

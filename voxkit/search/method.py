@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from voxkit.search import ctc_methods, decoder_methods, graph_methods, parallel_methods, transducer_methods
+from voxkit.search import ctc_methods, decoder_methods, graph_methods, llm_methods, parallel_methods, transducer_methods
 from voxkit.search.heads import NAMES, Heads, Heard
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED
@@ -51,7 +51,7 @@ class Method:
         takes: which of FUSED it takes; why: why it takes no others.
         weights: which of WEIGHTS (weights.py) it looks at, those of what it takes apart.
         times: how the times of its words can be had, the usual way first (`voxkit.infer.words.WAYS`): "alignment" by CTC, the "peaks" or
-            emissions that the search saw, the "fires" of CIF; empty: not at all.
+            emissions that the search saw, the "fires" of CIF, an alignment "head"; empty: not at all.
         power: by which power of its length it divides a score, where the options do not say; None: it does not.
         streams: the search to be fed part by part; None: it takes the whole utterance.
         scores_tokens: whether its hypotheses say how likely each token is.
@@ -129,6 +129,8 @@ METHODS = (
     Method("k2_nbest_rescoring", graph_methods.nbest_rescoring, ("ctc",), weights=("beam",), graph=True,
            check=graph_methods.check_large_graph, **_BY_GRAPH),
     Method("k2_rescoring", graph_methods.rescoring, ("ctc",), graph=True, check=graph_methods.check_large_graph, **_BY_GRAPH),
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
+           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
 )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from voxkit import files
+from voxkit.batch import Batch
 from voxkit.data.cache_shards import index_files
-from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
+from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch, longest_seconds
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder, pretrained_encoder
@@ -45,14 +47,20 @@ class SpeechReader:
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
         if train_states is None:
             self._limit_seconds()
-        data.frames_per_second = 1 / model.seconds_per_ctc_frame
+        if data.frames_per_second is None:
+            data.frames_per_second = 1 / model.seconds_per_ctc_frame
         if data.max_duration == "auto":
             data.max_duration = self._largest_duration(train_cuts, train_states)
         self.train = build_train_loader(train_cuts, vocabulary, data, seed=config.seed, rank=world.rank, world_size=world.size,
-                                        states=train_states)
+                                        states=train_states, complete=self.completion(training=True))
         self.dev = None
         if dev_cuts is not None:
-            self.dev = build_eval_loader(dev_cuts, vocabulary, data, rank=world.rank, world_size=world.size, states=dev_states)
+            self.dev = build_eval_loader(dev_cuts, vocabulary, data, rank=world.rank, world_size=world.size, states=dev_states,
+                                         complete=self.completion(training=False))
+
+    def completion(self, training: bool) -> Callable[[Batch, list[Any], int], Batch] | None:
+        """What adds to a batch what a system reads besides (`SpeechDataset`); None: nothing."""
+        return None
 
     @staticmethod
     def check(setup: Recipe) -> None:
@@ -62,6 +70,8 @@ class SpeechReader:
             ValueError: names the option.
         """
         data = setup.config.data
+        if data.input == "text":
+            raise ValueError(f"data.input: text teaches {setup.config.system} nothing without audio; set it to audio")
         for option, entry in [("train", entry) for entry in data.train] + [("dev", entry) for entry in data.dev or []]:
             first = next(iter(lazy_set(data.data_dir, entry)[0]), None)
             if first is None or setup.config.cache:  # stored states are read in place of both
@@ -87,7 +97,7 @@ class SpeechReader:
             model.zero_grad(set_to_none=True)
 
         found = find_max_duration(lambda seconds: largest_batch(cuts, self.vocabulary, config.data, seconds, states=states), step,
-                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))),
+                                  device=self.world.device, low=max(10.0, longest_seconds(cuts, config.data)),
                                   share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:

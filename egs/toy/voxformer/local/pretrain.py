@@ -26,6 +26,7 @@ from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_train_loader
 from voxkit.data.sets import read_sets
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
+from voxkit.losses.hybrid import correct_tokens
 from voxkit.models.contract import Losses
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
@@ -54,9 +55,8 @@ class FrameClassifier(nn.Module):
         for row, id, n in zip(targets, batch.ids, lengths.tolist()):
             row[:n] = self.labels[id][:n]
         logits = self.head(self.backbone.final(x)).float()
-        right = (logits.argmax(-1) == targets)[targets >= 0]
-        count = torch.tensor(right.numel())
-        return Losses(F.cross_entropy(logits.flatten(0, 1), targets.flatten()), count, metrics={"accuracy": (right.sum(), count)})
+        return Losses(F.cross_entropy(logits.flatten(0, 1), targets.flatten()), lengths.sum(), {},
+                      {"accuracy": correct_tokens(logits, targets)})
 
 
 def frame_labels(cuts: Any, frame_rate: float = 50.0) -> dict[str, Tensor]:
