@@ -56,6 +56,17 @@ def test_what_it_sees(check, tree, path, text, what):
     assert len(found) == 1 and what in found[0] and path in found[0], found
 
 
+@pytest.mark.parametrize("a, b, c, circle", [
+    ("from voxkit.nn.b import B", "from voxkit.nn.c import C", "from voxkit.nn import a", True),
+    ("from voxkit.nn.b import B", "from voxkit.nn.c import C", "if TYPE_CHECKING:\n    from voxkit.nn.a import A", True),
+    ("from voxkit.nn.b import B", "from voxkit.nn.c import C", "def f():\n    from voxkit.nn.a import A", False),
+    ("from voxkit.nn.b import B\nfrom voxkit.nn import c", "from voxkit.nn.c import C", "", False),
+])
+def test_circles_are_seen(check, tree, a, b, c, circle):
+    found = check.problems(tree({"voxkit/nn/a.py": a, "voxkit/nn/b.py": b, "voxkit/nn/c.py": c}))
+    assert found == (["a circle of imports: voxkit/nn/a.py, voxkit/nn/b.py, voxkit/nn/c.py"] if circle else [])
+
+
 def test_what_does_not_belong_at_the_top_is_seen(check, tree):
     root = tree({"package-1.0.whl": "", "README.md": "", ".gitignore": "*.log\n", "a.log": "", "voxkit/batch.py": ""})
     assert check.check_top(root) == []  # no repository, no rule

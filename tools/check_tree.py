@@ -53,7 +53,8 @@ ARROWS: dict[str, set[str]] = {
     "run": _RUN | {"training"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "doctor", "plot"},
+    "experiments": _RUN | {"infer", "export", "runtime", "serve", "plot"},
+    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "experiments", "doctor", "plot"},
 }
 
 # What lies at the root of the repository.
@@ -77,12 +78,14 @@ _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/(?!user\b|you\b|me\b))
 
 @dataclass(frozen=True)
 class Import:
-    """One import: the module's full name, the line, whether it runs when the file is imported, names taken out of the module."""
+    """One import: the module's full name, the line, whether it runs when the file is imported, names taken out of the module; whether it
+    is for type checkers alone."""
 
     module: str
     line: int
     at_import: bool
     names: tuple[str, ...] = ()
+    typing: bool = False
 
 
 def problems(root: Path = ROOT) -> list[str]:
@@ -110,8 +113,8 @@ def check_imports(root: Path = ROOT) -> list[str]:
             found.append(f"{where}: a new room {room!r}: say in tools/check_tree.py what it may import")
             continue
         for i in every:
-            found += [f"{where}:{i.line}: {p}" for p in _import_problems(i, room)]
-    return found + _hidden_torch(files, root)
+            found += [f"{where}:{i.line}: {p}" for p in _import_problems(i, room) if not i.typing]
+    return [*found, *_hidden_torch(files, root), *_circles(files, root)]
 
 
 def check_recipes(root: Path = ROOT) -> list[str]:
@@ -159,31 +162,33 @@ def room_of(path: Path, root: Path = ROOT) -> str | None:
 
 
 def imports(path: Path, root: Path = ROOT) -> Iterator[Import]:
-    """Every import of a file, those under `if TYPE_CHECKING` left out, relative ones made absolute."""
+    """Every import of a file, relative ones made absolute."""
     package = list(path.relative_to(root).with_suffix("").parts)
     package = package[:-1]
     yield from _walk(ast.parse(path.read_text(encoding="utf-8")), package, at_import=True)
 
 
-def _walk(node: ast.AST, package: list[str], at_import: bool) -> Iterator[Import]:
+def _walk(node: ast.AST, package: list[str], at_import: bool, typing: bool = False) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             for alias in child.names:
-                yield Import(alias.name, child.lineno, at_import)
+                yield Import(alias.name, child.lineno, at_import, (), typing)
         elif isinstance(child, ast.ImportFrom):
             base = package[:len(package) - child.level + 1] if child.level else []
             module = ".".join([*base, *([child.module] if child.module else [])])
             if module in ("voxkit", "") or child.module is None:  # from voxkit import config: the names are modules
                 for alias in child.names:
-                    yield Import(f"{module}.{alias.name}", child.lineno, at_import)
+                    yield Import(f"{module}.{alias.name}", child.lineno, at_import, (), typing)
             else:
-                yield Import(module, child.lineno, at_import, tuple(alias.name for alias in child.names))
+                yield Import(module, child.lineno, at_import, tuple(alias.name for alias in child.names), typing)
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            for other in child.body:
+                yield from _walk(ast.Module([other], []), package, False, typing=True)
             for other in child.orelse:
-                yield from _walk(other, package, at_import)
+                yield from _walk(ast.Module([other], []), package, at_import, typing)
         else:
             inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            yield from _walk(child, package, at_import and not inside)
+            yield from _walk(child, package, at_import and not inside, typing)
 
 
 def _import_problems(i: Import, room: str | None) -> Iterator[str]:
@@ -210,9 +215,50 @@ def _import_problems(i: Import, room: str | None) -> Iterator[str]:
         yield f"imports the optional package {top} at import time: import it in the function that needs it, by voxkit.optional.require"
 
 
+def _modules(files: dict[Path, list[Import]], root: Path) -> dict[str, Path]:
+    """Full name of a module → its file."""
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def _circles(files: dict[Path, list[Import]], root: Path) -> list[str]:
+    """Files that import one another in a circle, at import time or for type checkers; imports inside functions are no part of one."""
+    modules = _modules(files, root)
+    needs = {path: sorted({modules[name] for i in every if i.at_import or i.typing
+                           for name in (i.module, *(f"{i.module}.{one}" for one in i.names)) if name in modules} - {path})
+             for path, every in files.items()}
+    # The least number reachable and the place on the stack (Tarjan 1972), without recursion: each room of more than one file is a circle.
+    order: dict[Path, int] = {}
+    low: dict[Path, int] = {}
+    stack: list[Path] = []
+    found = []
+    for start in needs:
+        work = [(start, iter(needs[start]))] if start not in order else []
+        while work:
+            path, rest = work[-1]
+            if path not in order:
+                order[path] = low[path] = len(order)
+                stack.append(path)
+            for other in rest:
+                if other not in order:
+                    work.append((other, iter(needs[other])))
+                    break
+                if other in stack:
+                    low[path] = min(low[path], order[other])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[path])
+                if low[path] == order[path]:
+                    circle = stack[stack.index(path):]
+                    del stack[stack.index(path):]
+                    if len(circle) > 1:
+                        found.append("a circle of imports: " + ", ".join(sorted(str(one.relative_to(root)) for one in circle)))
+    return found
+
+
 def _hidden_torch(files: dict[Path, list[Import]], root: Path) -> list[str]:
     """Rooms without torch must not get it through a module of voxkit that they import."""
-    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    modules = _modules(files, root)
 
     def reached(path: Path, seen: set[Path]) -> Iterator[Path]:
         if path in seen:

@@ -23,7 +23,7 @@ from voxkit.hub import locate, looking_from
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.recipe import structure_recipe
 from voxkit.text.sentencepiece import train_characters
-from voxkit.training import initialise
+from voxkit.training.initialize import initialize
 
 KINDS = ["whisper", "hubert-base"]
 
@@ -91,8 +91,8 @@ def test_other_weights_under_the_same_name_are_refused(recipe_folder, change):
         load_checkpoint("exp/stage1")
     assert before.meta["externals"]["front_end.pretrained"]["fingerprint"] in str(error.value)
     with pytest.raises(ValueError, match="init: .* was trained over other weights"):
-        initialise(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer)
-    initialise(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer, ["encoder"])  # not this part
+        initialize(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer)
+    initialize(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer, ["encoder"])  # not this part
 
 
 def test_what_an_earlier_stage_trained_is_not_compared(recipe_folder):

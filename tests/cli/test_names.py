@@ -7,8 +7,8 @@ import re
 import typing
 
 from voxkit.encoders.build import CONFIGS as ENCODERS
-from voxkit.models import SYSTEMS, system_classes
 from voxkit.recipe import RecipeConfig
+from voxkit.system import SYSTEMS, find_system
 
 # of other programs (pip, git, curl, docker, espeak, huggingface-cli), of the recipes' run.sh, and of `voxkit` before its command
 FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
@@ -47,7 +47,7 @@ def test_every_option_named_exists(repository, options):
 def test_every_configuration_key_named_exists(repository):
     keys = set(_paths(RecipeConfig))
     for system in SYSTEMS:
-        keys |= {f"model.{path}" for path in _paths(system_classes(system)[1])}
+        keys |= {f"model.{path}" for path in _paths(find_system(system).config)}
     keys |= {f"model.encoder.{path}" for config in ENCODERS.values() for path in _paths(config)}
     ends = {".".join(key.split(".")[i:]) for key in keys for i in range(key.count(".") + 1)}
     groups = {key.split(".")[i] for key in keys for i in range(key.count("."))}

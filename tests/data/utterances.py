@@ -31,7 +31,7 @@ class Cache:
 
 
 def everything(root, **changes) -> DataConfig:
-    values = {"max_duration": 8.0, "num_buckets": 4, "num_workers": 0, "speed_perturb": [0.9, 1.0, 1.1], "noise": str(root / "noise"),
+    values = {"max_duration": 8.0, "num_buckets": 4, "num_workers": 0, "frames_per_second": 25.0, "speed_perturb": [0.9, 1.0, 1.1], "noise": str(root / "noise"),
               "noise_prob": 0.6, "rir": str(root / "rir"), "rir_prob": 0.5, "volume": [0.5, 2.0]}
     return DataConfig(**{**values, **changes})
 

@@ -171,7 +171,8 @@ def test_the_record_notices_changes(here, capsys):
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--methods", "beam"], "none of greedy"),
+    (["--methods", "beem"], "'beem' is none of greedy"),
+    (["--methods", "beam"], "method beam needs a parallel decoder, and this model has none; use greedy, prefix_beam"),
     (["--methods", "greedy", "--lm", "lm.arpa"], "method greedy takes no language model (--lm)"),
     (["--lm", "nothing.arpa", "--methods", "joint"], "no language model at nothing.arpa"),
     (["--phrases", "nothing.txt"], "no such file"),

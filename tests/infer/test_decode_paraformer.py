@@ -101,7 +101,7 @@ def test_a_bonus_that_only_the_configuration_has_is_no_error(here, capsys):
 def test_without_a_ctc_head_its_searches_are_refused_at_once(here):
     recognizer = Recognizer.load("exp/tiny")
     recognizer.model.ctc = None
-    with pytest.raises(ValueError, match="method rescoring: this model has no CTC head .*use greedy or beam"):
+    with pytest.raises(ValueError, match="method rescoring needs a CTC head, and this model has none; use greedy, beam$"):
         recognizer.check(SearchOptions("rescoring"))
 
 
@@ -131,7 +131,7 @@ def test_of_phrases_greedy_alone_goes_without(here, capsys):
                                                         "the others; use beam, ctc_greedy, prefix_beam, rescoring"),
     (["--phrases", "names.txt"], "method greedy takes no phrases (--phrases)"),
     (["--methods", "greedy", "ctc_greedy", "--lm", "lm.arpa"], "method ctc_greedy takes no language model (--lm)"),
-    (["--methods", "beam", "joint"], "method 'joint' is none of greedy, guided, beam"),
+    (["--methods", "beam", "joint"], "method joint needs an attention decoder, and this model has none; use greedy, guided, beam"),
 ])
 def test_where_nothing_is_left_it_is_an_error(here, capsys, options, message):
     assert decode(*options, "--out", "nothing") == 2

@@ -206,9 +206,8 @@ def test_partial_texts_are_those_of_the_frames_so_far(recognizer, lm):
     for frames, heard in frames_of.items():
         search = stream.search
         with torch.inference_mode():
-            part = recognizer.model.ctc_log_probs(whole.states[:, :frames])
-        state = search.advance(search.init(1), part, torch.tensor([frames]))
-        assert heard.text == recognizer.hypotheses([search.nbest(state, final=False)[0][0]], [0.0])[0].text
+            state = search.advance(search.init(1), whole.states[:, :frames], torch.tensor([frames]))
+        assert heard.text == recognizer.hypotheses([search.nbest(state, final=False)[0][0]], [0.0], options)[0].text
     assert len(set(seen)) > 4
     changes = list(stream_recording(stream, audio, piece=0.01))
     assert [final for *_, final in changes] == [False] * (len(changes) - 1) + [True]

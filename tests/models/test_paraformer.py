@@ -208,7 +208,7 @@ def test_mistakes_are_named(tokenizer):
     recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
     with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
         recognizer.recognize(make_batch(tokenizer, bins=9))
-    with pytest.raises(ValueError, match="'joint' is none of greedy, guided, beam"):
+    with pytest.raises(ValueError, match="method joint needs an attention decoder, and this model has none; use greedy, guided, beam"):
         recognizer.recognize(make_batch(tokenizer), SearchOptions("joint"))
 
 

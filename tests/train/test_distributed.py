@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
+from voxkit.batch import Batch, Padded
+from voxkit.models.contract import Losses
 from voxkit.train import distributed, persistence
 from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
 from voxkit.train.logging import read_metrics
@@ -83,6 +86,41 @@ def equals(world, folder):
 def muon(world, folder):
     """The same with Muon; every process orthogonalises by itself."""
     trainer = train(world, folder, accumulate=2, optimiser="muon")
+    result = trainer.fit()
+    torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
+
+
+class Texts(TinyLoader):
+    """Texts of one to six tokens."""
+
+    def make(self, index):
+        batch = super().make(index)
+        lengths = torch.tensor([1 + (5 * index + 3 * i) % 6 for i in range(batch.size)])
+        values = batch.tokens.values.repeat(1, 6) * (torch.arange(6) + 1)
+        return replace(batch, tokens=Padded(values, lengths).take(slice(None)))
+
+
+class TwoUnits(TinyModel):
+    """A mean over tokens beside one over tokens and ends of sentences, as the hybrid loss has them."""
+
+    def loss(self, batch):
+        features, frames = batch.features.values, batch.features.lengths
+        inside = torch.arange(features.shape[1]) < frames[:, None]
+        guess = self.head(self.body((features * inside[..., None]).sum(1) / frames[:, None]))
+        tokens, lengths = batch.tokens.values, batch.tokens.lengths
+        valid = torch.arange(tokens.shape[1]) < lengths[:, None]
+        errors = ((guess - tokens) ** 2 * valid).sum(1)
+        count = lengths.sum()
+        ends = count + batch.size if batch.whole is None else count * (1 + batch.whole.utterances / batch.whole.tokens)
+        total = errors.sum() / count + (errors + guess[:, 0].abs()).sum() / ends
+        return Losses(total, count)
+
+
+def units(world, folder):
+    """Losses that are means over different units, accumulated, in two processes."""
+    torch.manual_seed(1)
+    loader = Texts(size=5, shard=(world.rank, world.size))
+    trainer = tiny_trainer(folder / "two", config(accumulate=2, log_every=1), model=TwoUnits(dropout=0.0), loader=loader)
     result = trainer.fit()
     torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
 
@@ -180,7 +218,7 @@ def patience(world, folder):
         dist.distributed_c10d._set_pg_timeout(timedelta(minutes=30), dist.group.WORLD)
 
 
-TASKS = {task.__name__: task for task in (equals, muon, idle, uneven, resumes, non_finite, metrics, late, patience)}
+TASKS = {task.__name__: task for task in (equals, muon, units, idle, uneven, resumes, non_finite, metrics, late, patience)}
 
 
 @pytest.mark.parametrize("task, optimiser", [("equals", "adamw"), ("muon", "muon")])
@@ -197,6 +235,48 @@ def test_two_processes_equal_one_with_the_joint_batch(done, task, optimiser):
                 torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
     losses = [[r["loss"] for r in read_metrics(folder / run / "metrics.json") if r["kind"] == "train"] for run in ("one", "two")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_losses_over_different_units_weigh_as_in_one_large_batch(done):
+    """To 1e-6: two processes with two batches each against one process with one batch of all four; and against batches that are cut up."""
+    folder = done("units")
+
+    class Joined(Texts):
+        def __len__(self):
+            return 4
+
+        def __iter__(self):
+            self.batches = 7
+            every = [self.make(index) for index in range(7)]
+            for first in range(0, 7, 2):
+                yield joined(every[first:first + 2])
+            self.position = 7
+
+    runs = {}
+    for name, options, loader, pieces in (("large", {}, Joined(size=5), 1), ("accumulated", {"accumulate": 2}, Texts(size=5), 1),
+                                          ("pieces", {}, Joined(size=5), 4)):
+        torch.manual_seed(1)
+        one = tiny_trainer(folder / name, config(log_every=1, **options), model=TwoUnits(dropout=0.0), loader=loader)
+        one.state.pieces = pieces
+        one.fit()
+        runs[name] = weights(one.model)
+    for rank in (0, 1):
+        runs[rank] = torch.load(folder / f"{rank}.pt")[0]
+    for state in runs.values():
+        for name, value in runs["large"].items():
+            torch.testing.assert_close(state[name], value, rtol=1e-4, atol=1e-6)
+    losses = {name: [r["loss"] for r in read_metrics(folder / name / "metrics.json") if r["kind"] == "train"]
+              for name in ("large", "accumulated", "pieces", "two")}
+    assert len(losses["large"]) == 12 and all(values == pytest.approx(losses["large"], rel=1e-6) for values in losses.values())
+
+
+def joined(batches):
+    """One batch out of several."""
+    def all_of(name):
+        return Padded.of([row[:n] for batch in batches for row, n in zip(getattr(batch, name).values, getattr(batch, name).lengths)])
+
+    return Batch([id for batch in batches for id in batch.ids], features=all_of("features"), tokens=all_of("tokens"),
+                 seconds=sum(batch.seconds for batch in batches))
 
 
 def test_uneven_numbers_of_batches_do_not_hang(done):

@@ -123,7 +123,7 @@ def steep_config(halvings: int = 3):
 @pytest.fixture
 def plain_descent(monkeypatch):
     """x ← x - lr · 3x: grows for lr > 2/3."""
-    monkeypatch.setattr("voxkit.train.run.build_optimiser",
+    monkeypatch.setattr("voxkit.train.parts.build_optimiser",
                         lambda model, config, groups: torch.optim.SGD(model.parameters(), lr=config.lr))
 
 

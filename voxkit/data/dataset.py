@@ -45,17 +45,18 @@ class SpeechDataset(torch.utils.data.Dataset):
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
         complete: (batch, its cuts, epoch) → the batch with what a system reads besides (prompts, word times).
+        fbank_bins: of input: fbank; 0 = 80.
         bpe_dropout: see DataConfig; where the tokens would then be more than CTC can align at `frames_per_second`, they are the usual ones.
     """
 
     def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
-                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float = 0.0,
+                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float | None = None, fbank_bins: int = 0,
                  complete: Callable[[Batch, list[Any], int], Batch] | None = None) -> None:
         self.complete = complete
         self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
         self.bpe_dropout, self.frames_per_second = bpe_dropout, frames_per_second
         self.given = input == "features" and states is None
-        self.fbank = Fbank() if input == "fbank" and states is None else None
+        self.fbank = Fbank(fbank_bins or 80) if input == "fbank" and states is None else None
 
     def __getitem__(self, plan: Plan) -> Loaded:
         with _one_thread():

@@ -61,8 +61,7 @@ class UtteranceFilter:
         tokens = self.tokenizer.encode(text_of(cut))
         if not tokens:
             return "" if nobody_speaks(cut) else "without a transcript"
-        frames = alignable_frames(cut.duration / self.fastest, c.frames_per_second)
-        if c.frames_per_second and frames < needed_frames(tokens):
+        if c.frames_per_second and alignable_frames(cut.duration / self.fastest, c.frames_per_second) < needed_frames(tokens):
             return f"more tokens than CTC can align at {c.frames_per_second:g} frames/s (data.frames_per_second)"
         return ""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+
 class SwiGLU(nn.Module):
     """silu of the first half of the channels times the second (Shazeer 2020, arXiv 2002.05202): [..., 2 H] → [..., H]."""
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-
 def window_reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, left: int, lengths: Tensor | None = None) -> Tensor:
     """Full attention under a mask; arguments and result as `window_attention`."""
     size, width = q.shape[2], bias.shape[1]

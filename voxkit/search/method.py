@@ -101,12 +101,15 @@ _AT_ONCE = {"takes": (), "why": "it says all tokens at once, none knows of the o
 _BY_GRAPH = {"takes": (), "scores_tokens": False,
              "why": "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)"}
 _PEAKS = ("alignment", "peaks")
+_BY_FRAME = {"takes": ("context",), "why": _ALONE, "weights": ("symbols_per_frame",), "times": ("peaks",),
+             "streams": transducer_methods.stream_greedy}
 _BY_LENGTH = ("length_bonus", "length_limit", "coverage", "length_power")
 _SECOND_PASS = ("beam", "ctc_weight", "length_bonus")
 
 METHODS = (
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
+    Method("greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
     Method("beam", parallel_methods.beam, ("parallel",), weights=("beam", "ctc_weight"), times=("fires",)),
     Method("ctc_greedy", ctc_methods.greedy, ("ctc", "parallel"), takes=("context",), why=_ALONE, times=_PEAKS),
@@ -116,8 +119,7 @@ METHODS = (
     Method("joint", decoder_methods.joint, ("decoder", "ctc"), weights=("beam", "ctc_weight", *_BY_LENGTH), power=decoder_methods.JOINTLY),
     Method("rescoring", parallel_methods.rescoring, ("parallel", "ctc"), weights=_SECOND_PASS),
     Method("rescoring", decoder_methods.rescoring, ("decoder", "ctc"), weights=_SECOND_PASS),
-    Method("transducer_greedy", transducer_methods.greedy, ("transducer",), takes=("context",), why=_ALONE, weights=("symbols_per_frame",),
-           times=("peaks",), streams=transducer_methods.stream_greedy),
+    Method("transducer_greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
     Method("transducer_beam", transducer_methods.beam, ("transducer",),
            weights=("beam", "internal_lm_weight", "length_bonus", "length_power"), times=("peaks",), power=transducer_methods.BY_LENGTH,
            streams=transducer_methods.stream_beam),

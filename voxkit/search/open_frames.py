@@ -6,13 +6,11 @@ A trained CTC model is sure of blank in four frames of five, and of the others l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from voxkit.search.prefix_beam import PrefixBeam
+from voxkit.search.beam_settings import BeamSettings
 
 
 @dataclass
@@ -36,7 +34,7 @@ class OpenFrames:
     probs: np.ndarray
 
 
-def open_frames(log_probs: Tensor, lengths: Tensor, search: PrefixBeam) -> OpenFrames:
+def open_frames(log_probs: Tensor, lengths: Tensor, search: BeamSettings) -> OpenFrames:
     """What a search with these options looks at in log_probs [B, T, V] (on the CPU), lengths [B]."""
     x, n = log_probs.float().numpy(), lengths.numpy()
     vocab = x.shape[2]

@@ -19,12 +19,12 @@ from voxkit.train.interrupt import Interrupt, Interrupted
 from voxkit.train.lock import locked
 from voxkit.train.logging import RunLog
 from voxkit.train.mirror import Mirror
+from voxkit.train.parts import FitResult, RunParts
 from voxkit.train.remedies import Diverged
-from voxkit.train.run import FitResult, Run
 
 
-class Trainer(Run):
-    """Trains a model; with several processes, one Trainer in each. Arguments as for `Run`."""
+class Trainer(RunParts):
+    """Trains a model; with several processes, one Trainer in each. Arguments as for `RunParts`."""
 
     def fit(self) -> FitResult:
         """Train to the end, the budget or an interruption; a run that is there already is continued.

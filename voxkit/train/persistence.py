@@ -14,15 +14,15 @@ from voxkit.checkpoint.format import Checkpoint, amend_checkpoint, damage, get_p
 from voxkit.checkpoint.weights import load_state, read_training, read_weights
 from voxkit.precision import dtype_name
 from voxkit.train import distributed
+from voxkit.train.parts import RunParts
 from voxkit.train.remedies import DivergenceWatch
-from voxkit.train.run import Run
 from voxkit.train.state import TrainState, random_state, restore_random_state
 
 # Of an optimiser: a continued run takes these from its configuration, and its rates from the checkpoint.
 SETTINGS = ("betas", "eps", "momentum", "weight_decay", "clipping_scale")
 
 
-def save(run: Run, final: bool = False) -> None:
+def save(run: RunParts, final: bool = False) -> None:
     """Write a checkpoint (main process), move the pointers, prune, mirror. All processes call it, between two steps.
 
     Where only a validation has happened since the last one, that one is amended: the weights are not written again.
@@ -52,13 +52,13 @@ def save(run: Run, final: bool = False) -> None:
     run.saved = this
 
 
-def tidy(run: Run) -> list[str]:
+def tidy(run: RunParts) -> list[str]:
     """Delete the checkpoints that need not be kept → names of those that are."""
     config, busy = run.config, run.mirror.busy if run.mirror is not None else ()
     return prune(run.root, config.keep_last, config.keep_best, config.metric, config.mode, busy)
 
 
-def resume(run: Run) -> str:
+def resume(run: RunParts) -> str:
     """Continue from the newest whole checkpoint of the run, or of its mirror where the run has none.
 
     Returns:
@@ -84,7 +84,7 @@ def resume(run: Run) -> str:
     return name
 
 
-def restore(run: Run, path: Path) -> None:
+def restore(run: RunParts, path: Path) -> None:
     """Put a checkpoint back into model, optimiser, schedule, loader, generators and state.
 
     Raises:
@@ -120,7 +120,7 @@ def restore(run: Run, path: Path) -> None:
     run.last_checkpoint = path
 
 
-def go_back(run: Run, error: Exception) -> None:
+def go_back(run: RunParts, error: Exception) -> None:
     """After a divergence: the last good checkpoint with half the rate; the one before, where that has been tried already.
 
     Raises:
@@ -150,12 +150,12 @@ def go_back(run: Run, error: Exception) -> None:
                 f"({halvings} of at most {run.config.remedies.halve_on_divergence} times)")
 
 
-def _place(run: Run) -> tuple[int, int, int]:
+def _place(run: RunParts) -> tuple[int, int, int]:
     """Where in the training a run is: two checkpoints of the same place have the same weights."""
     return run.state.step, run.state.epoch, run.state.batches
 
 
-def _newest(run: Run, below: int | None = None) -> Checkpoint | None:
+def _newest(run: RunParts, below: int | None = None) -> Checkpoint | None:
     """The newest checkpoint that can be resumed, by what is in its files; damaged ones are named.
 
     Args:
@@ -172,7 +172,7 @@ def _newest(run: Run, below: int | None = None) -> Checkpoint | None:
     return None
 
 
-def _check_tokenizer(run: Run, meta: dict[str, Any], path: Path) -> None:
+def _check_tokenizer(run: RunParts, meta: dict[str, Any], path: Path) -> None:
     own, there = run.extra_meta.get("tokenizer"), meta.get("tokenizer")
     if own and there and own != there:
         raise ValueError(f"{path} was trained with another tokenizer ({there}) than lies there now ({own}): its outputs would mean other "
@@ -180,7 +180,7 @@ def _check_tokenizer(run: Run, meta: dict[str, Any], path: Path) -> None:
                          "--name)")
 
 
-def _meta(run: Run) -> dict[str, Any]:
+def _meta(run: RunParts) -> dict[str, Any]:
     state = run.state
     measured = state.history[-1] if state.history and state.history[-1]["step"] == state.step else {}
     return {
@@ -194,13 +194,13 @@ def _meta(run: Run) -> dict[str, Any]:
     }
 
 
-def _point_at_best(run: Run) -> None:
+def _point_at_best(run: RunParts) -> None:
     best = best_checkpoints(list_checkpoints(run.root, warn=False), run.config.metric, run.config.mode)
     if best and (get_pointer(run.root, "best") != best[0].path):
         set_pointer(run.root, "best", best[0].path.name)
 
 
-def _load_scaler(run: Run, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
+def _load_scaler(run: RunParts, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
     """The scale of the loss; only fp16 has one, and with `precision: auto` another machine may compute in another precision."""
     if saved and run.scaler.is_enabled():
         run.scaler.load_state_dict(saved)
@@ -210,7 +210,7 @@ def _load_scaler(run: Run, saved: dict[str, Any], meta: dict[str, Any], path: Pa
                     f"(train.precision={run.config.precision}): not to the bit what it would have been")
 
 
-def _load_optimiser(run: Run, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
+def _load_optimiser(run: RunParts, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
     groups, saved_groups = run.optimiser.param_groups, saved["optimiser"]["param_groups"]
     name = run.config.optimiser.name
     if (before := meta.get("optimiser", name)) != name:  # a checkpoint of before 2026-11-28 does not say it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from voxkit.precision import dtype_name
-from voxkit.train.run import FitResult, Run
+from voxkit.train.parts import FitResult, RunParts
 
 _LAST_LINE = {"finished": "Training finished", "early_stop": "Training stopped early: no better for train.patience validations; ended",
               "budget": "Budget used up (train.max_hours): the same command with more hours goes on; ended",
@@ -17,7 +17,7 @@ def short(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
 
-def announce(run: Run, resumed: str) -> None:
+def announce(run: RunParts, resumed: str) -> None:
     """The first line: what is trained, where, on what."""
     trainable = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in run.model.parameters())
@@ -26,7 +26,7 @@ def announce(run: Run, resumed: str) -> None:
                f"{run.world.size} x {run.world.device.type}, {dtype_name(run.dtype)}, git {run.git[:12]}")
 
 
-def window(run: Run) -> None:
+def window(run: RunParts) -> None:
     """Means since the last line: to the log, metrics.json, TensorBoard and the bar."""
     state, config = run.state, run.config
     steps = state.window.pop("steps")
@@ -44,7 +44,7 @@ def window(run: Run) -> None:
         run.budget.save()
 
 
-def last_line(run: Run, result: FitResult) -> None:
+def last_line(run: RunParts, result: FitResult) -> None:
     """How the run ended: the last line of the log, and a row of results.csv where it did anything."""
     state, config, budget = run.state, run.config, run.budget
     if state.step > run.started_at:

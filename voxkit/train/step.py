@@ -13,8 +13,8 @@ from torch import nn
 from voxkit.batch import Batch, Counts
 from voxkit.precision import autocast
 from voxkit.train import distributed
+from voxkit.train.parts import RunParts
 from voxkit.train.remedies import Diverged, NonFiniteLoss, find_culprits, is_out_of_memory, oom_advice, split
-from voxkit.train.run import Run
 from voxkit.train.state import undisturbed_random_state
 
 
@@ -44,7 +44,7 @@ class Sums:
                 **{name: value / max(count, 1e-9) for name, (value, count) in self.metrics.items()}}
 
 
-def step(run: Run, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
+def step(run: RunParts, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
     """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
     set_step = getattr(run.model, "set_step", None)
     if set_step is not None:
@@ -87,7 +87,7 @@ def step(run: Run, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] |
     return {**sums.means(), "loss": loss / max(weight, 1e-9), "grad_norm": norm}, stop
 
 
-def _backward(run: Run, group: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
+def _backward(run: RunParts, group: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
     """Gradients of the sum of weight · loss over a group → (sums, batches whose loss is not finite)."""
     while True:
         failed = None
@@ -100,7 +100,7 @@ def _backward(run: Run, group: list[tuple[Batch, float]]) -> tuple[Sums, list[Ba
         _shrink(run, group, failed)
 
 
-def _counted(run: Run, group: list[tuple[Batch, float]]) -> list[tuple[Batch, float]]:
+def _counted(run: RunParts, group: list[tuple[Batch, float]]) -> list[tuple[Batch, float]]:
     """Batches that are to count as one, told how much that one holds: losses that are means over different units (tokens, tokens and
     ends) then weigh against one another as in one large batch."""
     if run.world.size == 1 and len(group) == 1 and run.state.pieces == 1 or any(batch.tokens is None for batch, _ in group):
@@ -111,7 +111,7 @@ def _counted(run: Run, group: list[tuple[Batch, float]]) -> list[tuple[Batch, fl
     return [(replace(batch, whole=whole), share) for batch, share in group]
 
 
-def _try_backward(run: Run, parts: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
+def _try_backward(run: RunParts, parts: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
     run.optimiser.zero_grad(set_to_none=True)
     sums, bad = Sums(), []
     for i, (batch, share) in enumerate(parts):
@@ -127,7 +127,7 @@ def _try_backward(run: Run, parts: list[tuple[Batch, float]]) -> tuple[Sums, lis
     return sums, bad
 
 
-def _drop(run: Run, bad: list[Batch], what: str) -> None:
+def _drop(run: RunParts, bad: list[Batch], what: str) -> None:
     """A step whose loss or gradient is not finite: name the utterances and count, or stop."""
     state, remedies = run.state, run.config.remedies
     run.optimiser.zero_grad(set_to_none=True)
@@ -145,7 +145,7 @@ def _drop(run: Run, bad: list[Batch], what: str) -> None:
     run.log.event(state.step, state.epoch, f"{text}: step skipped ({state.skipped} so far)", ids=ids)
 
 
-def _shrink(run: Run, group: list[tuple[Batch, float]], failed: str) -> None:
+def _shrink(run: RunParts, group: list[tuple[Batch, float]], failed: str) -> None:
     """Cut every batch into twice as many parts from now on."""
     largest = max((batch for batch, _ in group), key=lambda batch: batch.input.values.numel())
     state = run.state
@@ -159,5 +159,5 @@ def _shrink(run: Run, group: list[tuple[Batch, float]], failed: str) -> None:
     run.log.event(state.step, state.epoch, f"{oom_advice(largest)}. Going on with batches cut into {state.pieces}, accumulated")
 
 
-def _autocast(run: Run) -> torch.autocast:
+def _autocast(run: RunParts) -> torch.autocast:
     return autocast(run.dtype, run.world.device)

@@ -12,12 +12,12 @@ from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, remove
 from voxkit.checkpoint.format import write_checkpoint
 from voxkit.checkpoint.weights import load_state, read_weights
 from voxkit.train import distributed
+from voxkit.train.parts import RunParts
 from voxkit.train.report import short
-from voxkit.train.run import Run
 from voxkit.train.state import undisturbed_random_state
 
 
-def validate(run: Run) -> None:
+def validate(run: RunParts) -> None:
     """Metrics of the current weights, or of their running average, into the history and the log.
 
     Raises:
@@ -40,7 +40,7 @@ def validate(run: Run) -> None:
     run.log.info(f"validation at step {state.step}: {shown} ({compared})")
 
 
-def measure(run: Run, average: bool = False) -> dict[str, float]:
+def measure(run: RunParts, average: bool = False) -> dict[str, float]:
     """What `run.validate` says of the weights, or of their running average, over all processes. The random generators stay as they are, so
     that a run that is resumed behind a validation is the same as one that goes through it.
 
@@ -61,7 +61,7 @@ def measure(run: Run, average: bool = False) -> dict[str, float]:
     return metrics
 
 
-def average_best(run: Run) -> Path | None:
+def average_best(run: RunParts) -> Path | None:
     """checkpoints/averaged, with its own metrics, unless the best alone is better; the model is left with the weights of the two that
     are."""
     metric, mode = run.config.metric, run.config.mode

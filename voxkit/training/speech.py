@@ -12,7 +12,7 @@ import torch
 from voxkit import files
 from voxkit.batch import Batch
 from voxkit.data.cache_shards import index_files
-from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch
+from voxkit.data.loader import build_eval_loader, build_train_loader, largest_batch, longest_seconds
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder, pretrained_encoder
@@ -47,7 +47,8 @@ class SpeechReader:
             dev_states = self._cache(dev_cuts) if dev_cuts is not None else None
         if train_states is None:
             self._limit_seconds()
-        data.frames_per_second = 1 / model.seconds_per_ctc_frame
+        if data.frames_per_second is None:
+            data.frames_per_second = 1 / model.seconds_per_ctc_frame
         if data.max_duration == "auto":
             data.max_duration = self._largest_duration(train_cuts, train_states)
         self.train = build_train_loader(train_cuts, vocabulary, data, seed=config.seed, rank=world.rank, world_size=world.size,
@@ -96,7 +97,7 @@ class SpeechReader:
             model.zero_grad(set_to_none=True)
 
         found = find_max_duration(lambda seconds: largest_batch(cuts, self.vocabulary, config.data, seconds, states=states), step,
-                                  device=self.world.device, low=max(10.0, min(config.data.max_seconds, max(c.duration for c in cuts))),
+                                  device=self.world.device, low=max(10.0, longest_seconds(cuts, config.data)),
                                   share=SHARE / (1 if self.world.device.type == "cuda" else processes_here()))
         found = min(broadcast(self.world, found), min(gather(self.world, found)))
         if self.world.main:

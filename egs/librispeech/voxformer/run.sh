@@ -2,8 +2,6 @@
 # VoxFormer on LibriSpeech: frozen self-supervised encoder, learned mix of its layers, Zipformer, CTC and attention; three training stages.
 #
 #   ./run.sh --parts mini --encoder /path/to/whisper-base                  two CPU cores, an evening (RESULTS.md)
-#   ./run.sh --parts mini --encoder /path/to/whisper-base --size mini_letters_ --tokens char --methods "greedy prefix_beam" --lm-order 8 \
-#     --exp exp/letters                                                    the same on letters, CTC alone
 #   ./run.sh --parts full --ngpu 8                                         the plan: WavLM Base+, 960 h
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -20,7 +18,7 @@ test_sets="test-clean-2"       # decoded and scored in stage 6
 domain_sets=                   # sets for stage 3; empty: the same speech
 tokens=bpe                     # bpe or char
 vocab_size=300                 # of the BPE
-size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "mini_letters_" with --tokens char, "" for the plan
+size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "" for the plan
 machine=                       # overlay for the machine: local_8gb or a100
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
@@ -41,12 +39,6 @@ for knob in synthetic lm_order; do
   case ${!knob} in *[!0-9]*|"") die "--$(echo $knob | tr _ -) '${!knob}': a number is needed" ;; esac
 done
 tokenizer=$(tokenizer_of "$data" "$tokens" "$vocab_size")
-if [ "$size" = mini_letters_ ]; then
-  [ "$tokens" = char ] || die "--size mini_letters_ is for letters: add --tokens char"
-  for method in $methods; do
-    case $method in attention | joint | rescoring) die "--methods $method: a model of mini_letters_ has no decoder; greedy, prefix_beam" ;; esac
-  done
-fi
 if [ "$synthetic" -gt 0 ] && [ -z "$sample_lm" ]; then
   die "--synthetic $synthetic needs --sample-lm, a causal language model that knows the words"
 fi

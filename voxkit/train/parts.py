@@ -53,7 +53,7 @@ class FitResult:
     skipped: int = 0
 
 
-class Run:
+class RunParts:
     """What a training consists of; with several processes (see `distributed`), one in each.
 
     Args:

@@ -1,0 +1,124 @@
+"""The contract that every system of the table keeps: padding never matters, runs resume exactly, checkpoints come back, use works."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.noise import noise_set
+from voxkit import config as configuration
+from voxkit.batch import Counts
+from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.language_model import load_language_model
+from voxkit.infer.recognizer import Recognizer
+from voxkit.recipe import Recipe, structure_recipe
+from voxkit.run import Run, train
+from voxkit.search.options import SearchOptions
+from voxkit.system import SYSTEMS, find_system
+from voxkit.text.sentencepiece import train_characters
+from voxkit.train.distributed import World
+
+TEXTS = ("heal me", "ward", "push the left lane", "now")
+FBANK = {"kind": "fbank", "subsampling_dim": 96, "spec_augment": {"prob": 0.0}}
+TRANSFORMER = {"kind": "transformer", "dim": 16, "heads": 2, "ffn": 32, "layers": 1}
+
+SMALL = {  # the least of each system that still has all its parts
+    "voxformer": {"front_end": FBANK, "encoder": {"preset": "toy"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
+    "paraformer": {"front_end": {**FBANK, "kind": "stacked"}, "encoder": TRANSFORMER,
+                   "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
+    "token_lm": {"kind": "lstm", "dim": 16, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """Prepared sets train and dev, and a tokenizer."""
+    root = tmp_path_factory.mktemp("systems")
+    for name, count in (("train", 8), ("dev", 3)):
+        noise_set(root / "data", name, count, lambda i: TEXTS[i % len(TEXTS)], seconds=1.5)
+    train_characters(TEXTS, root / "data" / "tokens")
+    return root
+
+
+def setup(project: Path, system: str, **more) -> Recipe:
+    values = {"name": system, "system": system, "tokenizer": str(project / "data/tokens"), "model": copy.deepcopy(SMALL[system]),
+              "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
+                       "max_tokens": 60},
+              "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
+    return structure_recipe(configuration.OmegaConf.create(values))
+
+
+def run_of(project: Path, system: str, folder: Path) -> Run:
+    torch.manual_seed(0)
+    return Run(setup(project, system), folder, World())
+
+
+def test_every_system_is_here():
+    assert set(SMALL) == set(SYSTEMS)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_padding_never_matters(project, tmp_path, system):
+    """A batch loses what its items lose alone, each weighed by what it counts."""
+    run = run_of(project, system, tmp_path)
+    model = run.model.eval()
+    batch = next(b for b in run.reader.train if b.size > 1 and len(set(b.input.lengths.tolist())) > 1)
+    with torch.no_grad():
+        whole = model.loss(batch)
+        counts = Counts(batch.size, float(batch.tokens.lengths.sum()))
+        alone = [model.loss(replace(batch.take(slice(i, i + 1)), whole=counts)) for i in range(batch.size)]
+    assert set(whole.parts) == set(alone[0].parts) and float(whole.weight) == sum(float(part.weight) for part in alone)
+    mean = sum(float(part.total * part.weight) for part in alone) / float(whole.weight)
+    assert float(whole.total) == pytest.approx(mean, rel=2e-4)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_run_that_was_broken_off_goes_on_exactly(project, tmp_path, system):
+    """Ended after its first epoch and continued, a run ends with the weights of one that was not; its checkpoint can be used."""
+    whole, _ = train(setup(project, system), run_dir=tmp_path / "whole", device="cpu")
+    part, _ = train(setup(project, system, max_steps=1), run_dir=tmp_path / "parts", device="cpu")
+    rest, folder = train(setup(project, system), run_dir=tmp_path / "parts", device="cpu")
+    assert part.step == 1 < whole.step == rest.step and whole.reason == rest.reason == "finished"
+    assert find_system(system).metric in whole.metrics and whole.metrics == rest.metrics
+    a, b = (load_checkpoint(tmp_path / name / "checkpoints" / whole.checkpoint.name) for name in ("whole", "parts"))
+    for name, value in a.model.state_dict().items():
+        assert torch.equal(value, b.model.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, system):
+    run = run_of(project, system, tmp_path)
+    result, folder = train(setup(project, system, max_steps=2), run_dir=tmp_path / "run", device="cpu")
+    loaded = load_checkpoint(folder)
+    batch = next(iter(run.reader.train))
+    with torch.no_grad():
+        again = load_checkpoint(result.checkpoint).model.loss(batch).total
+    assert torch.isfinite(again) and loaded.recipe.config.system == system
+    if find_system(system).use == "recognizer":
+        recognizer = Recognizer(loaded.model, loaded.tokenizer)
+        for name in recognizer.methods():
+            if not name.startswith("k2_"):
+                found = recognizer.recognize(batch, SearchOptions(method=name, beam=3))
+                assert [type(h.text) for h in found] == [str] * batch.size and all(h.audio_duration > 0 for h in found)
+    else:
+        scorer = load_language_model(folder, loaded.tokenizer)
+        state = scorer.init(1, torch.device("cpu"))
+        assert float(scorer.score(state, torch.arange(loaded.tokenizer.size)[None]).exp().sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_another_tokenizer_is_refused(project, tmp_path, system):
+    _, folder = train(setup(project, system, max_steps=1), run_dir=tmp_path / "run", device="cpu")
+    other = train_characters(["another alphabet zyx"], tmp_path / "other")
+    changed = setup(project, system)
+    changed.config.tokenizer = str(tmp_path / "other")
+    with pytest.raises(ValueError, match="tokenizer"):
+        train(changed, run_dir=folder, device="cpu")
+    checkpoint = load_checkpoint(folder).path
+    other.save(checkpoint)
+    with pytest.raises(ValueError, match="tokenizer"):
+        load_checkpoint(checkpoint)
