@@ -53,7 +53,8 @@ ARROWS: dict[str, set[str]] = {
     "run": _RUN | {"training"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "doctor", "plot"},
+    "experiments": _RUN | {"infer", "export", "runtime", "serve", "plot"},
+    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "experiments", "doctor", "plot"},
 }
 
 # What lies at the root of the repository.

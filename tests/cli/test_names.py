@@ -7,8 +7,8 @@ import re
 import typing
 
 from voxkit.encoders.build import CONFIGS as ENCODERS
-from voxkit.system import SYSTEMS, find_system
 from voxkit.recipe import RecipeConfig
+from voxkit.system import SYSTEMS, find_system
 
 # of other programs (pip, git, curl, docker, espeak, huggingface-cli), of the recipes' run.sh, and of `voxkit` before its command
 FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-INPUTS = ("audio", "fbank", "features")
+from voxkit.data.session_config import SessionConfig
+
+INPUTS = ("audio", "fbank", "features", "text")
 
 
 @dataclass
@@ -13,7 +15,8 @@ class DataConfig:
     """Attributes:
     data_dir: where `voxkit prepare` wrote; train, dev: names of the sets there, or paths of cuts, or paths or URLs of lhotse Shar
         directories; `name:0.3` is three tenths of one.
-    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with.
+    input: what a batch carries: audio, fbank computed in the loader, or the features that the cuts themselves come with; text, of VoxLM:
+        the training sets' transcripts (or text files) alone, while dev is heard.
     fbank_bins: of input: fbank; 0 = as many as model.front_end.fbank_bins.
     max_duration: seconds of audio per batch (and process), padding included; auto: the largest that fits, found by trying.
     max_utterances: in a batch; 0 = as many as max_duration allows.
@@ -34,6 +37,7 @@ class DataConfig:
         the same pieces, 1 = characters (see `Tokenizer.sample`).
     volume: range of gain factors; [1.0, 1.0] = none.
     max_failures: utterances that may fail to be read in an epoch before it is an error.
+    sessions: for systems that carry state from utterance to utterance: how batches are made of sessions.
     """
 
     data_dir: str = "data"
@@ -63,6 +67,7 @@ class DataConfig:
     bpe_dropout: float = 0.0
     volume: list[float] = field(default_factory=lambda: [1.0, 1.0])
     max_failures: int = 100
+    sessions: SessionConfig = field(default_factory=SessionConfig)
 
     def problems(self) -> list[str]:
         found = []

@@ -54,8 +54,8 @@ class SpeechDataset(torch.utils.data.Dataset):
         augment: changes waveforms; None = none.
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
-        fbank_bins: of input: fbank; 0 = 80.
         complete: (batch, its cuts, epoch) → the batch with what a system reads besides (prompts, word times).
+        fbank_bins: of input: fbank; 0 = 80.
         bpe_dropout: see DataConfig; where the tokens would then be more than CTC can align at `frames_per_second`, they are the usual ones.
     """
 

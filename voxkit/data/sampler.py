@@ -60,7 +60,7 @@ class UtteranceFilter:
             return ""
         tokens = self.tokenizer.encode(text_of(cut))
         if not tokens:
-            return "without a transcript"
+            return "" if nobody_speaks(cut) else "without a transcript"
         if c.frames_per_second and alignable_frames(cut.duration / self.fastest, c.frames_per_second) < needed_frames(tokens):
             return f"more tokens than CTC can align at {c.frames_per_second:g} frames/s (data.frames_per_second)"
         return ""
@@ -70,6 +70,11 @@ class UtteranceFilter:
         count = sum(map(len, self.left_out.values()))
         parts = [f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})" for reason, ids in self.left_out.items()]
         return f"left out {count}{f' of {total}' if total else ''} utterances: {'; '.join(parts)}" if count else ""
+
+
+def nobody_speaks(cut: Any) -> bool:
+    """Whether a cut is known to hold no speech (`voxkit prepare nonspeech`): then its empty transcript is one."""
+    return any((supervision.custom or {}).get("nonspeech") for supervision in cut.supervisions)
 
 
 def needed_frames(tokens: list[int]) -> int:

@@ -89,7 +89,7 @@ class LLM(External):
             self._check_logits()
             self.rms = self._embedding_rms()
         if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.enable_activation_checkpointing()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,6 +151,10 @@ class LLM(External):
     def frozen_names(self) -> set[str]:
         """Entries of `state_dict()` that checkpoints refer to: the pretrained model's own, where they do not learn."""
         return set() if self.config.learns == "all" else {name for name in self.state_dict() if ".lora_" not in name}
+
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the layers in the backward pass: less memory, a third more time."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def looked_at(self, value: Tensor) -> Tensor:
         """Numbers at even distances: no two models have them in common."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from voxkit.batch import Batch, Padded
 from voxkit.export.trace import Graph, Port
 from voxkit.infer.chunks import Chunk
+from voxkit.rate import RATE
 
 MIN_SAMPLES, MIN_FEATURES = 16000, 64  # a graph's least width: shorter input is padded, and its length says where it ends
 MAX_SECONDS = 60.0  # of encoders that set no limit of their own; attention grows with the square
@@ -104,15 +105,13 @@ def input_of(model: Any) -> str:
 
 def longest_input(model: Any) -> int:
     """The longest utterance, in samples or features: a pretrained encoder's own limit, else MAX_SECONDS."""
-    if input_of(model) == "features":
-        return int(MAX_SECONDS * 100)
-    positions = getattr(model.front_end.pretrained.backbone.config, "max_source_positions", None)
-    return int(MAX_SECONDS * 16000) if positions is None else positions * _HOP
+    most = MAX_SECONDS if model.max_seconds is None else model.max_seconds
+    return int(most * (100 if input_of(model) == "features" else RATE))
 
 
 def has_ctc(model: Any) -> bool:
     """Whether the model has a CTC head."""
-    return getattr(model, "ctc", None) is not None
+    return model.heads.ctc is not None
 
 
 def _batch(takes: str, values: Tensor, lengths: Tensor) -> Batch:

@@ -248,4 +248,4 @@ def build(config: ParaformerConfig, tokens: TokenIds) -> Paraformer:
     return Paraformer(config)
 
 
-SYSTEM = System(ParaformerConfig, build)
+SYSTEM = System(ParaformerConfig, build, graphs=("encoder", "parallel"))

@@ -37,6 +37,7 @@ from voxkit.runtime.vad import Vad
 _SLICE = RATE // 2  # samples of a long piece that are worked on at a time
 _LEAST = 9  # feature frames of which one vector comes
 _MOST = 64  # sessions that go through the encoder together
+_USUAL = Endpointing()
 STREAMED = ("greedy", "prefix_beam")
 
 
@@ -84,8 +85,8 @@ class StreamingRecognizer:
     Args:
         artifact: or its directory, made with `voxkit export --streaming`.
         options: method greedy or prefix_beam; language model, phrases and bonus as offline.
-        second: an artifact over whole utterances, which reads each once more at its end and says the final text (two passes); second_options:
-            how it searches.
+        second: an artifact over whole utterances, which reads each once more at its end and says the final text (two passes).
+        second_options: how it searches.
         threads: of onnxruntime; device: `cpu` or `cuda`.
 
     Raises:
@@ -118,7 +119,7 @@ class StreamingRecognizer:
         return sum(value.nbytes for value in self._empty.values())
 
     def session(self, *, rate: int = RATE, phrases: Mapping[str, float] | Iterable[str] | None = None, boost: float = 1.5,
-                endpointing: Endpointing | None = Endpointing()) -> Session:
+                endpointing: Endpointing | None = _USUAL) -> Session:
         """A stream before its first sample.
 
         Args:
@@ -152,6 +153,15 @@ class StreamingRecognizer:
                 for session, own in batch:
                     own += session.changed()
 
+    def log_probs(self, audio: np.ndarray) -> np.ndarray:
+        """CTC log-probabilities [T', V] of one utterance [S] at 16 kHz, chunk by chunk: what a search would see."""
+        utterance, collected = self._begin(0, self.options), _Collected()
+        utterance.beam = collected, None
+        utterance.accept(check_samples(audio, "audio"), True, False)
+        while len(utterance.features) >= _LEAST:
+            self._run([utterance])
+        return np.concatenate([np.zeros((0, self.artifact.meta["vocab_size"]), np.float32), *collected.parts])
+
     def _run(self, utterances: list[_Utterance]) -> None:
         """One chunk of each through the encoder, and into its search."""
         features = np.zeros((len(utterances), self.chunk, utterances[0].features.shape[1]), np.float32)
@@ -171,6 +181,16 @@ class StreamingRecognizer:
         fbank = self.artifact.fbank
         assert fbank is not None  # a pretrained front end does not stream
         return _Utterance(start, FbankStream(fbank), self._empty, (search, search.init()), np.zeros((0, fbank.num_bins), np.float32))
+
+
+class _Collected:
+    """In the place of a search: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+
+    def advance(self, beam: None, log_probs: np.ndarray) -> None:
+        self.parts.append(log_probs)
 
 
 class Session:

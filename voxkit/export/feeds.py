@@ -1,0 +1,59 @@
+"""Inputs of an artifact's graphs on real speech: what tells which of their matrices do not bear INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from voxkit.export.encoder import MIN_SAMPLES
+from voxkit.export.quantise import Feed
+from voxkit.export.trace import Graph
+from voxkit.runtime.artifact import Artifact, Encoded
+from voxkit.runtime.decoder import OnnxDecoder
+
+_MEASURED = 4  # utterances
+_TOKENS = 40  # of each that the decoder is asked for
+
+
+def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.ndarray]) -> dict[str, list[Feed]]:
+    """Inputs by graph, those of later graphs made by the graphs before.
+
+    Args:
+        folder: an artifact in float32; graphs: as it was made of.
+        audios: [S] float32 at 16 kHz; the shortest that fill a graph's least width are taken.
+    """
+    artifact = Artifact(folder, threads=1)
+    if artifact.streaming is not None:
+        return {"encoder": [{port.name: port.example.numpy() for port in graphs[0].inputs if port.example is not None}]}
+    chosen = sorted((a for a in audios if len(a) >= MIN_SAMPLES), key=len)[:_MEASURED] or list(audios[:1])
+    values = chosen if artifact.fbank is None else [artifact.fbank(a) for a in chosen]
+    feeds: dict[str, list[Feed]] = {"encoder": [
+        {artifact.meta["input"]: _wide(v, artifact.meta["least_input"])[None], "lengths": np.array([len(v)])} for v in values]}
+    encoded = [e for e in artifact.encode(chosen) if len(e.states)]
+    if "decoder" in artifact.meta["graphs"]:
+        feeds["memory"] = [{"states": e.states[None]} for e in encoded]
+        feeds["decoder"] = [_decoder_feed(artifact, e) for e in encoded]
+    if "predictor" in artifact.meta["graphs"]:
+        feeds["predictor"] = [{"states": e.states[None], "frames": np.array([len(e.states)])} for e in encoded]
+        feeds["parallel"] = []
+        for feed in feeds["predictor"]:
+            vectors, counts = artifact.session("predictor").run(["vectors", "counts"], dict(feed))
+            if counts[0]:
+                feeds["parallel"].append({**feed, "vectors": vectors[:, :counts[0]], "counts": counts})
+    return feeds
+
+
+def _decoder_feed(artifact: Artifact, encoded: Encoded) -> Feed:
+    """What CTC hears, as tokens that the decoder is asked for; without CTC the beginning alone."""
+    decoder, vocabulary = OnnxDecoder(artifact.session("memory"), artifact.session("decoder")), artifact.vocabulary
+    heard = encoded.log_probs.argmax(1).tolist() if encoded.log_probs is not None else []
+    tokens = [vocabulary.bos or 0, *[t for t in heard if t != vocabulary.blank][:_TOKENS]]
+    state = decoder.init_state(encoded.states[None], np.array([len(encoded.states)]))
+    return {"tokens": np.array([[tokens]]), "parents": np.zeros((1, 1), np.int64), "past": state.past, "cross": state.cross,
+            "frames": state.frames}
+
+
+def _wide(value: np.ndarray, least: int) -> np.ndarray:
+    return np.pad(value, ((0, max(0, least - len(value))), *((0, 0),) * (value.ndim - 1))).astype(np.float32)
