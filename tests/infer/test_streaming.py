@@ -12,6 +12,7 @@ from voxkit.encoders.front_end import FbankFrontEnd, FrontEndConfig, PretrainedF
 from voxkit.infer.chunks import Chunk, chunk_of
 from voxkit.infer.recognizer import Encoded, Recognizer, SearchOptions
 from voxkit.infer.streaming import StreamingRecognizer, stream_recording
+from voxkit.models.contract import Listener
 from voxkit.models.voxformer import VoxFormer, VoxFormerConfig
 from voxkit.search.ngram import train
 from voxkit.search.ngram_scorer import NgramScorer
@@ -273,8 +274,8 @@ def test_models_that_do_not_stream(tokenizer):
     recognizer.model.front_end = PretrainedFrontEnd.__new__(PretrainedFrontEnd)
     with pytest.raises(ValueError, match="a full-context encoder does not stream.*; train with model.front_end.kind=fbank"):
         StreamingRecognizer(recognizer)
-    with pytest.raises(ValueError, match="a Linear does not stream"):
-        StreamingRecognizer(Recognizer(torch.nn.Linear(1, 1), tokenizer))
+    with pytest.raises(ValueError, match="a Listener does not stream"):
+        StreamingRecognizer(Recognizer(Listener(), tokenizer))
     with pytest.raises(ValueError, match="not causal.*model.encoder.causal=true"):
         chunk_of(make(tokenizer, causal=False, chunk_size=[-1], left_context=[-1]).model, 320)
 
