@@ -169,7 +169,7 @@ def refusal(name: str, options: SearchOptions, heads: Heads) -> str | None:
         return None
     able = [other for other in methods_of(heads) if not method_of(other, heads).refused(options)]
     what = " and no ".join(FUSED[one] for one in refused)
-    return f"method {name} takes no {what}: {row.why}; " + (f"use {', '.join(able)}" if able else "this model has none that does")
+    return f"method {name} takes no {what}: {row.why}; use {', '.join(able) or 'another model, since no method of this one does'}"
 
 
 def methods_that_look_at(weight: str) -> list[str]:
