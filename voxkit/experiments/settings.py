@@ -90,8 +90,8 @@ class SearchSettings:
         tried = tried or {}
         told = [name for name in PROMPT if getattr(self, name) is not None] + ([] if self.stop else ["no_stop"])
         if told and "generate" not in methods:
-            raise ValueError(f"{option(told[0])}: {', '.join(methods)} would not look at it; it is for generate, of a model with a language "
-                             "model. Name that method, or omit it")
+            raise ValueError(f"{option(told[0])}: {', '.join(methods)} would not look at it; it is for generate, where a language model "
+                             "reads the audio. Name that method, or omit it")
         check_needs({**self.named, **tried})
         check_looked_at({**self.weights, **tried}, methods)
 
