@@ -21,6 +21,7 @@ SYSTEMS = {  # name → the module whose SYSTEM it is
     "voxformer": "voxkit.models.voxformer",
     "paraformer": "voxkit.models.paraformer",
     "token_lm": "voxkit.models.token_lm",
+    "lact_asr": "voxkit.models.lact_asr",
     "voxlm": "voxkit.models.voxlm",
 }
 

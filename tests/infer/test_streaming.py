@@ -253,8 +253,8 @@ def test_samples_that_are_none(recognizer):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"method": "joint"}, "method joint does not stream, since it takes the whole utterance; greedy and prefix_beam do"),
-    ({"method": "rescoring"}, "greedy and prefix_beam do"), ({"method": "k2_hlg"}, "greedy and prefix_beam do"),
+    ({"method": "joint"}, "method joint does not stream, since it takes the whole utterance; greedy, prefix_beam"),
+    ({"method": "rescoring"}, "greedy, prefix_beam"), ({"method": "k2_hlg"}, "greedy and prefix_beam do"),
     ({"method": "prefix_beam", "rescore_lm": True}, "--rescore-lm"),
     ({"method": "greedy", "lm": True}, "method greedy takes no language model"),
 ])

@@ -50,7 +50,8 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
     Raises:
         ValueError: the file of phrases is none.
     """
-    from voxkit.experiments.settings import SearchSettings, read_phrases
+    from voxkit.experiments.settings import SearchSettings
+    from voxkit.text.phrases import read_phrases
 
     weights = {name: value for name in WEIGHTS if (value := getattr(args, name)) is not None}
     return SearchSettings(weights, args.lm, args.rescore_lm, args.graph, read_phrases(args.phrases) if args.phrases else {}, args.boost,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
+from voxkit.data.session_config import SessionConfig
+
 INPUTS = ("audio", "fbank", "features", "text")
 
 
@@ -35,6 +37,7 @@ class DataConfig:
         the same pieces, 1 = characters (see `Tokenizer.sample`).
     volume: range of gain factors; [1.0, 1.0] = none.
     max_failures: utterances that may fail to be read in an epoch before it is an error.
+    sessions: for systems that carry state from utterance to utterance: how batches are made of sessions.
     """
 
     data_dir: str = "data"
@@ -64,6 +67,7 @@ class DataConfig:
     bpe_dropout: float = 0.0
     volume: list[float] = field(default_factory=lambda: [1.0, 1.0])
     max_failures: int = 100
+    sessions: SessionConfig = field(default_factory=SessionConfig)
 
     def problems(self) -> list[str]:
         found = []

@@ -155,7 +155,8 @@ class LaCTEncoder(nn.Module):
         """Frames that `stream` takes at a time: any number, or whole chunks where a chunk is learned from before it is read."""
         return self.config.fast.chunk if self.config.fast.order == "update_apply" and self.carries else 1
 
-    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None, carried: Carried | None = None) -> tuple[Tensor, ...]:
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None,
+                   carried: Carried | None = None) -> tuple[Tensor, ...]:
         """State before the first frame: for each layer window keys and values, fast weights, and the open chunk.
 
         Args:

@@ -25,13 +25,7 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     if true and (recognizer.model.heads.ctc is None or not true.keys() <= heard):
         say("word times are left as they are: fitting them takes a CTC head and audio (CIF's times need no fitting)")
     elif true:
-        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
-        t: dict[str, Any] = {**fit_timing(recognizer, found, true), "set": name}
-        content["timing"] = t
-        ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
-        say(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
-                          for what, key in ways if t[f"error_{key}"] is not None],
-                         title=f"word times fitted on {name} ({t['words']} words)") + "\n")
+        _fit_times(search, cuts.filter(lambda c: c.id in true), true, content, name, say)
     rows = []
     everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, name)
     for method, decoded in zip(methods, everything):
@@ -49,3 +43,17 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     write_calibration(out, content)
     if rows:
         say(format_table(rows, title=f"confidences fitted on {name}"))
+
+
+def _fit_times(search: Search, cuts: Any, true: dict[str, Any], content: dict[str, Any], name: str, say: Say) -> None:
+    """Fit word times and say how good they are, or why they cannot be fitted."""
+    try:
+        t: dict[str, Any] = {**fit_timing(search.recognizer, align_cuts(search.recognizer, cuts), true), "set": name}
+    except ValueError as error:
+        say(f"word times stay as they are: {error}")
+        return
+    content["timing"] = t
+    ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
+    say(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
+                      for what, key in ways if t[f"error_{key}"] is not None],
+                     title=f"word times fitted on {name} ({t['words']} words)") + "\n")

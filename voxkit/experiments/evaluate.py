@@ -21,7 +21,7 @@ from voxkit.eval.table import interval_cell, per_duration, per_group
 from voxkit.eval.texts import Texts, read_texts
 from voxkit.eval.wer import WerResult, score
 from voxkit.experiments import records
-from voxkit.experiments.settings import read_phrases
+from voxkit.text.phrases import read_phrases
 
 WHERE = "beside what score writes: REPORT_score.json for --report REPORT.html, NAME_score.json for --csv, or what --record says"
 _INPUTS = {"ref": "references", "hyp": "hypotheses", "against": "hypotheses (--against)", "phrases": "phrases", "condition": "condition"}

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from voxkit.files import read_lines
 from voxkit.search.weights import WEIGHTS
 
 BOOST = 1.5  # nats per token of a phrase
@@ -129,31 +126,6 @@ def check_looked_at(options: Mapping[str, Any], methods: Sequence[str]) -> None:
             raise ValueError(f"{option(name)} {_shown(value)}: {', '.join(methods)} would not look at it; it is for {', '.join(able)}. "
                              "Name one of these, or omit it")
 
-
-def read_phrases(path: str | Path) -> dict[str, float | None]:
-    """Phrase → its own boost per token, None where its line says none.
-
-    Raises:
-        ValueError: no such file, no phrase in it, or a boost that is no finite number; with the line.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"--phrases {path}: no such file; write one phrase a line")
-    out: dict[str, float | None] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        phrase, _, own = line.partition("\t")
-        phrase = " ".join(phrase.split())
-        if not phrase:
-            continue
-        try:
-            out[phrase] = float(own) if own.strip() else None
-            if own.strip() and not math.isfinite(float(own)):
-                raise ValueError
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: boost {own.strip()!r} is no finite number; a line is PHRASE or "
-                             "PHRASE<TAB>BOOST") from error
-    if not out:
-        raise ValueError(f"--phrases {path}: it holds no phrase; omit the option where there are none")
-    return out
 
 
 def option(name: str) -> str:

@@ -11,8 +11,8 @@ from voxkit.align.ctc import forced_align
 from voxkit.align.spans import TokenSpan
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
-from voxkit.audio.io import read_audio
 from voxkit.batch import Batch, audio_batch
+from voxkit.data.reader import load_samples
 from voxkit.hypothesis import Hypothesis
 
 
@@ -61,11 +61,11 @@ def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTimin
 
 
 def align_cuts(recognizer: Any, cuts: Any) -> dict[str, Aligned]:
-    """Every cut with its own text, one by one; those whose text does not fit their audio are left out."""
+    """Every cut with its own text, one by one; those whose audio cannot be read, or whose text does not fit it, are left out."""
     out = {}
     for cut in cuts:
-        wave, _ = read_audio(cut.recording.sources[0].source, start=cut.start, duration=cut.duration)
         try:
+            wave = torch.from_numpy(load_samples(cut))
             out[cut.id] = align_spans(recognizer, audio_batch(wave, cut.id), cut.supervisions[0].text)
         except ValueError:
             continue

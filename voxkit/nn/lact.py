@@ -29,7 +29,7 @@ class FastConfig:
         heads: networks that learn beside each other, each over its share of the width.
         hidden: inner width of each, as a multiple of its share.
         chunk: frames between two steps; overlap: frames before a chunk that its step looks at again.
-        borders: fixed, or marked: where the marks given with a batch allow it (voxkit.nn.chunks), least: but not before so many frames.
+        borders: fixed, or marked: where marks given with a batch allow it (voxkit.nn.chunks), not before `least`.
         order: apply_update, update_apply or bidirectional; norm: post or pre (see voxkit.ops.lact).
         rate: what the learned rate of a frame starts at. Without Muon, on chunks of 64, rates of 0.1-0.5 move the weights by 3-15 % a chunk.
         momentum: whether a gate lets steps go on into the next chunk.
@@ -52,7 +52,8 @@ class FastConfig:
     gate: float = 0.1
 
     def problems(self) -> list[str]:
-        found = [f"{name}: {getattr(self, name)} is none of {', '.join(valid)}" for name, valid in (("order", ORDERS), ("norm", NORMS), ("borders", BORDERS))
+        choices = (("order", ORDERS), ("norm", NORMS), ("borders", BORDERS))
+        found = [f"{name}: {getattr(self, name)!r} is none of {', '.join(valid)}" for name, valid in choices
                  if getattr(self, name) not in valid]
         found += [f"{name}: {getattr(self, name)} is below 1" for name in ("heads", "chunk") if getattr(self, name) < 1]
         found += [f"{name}: {getattr(self, name)} is not above 0" for name in ("hidden", "rate") if getattr(self, name) <= 0]
