@@ -129,8 +129,8 @@ METHODS = (
     Method("k2_nbest_rescoring", graph_methods.nbest_rescoring, ("ctc",), weights=("beam",), graph=True,
            check=graph_methods.check_large_graph, **_BY_GRAPH),
     Method("k2_rescoring", graph_methods.rescoring, ("ctc",), graph=True, check=graph_methods.check_large_graph, **_BY_GRAPH),
-    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
-           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=("context",), times=("head",),
+           why="it says what the language model finds likeliest, and phrases go into its prompt"),
 )
 
 
