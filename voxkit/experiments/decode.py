@@ -134,7 +134,8 @@ def decode(job: DecodeJob, say: Say = silent) -> list[Decoding]:
         whole = set_name(name) + (f"-first{job.limit}" if job.limit else "")  # a part never replaces the whole
         for method, options, found in zip(methods, searches, decoded):
             row = {"set": whole, "method": search.label(method), "beam": options.beam if recognizer.method(method).beam else "",
-                   **measures.scores(found, cuts, job.normalise), **measures.token_errors(found, recognizer.vocabulary)}
+                   **measures.scores(found, cuts, job.normalise), **measures.token_errors(found, recognizer.vocabulary),
+                   **measures.stopped(found)}
             if options.words:
                 row |= measures.word_scores(found, cuts, rule, fitted[method].temperature is not None)
             row |= measures.delay_columns(cuts, found.changes)

@@ -153,7 +153,8 @@ class Recognizer:
             kept = [i for i, token in enumerate(candidate.tokens) if token not in self.vocabulary.specials]
             tokens = [candidate.tokens[i] for i in kept]
             confidences = [min(1.0, math.exp(log_probs[i] / options.temperature)) for i in kept] if scored else []
-            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences))
+            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences,
+                                  getattr(candidate, "stopped", "")))
         return out
 
     def add_peaked_words(self, hypotheses: list[Hypothesis], chosen: Sequence[Any], options: SearchOptions) -> None:

@@ -45,7 +45,8 @@ def generate(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> li
         speaker = speaker.prompted(options.prompt, size)
     expected = expected_tokens(heard.ctc, heard.lengths, heard.heads.blank)
     limit = heard.lengths if rule is None else torch.tensor([rule.most_tokens(x) for x in expected.tolist()], device=heard.lengths.device)
-    said = say(speaker, heard.states, heard.lengths, limit, forbidden=vocabulary.specials, rule=rule, expected=expected)
+    said = say(speaker, heard.states, heard.lengths, limit, forbidden=vocabulary.specials, rule=rule, expected=expected,
+               told=options.told)
     out = [LLMHypothesis(one.tokens, one.score, one.token_log_probs) for one in said]
     _read_again(speaker, heard, out, vocabulary, options)
     if rule is not None:
