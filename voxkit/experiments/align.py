@@ -15,14 +15,14 @@ from voxkit.eval.texts import read_texts
 from voxkit.experiments.search import Say, silent
 from voxkit.hypothesis import Hypothesis
 
-METHODS = ("ctc", "attention", "whisper")
+METHODS = ("ctc", "head", "attention", "whisper")
 
 
 @dataclass(frozen=True)
 class AlignJob:
     """Attributes:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name; with method "whisper" a Whisper model.
-    method: "ctc": forced alignment; "attention", "whisper": cross-attention and DTW of our decoder, of a Whisper model.
+    method: "ctc": forced alignment; "head": the alignment head of a VoxLM; "attention", "whisper": cross-attention and DTW of our decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
     normalise: text rule before tokenizing.
@@ -173,6 +173,10 @@ def _aligner(job: AlignJob, load: Callable[[str, str], Any] | None, items: list[
             from voxkit.infer.alignment import align_utterance
 
             return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start)
+        if job.method == "head":
+            from voxkit.infer.alignment import align_by_head
+
+            return lambda text, source, timing: align_by_head(recognizer, source.batch(), text, offset=source.start)
         from voxkit.infer.attention_times import AttentionAligner
 
         aligner = AttentionAligner(recognizer)
