@@ -15,15 +15,15 @@ from voxkit.eval.texts import read_texts
 from voxkit.experiments.search import Say, silent
 from voxkit.hypothesis import Hypothesis
 
-METHODS = ("ctc", "transducer", "attention", "whisper")
+METHODS = ("ctc", "transducer", "head", "attention", "whisper")
 
 
 @dataclass(frozen=True)
 class AlignJob:
     """Attributes:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name; with method "whisper" a Whisper model.
-    method: "ctc", "transducer": forced alignment by that head; "attention", "whisper": cross-attention and DTW of our decoder, of a Whisper
-        model.
+    method: "ctc", "transducer": forced alignment by that head; "head": the alignment head of a VoxLM; "attention", "whisper":
+        cross-attention and DTW of our decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
     normalise: text rule before tokenizing.
@@ -175,6 +175,10 @@ def _aligner(job: AlignJob, load: Callable[[str, str], Any] | None, items: list[
 
             return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start,
                                                                         head=job.method)
+        if job.method == "head":
+            from voxkit.infer.alignment import align_by_head
+
+            return lambda text, source, timing: align_by_head(recognizer, source.batch(), text, offset=source.start)
         from voxkit.infer.attention_times import AttentionAligner
 
         aligner = AttentionAligner(recognizer)

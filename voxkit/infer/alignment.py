@@ -16,6 +16,8 @@ from voxkit.batch import Batch, audio_batch
 from voxkit.data.reader import load_samples
 from voxkit.hypothesis import Hypothesis
 from voxkit.search.heads import NAMES
+from voxkit.infer.words import spans_of_words
+from voxkit.search.llm_methods import read_again
 
 
 @dataclass
@@ -56,6 +58,31 @@ def align_spans(recognizer: Any, batch: Batch, text: str, head: str = "ctc") -> 
     aligned = forced_align(model.heads.ctc(states).cpu(), lengths.cpu(), texts, sizes, model.heads.blank)[0]
     assert aligned is not None, "strict alignment raises where there is none"
     return Aligned(aligned.spans, aligned.score, tokens, float(seconds[0]))
+
+
+@torch.inference_mode()
+def align_by_head(recognizer: Any, batch: Batch, text: str, *, offset: float = 0.0) -> Hypothesis:
+    """A batch of one utterance and its text → word times along a monotone path with pauses, by a language model's alignment head, and exact
+    probabilities of the text.
+
+    Raises:
+        ValueError: no text, a model without an alignment head that has learned anything, or more words than frames.
+    """
+    model, vocabulary = recognizer.model, recognizer.vocabulary
+    if not text.split():
+        raise ValueError("the text is empty: there is nothing to align")
+    if model.heads.llm is None:
+        raise ValueError("--method head aligns by a language model's alignment head, and this model has none; use --method ctc")
+    states, lengths, seconds, _ = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
+    tokens = vocabulary.encode(text)
+    found = read_again(model.heads.llm, states, lengths, [tokens], vocabulary)[0]
+    if found.placed is None:
+        raise ValueError("--method head: the alignment head of this model has learned nothing yet; train it (phase 2 of the recipe), or use "
+                         "--method ctc")
+    spans = spans_of_words(tokens, found.token_log_probs, found.placed, vocabulary)
+    duration = float(seconds[0])
+    words = words_from_tokens(spans, vocabulary, model.seconds_per_frame, duration=duration, offset=offset)
+    return Hypothesis(text, words, found.score, tokens, duration)
 
 
 def align_utterance(recognizer: Any, batch: Batch, text: str, timing: TokenTiming | WordTiming | None = None, *,
