@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import ceil
 from statistics import median
 from typing import Any
@@ -35,6 +36,15 @@ def scores(found: Decoded, cuts: Any, normalise: str) -> dict[str, Any]:
 def token_errors(found: Decoded, vocabulary: Vocabulary) -> dict[str, str]:
     """Token error rate and real-time factor."""
     return {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, vocabulary):.2f}", "RTF": f"{found.rtf:.3f}"}
+
+
+def stopped(found: Decoded) -> dict[str, str]:
+    """Share of the utterances of which a language model said what nobody said, by reason; {} where there are none."""
+    reasons = Counter(h.stopped for h in found.hypotheses.values() if h.stopped)
+    if not reasons:
+        return {}
+    each = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return {"stopped": f"{100 * reasons.total() / len(found.hypotheses):.1f} % ({each})"}
 
 
 def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], vocabulary: Vocabulary) -> float:

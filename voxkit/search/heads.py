@@ -77,6 +77,10 @@ class Heads:
     llm: Speaker | None = None
     blank: int = 0
 
+    def there(self) -> list[str]:
+        """Names of those that the model has."""
+        return [name for name in NAMES if getattr(self, name) is not None]
+
 
 NAMES = {"ctc": "a CTC head", "decoder": "an attention decoder", "parallel": "a parallel decoder", "transducer": "a transducer",
          "llm": "a language model that reads audio"}
