@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -88,14 +87,6 @@ def test_tunings_from_before_the_limit_are_repeated_without_one(here, monkeypatc
     path.write_text(json.dumps(record))
     monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda *given: pytest.fail("a limit"))
     assert main(["tune", "--again", str(path), "--device", "cpu"]) == 0
-
-
-def test_an_export_takes_no_weights(here, tmp_path, capsys):
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "model.onnx").write_bytes(b"")
-    shutil.copy(here / "conf.yaml", tmp_path / "config.yaml")
-    assert main(["transcribe", str(tmp_path), "data/test0.wav", "--lm-weight", "0.3", "--beam", "4"]) == 2
-    assert "--beam, --lm-weight: an export directory is searched greedily" in capsys.readouterr().err
 
 
 def test_needs_name_what_is_missing():

@@ -66,9 +66,11 @@ def _streaming(args: argparse.Namespace, artifact: object, changed: Changed) -> 
 
 
 def _options(args: argparse.Namespace, recognizer: object) -> object:
+    from voxkit.cli.idle_options import check_needs
     from voxkit.cli.search_options import read_phrases
     from voxkit.runtime.recognizer import SearchOptions
 
+    check_needs({name: getattr(args, name) for name in ("lm_weight", "lm", "boost", "phrases")})
     given = {name: getattr(args, name) for name in _SAME if getattr(args, name, None) is not None}
     if args.lm:
         given["lm"] = recognizer.language_model(args.lm)
