@@ -15,8 +15,8 @@ from voxkit.align.words import words_from_tokens
 from voxkit.batch import Batch, audio_batch
 from voxkit.data.reader import load_samples
 from voxkit.hypothesis import Hypothesis
-from voxkit.search.heads import NAMES
 from voxkit.infer.words import spans_of_words
+from voxkit.search.heads import NAMES
 from voxkit.search.llm_methods import read_again
 
 
