@@ -298,7 +298,7 @@ def test_chunks_by_default_and_without_bound(tokenizer, recognizer):
     assert chunk_of(model, -1, streaming=False) == Chunk(-1, -1, 20.0) and chunk_of(model, 160, -1, streaming=False) == Chunk(8, -1, 20.0)
     names = [Chunk(8, 16, 20.0).name(True), Chunk(8, 16, 20.0).name(False), Chunk(8, -1, 20.0).name(False), Chunk(-1, -1, 20.0).name(False)]
     assert names == ["stream160left320", "chunk160left320", "chunk160leftall", "whole"]
-    with pytest.raises(ValueError, match="leave it away"):
+    with pytest.raises(ValueError, match="omit it"):
         chunk_of(model, -1, 320, streaming=False)
     whole = make(tokenizer, chunk_size=[-1], left_context=[-1]).model
     with pytest.raises(ValueError, match="--chunk-ms: the model was trained without bound"):

@@ -19,9 +19,11 @@ def made(monkeypatch, tmp_path):
     pytest.importorskip("fastapi", reason="the service needs the extra serve")
     made = {}
     config = SimpleNamespace(decode=DecodeConfig(method="beam", beam=7, length_bonus=0.5))
-    loaded = SimpleNamespace(model=SimpleNamespace(heads=Heads(ctc="a head", parallel="a decoder")), tokenizer=None, recipe=SimpleNamespace(config=config),
+    model = SimpleNamespace(heads=Heads(ctc="a head", parallel="a decoder"))
+    loaded = SimpleNamespace(model=model, tokenizer=None, recipe=SimpleNamespace(config=config),
                              path=tmp_path / "checkpoints" / "averaged")
-    monkeypatch.setattr("voxkit.experiments.search.load_checkpoint", lambda path, device, overrides: made.update(path=path, device=device) or loaded)
+    monkeypatch.setattr("voxkit.experiments.search.load_checkpoint",
+                        lambda path, device, overrides: made.update(path=path, device=device) or loaded)
     monkeypatch.setattr("voxkit.experiments.serving.create_app", lambda recognizer, config: made.update(config=config))
     return made
 
@@ -92,7 +94,8 @@ def test_another_calibration_is_named(made, tmp_path):
 def test_a_temperature_of_other_settings_is_not_taken(made, tmp_path, capsys):
     fitted = tmp_path / "decode" / "calibration.json"
     fitted.parent.mkdir()
-    fitted.write_text(json.dumps({"methods": {"beam": {"temperature": 0.5, "settings": {"beam": 7, "ctc_weight": 0.3, "times": "alignment"}}}}))
+    settings = {"beam": 7, "ctc_weight": 0.3, "times": "alignment"}
+    fitted.write_text(json.dumps({"methods": {"beam": {"temperature": 0.5, "settings": settings}}}))
     _application(_options())
     assert made["config"].calibration["temperature"] == 0.5
     _application(_options("--beam", "8"))
