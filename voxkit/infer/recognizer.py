@@ -78,10 +78,12 @@ class Recognizer:
         """
         return methods.method_of(name, self.model.heads)
 
-    def timed_by_ctc(self, name: str) -> bool:
-        """Whether the words that a search finds get their times from where CTC spikes, which can be fitted."""
-        times = self.method(name).times
-        return bool(times) and WAYS[times[0]][1]
+    def spikes_of(self, name: str) -> str:
+        """Whose tokens' spikes give the words that a search finds their times, which can be fitted: ctc or transducer; "": of none."""
+        row = self.method(name)
+        if not row.times or not WAYS[row.times[0]][1]:
+            return ""
+        return "transducer" if "transducer" in row.needs else "ctc"
 
     def check(self, options: SearchOptions) -> None:
         """Refuse what is no search of this model.

@@ -289,6 +289,14 @@ class VoxLMDecoder:
         projected = self.model.project(memory, lengths)
         return self.model.llm.examine(projected.embeddings, projected.lengths, tokens, token_lengths, self.prompt)
 
+    def attention_weights(self, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """A language model has no cross-attention.
+
+        Raises:
+            ValueError: always; the message says what to use.
+        """
+        raise ValueError("--method attention follows cross-attention, and a language model has none; use --method head, or ctc")
+
     def align(self, text: Tensor, words: Tensor, states: Tensor, lengths: Tensor) -> Tensor | None:
         """Which word each frame belongs to, [B, W + 1, T], pause first; None of a model whose alignment head has learned nothing."""
         head = self.model.alignment

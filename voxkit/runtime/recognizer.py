@@ -277,7 +277,7 @@ def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOpti
     vocabulary, heard, joint = recognizer.vocabulary, encoded.log_probs, options.method == "joint"
     blank = vocabulary.blank or 0
     expected = expected_tokens(heard, blank) if heard is not None and options.length_limit < math.inf else None
-    beam = BeamOptions(vocabulary.bos, vocabulary.eos, options.beam, frozenset([blank]), options.ctc_weight, options.length_bonus,
+    beam = BeamOptions(vocabulary.bos, vocabulary.eos, options.beam, frozenset({blank, *vocabulary.specials}), options.ctc_weight, options.length_bonus,
                        options.length_limit, _length_power(options), options.coverage, _candidates(options))
     best = attention_beam(recognizer.decoder, encoded.states, beam, log_probs=heard if joint else None,
                           scorer=options.scorer(bonus=False), most=options.most, expected=expected)[0]
