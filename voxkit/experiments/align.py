@@ -22,7 +22,8 @@ METHODS = ("ctc", "head", "attention", "whisper")
 class AlignJob:
     """Attributes:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name; with method "whisper" a Whisper model.
-    method: "ctc": forced alignment; "head": the alignment head of a VoxLM; "attention", "whisper": cross-attention and DTW of our decoder, of a Whisper model.
+    method: "ctc": forced alignment; "head": the alignment head of a VoxLM; "attention", "whisper": cross-attention and DTW of our
+        decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
     normalise: text rule before tokenizing.
