@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zipformers import small
+from tests.encoders.zipformers import small
 
 from voxkit.encoders.zipformer import ConvSubsampling
 
