@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.encoders.zipformers import small
 
 from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import ConvSubsampling
