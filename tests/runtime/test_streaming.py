@@ -168,7 +168,8 @@ def test_two_passes(streamed, recognizer):
     two = StreamingRecognizer(streamed[1], second=Second())
     (audio,) = waves(1.1)
     events = whole(two, audio)
-    assert events[-1].hypothesis.text == f"{len(audio)} samples" and events[0].hypothesis.text == whole(recognizer, audio)[0].hypothesis.text
+    assert events[-1].hypothesis.text == f"{len(audio)} samples"
+    assert events[0].hypothesis.text == whole(recognizer, audio)[0].hypothesis.text
 
 
 def test_bad_input_is_refused_and_the_session_goes_on(recognizer):

@@ -150,7 +150,12 @@ class TransformerDecoder(TokenDecoder):
         vocab_size: V, bos and eos among them.
         memory_dim: width of the encoder states.
         bos, eos: token ids.
+
+    Attributes:
+        whole: whether it attends to all states, padding included.
     """
+
+    whole = False
 
     def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, bos: int = 1, eos: int = 2) -> None:
         super().__init__(config, vocab_size, memory_dim)
@@ -178,6 +183,10 @@ class TransformerDecoder(TokenDecoder):
         logits = self._forward(inputs, memory, memory_lengths, need_weights=False)[0]
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         return -losses.sum(-1).unflatten(0, (size, n))
+
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of lengths [B] states may have: one for each."""
+        return lengths
 
     def init_state(self, memory: Tensor, memory_lengths: Tensor) -> DecoderState:
         """State before bos for each of the B utterances; `select` spreads it over a beam."""

@@ -77,6 +77,10 @@ class WhisperDecoder(TransformerDecoder):
         """Of a transcript: what positions are left behind the prompt."""
         return self.positions.num_embeddings - len(self.prompt)
 
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of lengths [B] states may have: speech has fewer than 15 a second."""
+        return (lengths * 0.3 + 20).ceil().long().clamp(max=self.most_tokens)
+
     @property
     def alignment_heads(self) -> list[tuple[int, int]]:
         """Whose cross-attention follows the audio."""
@@ -96,11 +100,12 @@ class WhisperDecoder(TransformerDecoder):
     def init_state(self, memory: Tensor, memory_lengths: Tensor) -> DecoderState:
         """State of each of the B utterances after all of the prompt but its last token."""
         state = super().init_state(memory, self._seen(memory, memory_lengths))
+        languages = None
         for token in self.prompt[:-1]:
-            given = torch.full((len(memory),), token, device=memory.device) if token >= 0 else language
+            given = torch.full((len(memory),), token, device=memory.device) if token >= 0 or languages is None else languages
             log_probs, state = super().step(given, state)
-            if token == self.tokens.start and -1 in self.prompt:
-                language = self._language(log_probs)
+            if languages is None and -1 in self.prompt:
+                languages = self._language(log_probs)
         return state
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

@@ -128,7 +128,8 @@ class Whisper(Listener):
             whole = self.config.sizes.source_positions * hop
             if not torch.compiler.is_exporting() and bool((lengths > whole).any()):
                 named = ", ".join(i for i, n in zip(batch.ids, lengths.tolist()) if n > whole)
-                raise ValueError(f"Whisper takes at most {self.max_seconds:.0f} s; too long: {named}. Cut them into pieces, or leave them out")
+                raise ValueError(f"Whisper takes at most {self.max_seconds:.0f} s; too long: {named}. Cut them into pieces, or leave them "
+                                 "out")
             audio = F.pad(audio.masked_fill(torch.arange(audio.shape[1], device=audio.device) >= lengths[:, None], 0.0),
                           (0, whole - audio.shape[1]))
             seen = torch.full_like(lengths, whole)
@@ -196,8 +197,8 @@ def _tokens(generation: dict[str, Any]) -> WhisperTokens:
     """Of generation_config.json."""
     return WhisperTokens(
         generation["decoder_start_token_id"], generation["eos_token_id"], generation["no_timestamps_token_id"],
-        {code.strip("<|>"): token for code, token in (generation.get("lang_to_id") or {}).items()}, dict(generation.get("task_to_id") or {}),
-        list(generation.get("suppress_tokens") or []), list(generation.get("begin_suppress_tokens") or []),
+        {code.strip("<|>"): token for code, token in (generation.get("lang_to_id") or {}).items()},
+        dict(generation.get("task_to_id") or {}), list(generation.get("suppress_tokens") or []), list(generation.get("begin_suppress_tokens") or []),
         [list(pair) for pair in generation.get("alignment_heads") or []])
 
 
@@ -205,8 +206,8 @@ _NAMES = (("model.encoder.embed_positions", "encoder.positions"), ("model.encode
           ("model.encoder.", "encoder."),
           ("model.decoder.embed_tokens", "decoder.embedding"), ("model.decoder.embed_positions", "decoder.positions"),
           ("model.decoder.layer_norm", "decoder.norm"), ("model.decoder.", "decoder."))
-_IN_DECODER = ((".self_attn_layer_norm.", ".self_norm."), (".encoder_attn_layer_norm.", ".cross_norm."), (".final_layer_norm.", ".ffn_norm."),
-               (".self_attn.", ".self_attention."), (".encoder_attn.", ".cross_attention."), (".q_proj.", ".query."), (".k_proj.", ".key."),
+_IN_DECODER = ((".self_attn_layer_norm.", ".self_norm."), (".encoder_attn_layer_norm.", ".cross_norm."),
+               (".final_layer_norm.", ".ffn_norm."), (".self_attn.", ".self_attention."), (".encoder_attn.", ".cross_attention."), (".q_proj.", ".query."), (".k_proj.", ".key."),
                (".v_proj.", ".value."), (".out_proj.", ".output."), (".fc1.", ".ffn.0."), (".fc2.", ".ffn.3."))
 
 
