@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from voxkit.cli.decode import boundary_columns, token_error_rate
+from voxkit.experiments.measures import boundary_columns, token_error_rate
 from voxkit.hypothesis import Hypothesis, Word
 
 

@@ -48,12 +48,13 @@ ARROWS: dict[str, set[str]] = {
     "doctor": set(),
     "plot": {"checkpoint", "train"},
     "recipe": {"system", "models", "text", "data", "train"},
-    "infer": _RUN,
+    "infer": _RUN | {"runtime"},
     "training": _RUN | {"infer"},
     "run": _RUN | {"training"},
     "export": _RUN | {"infer", "runtime"},
     "serve": _RUN | {"infer", "export", "runtime"},
-    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "doctor", "plot"},
+    "experiments": _RUN | {"infer", "export", "runtime", "serve", "plot"},
+    "cli": _RUN | {"training", "run", "infer", "export", "runtime", "serve", "experiments", "doctor", "plot"},
 }
 
 # What lies at the root of the repository.

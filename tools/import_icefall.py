@@ -6,10 +6,11 @@
 Reads what icefall's recipes egs/*/ASR/zipformer write: checkpoint-*.pt and epoch-*.pt ({"model": state_dict, ...}), averaged or exported
 models (pretrained.pt), bare state dicts. Widths, layers, kernels and causality are read off the parameter shapes; what shapes do not
 say (downsampling factors, query head width where heads differ, chunk sizes) has icefall's defaults and can be given under icefall's
-names: --downsampling-factor 1,2,4,8,4,2. Front end, encoder and CTC head are taken; a transducer's decoder and joiner and an attention
-decoder are left out, with a notice; any other parameter that has no place here is an error that names it.
-Several checkpoints are averaged. icefall's tokenizer has three special tokens (<blk>, <sos/eos>, <unk>), voxkit's four: with --bpe-model
-the vocabulary and the CTC head get a fourth, which is never emitted.
+names: --downsampling-factor 1,2,4,8,4,2. Front end, encoder, transducer and CTC head are taken; an attention decoder is left out, with a
+notice; any other parameter that has no place here is an error that names it.
+Several checkpoints are averaged; --use-averaged-model takes the running averages in them instead, as icefall's option of that name does:
+that of one checkpoint, or between two. icefall's tokenizer has three special tokens (<blk>, <sos/eos>, <unk>), voxkit's four: with
+--bpe-model the vocabulary and the heads get a fourth, which is never emitted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import argparse
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PosixPath
 from typing import Any
 
@@ -46,7 +47,10 @@ _LAYER: dict[str, tuple[str, dict[str, str]]] = {
 }
 _TRANSDUCER = re.compile(r"decoder\.(embedding|conv)\.weight|"
                          r"(joiner\.(encoder_proj|decoder_proj|output_linear)|simple_am_proj|simple_lm_proj)\.(weight|bias)")
-_LEFT_OUT = {"attention_decoder": "the attention decoder"}
+_PER_TOKEN = ("ctc.weight", "ctc.bias", "transducer.decoder.embedding.weight",
+              *(f"transducer.{part}.{leaf}" for part in ("joiner.output_linear", "simple_am_proj", "simple_lm_proj")
+                for leaf in ("weight", "bias")))
+_LEFT_OUT = "attention_decoder."
 _CHUNKS = {"chunk_size": [16, 32, 64, -1], "left_context_frames": [64, 128, 256, -1]}  # icefall's own, where the checkpoint is causal
 _STACK_KWARGS = {"downsampling_factor": "downsampling_factor", "num_encoder_layers": "num_layers", "encoder_dim": "encoder_dim",
                  "encoder_unmasked_dim": "unmasked_dim", "num_heads": "num_heads", "feedforward_dim": "feedforward_dim",
@@ -184,11 +188,9 @@ def import_state_dict(state: Mapping[str, Tensor], kwargs: Mapping[str, Any] | N
         ValueError: no Zipformer; as `infer_config`; parameters that have no place, all named.
     """
     state = {name.removeprefix("module."): value for name, value in state.items()}
-    left_out = {name for name in state if name.split(".")[0] in _LEFT_OUT}
-    for top in sorted({name.split(".")[0] for name in left_out}):
-        count = sum(state[name].numel() for name in left_out if name.split(".")[0] == top)
-        if notices is not None:
-            notices.append(f"left out: {top}.* ({_LEFT_OUT[top]}, {count} parameters)")
+    left_out = {name for name in state if name.startswith(_LEFT_OUT)}
+    if left_out and notices is not None:
+        notices.append(f"left out: {_LEFT_OUT}* (the attention decoder, {sum(state[name].numel() for name in left_out)} parameters)")
     taken = {name: rename(name) for name in state if name not in left_out}
     if not any(_STACK.fullmatch(name) for name in state) or "encoder_embed.out.weight" not in state:
         raise ValueError("no Zipformer in this checkpoint: it has no encoder.encoders.*.layers.* or no encoder_embed.out.weight; "
@@ -214,8 +216,8 @@ def _list(value: Any, count: int, name: str) -> list[int]:
     return out * count if count and len(out) == 1 else out
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict in an icefall checkpoint; nothing but plain values is unpickled, and the paths among its options (exp_dir, ...)."""
+def load_checkpoint(path: Path) -> Mapping[str, Any]:
+    """What is in an icefall checkpoint; nothing but plain values is unpickled, and the paths among its options (exp_dir, ...)."""
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
     try:
@@ -224,12 +226,43 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise ValueError(f"{path}: not readable as tensors only ({error}); save its state dict alone: "
                          "torch.save(torch.load(path, weights_only=False)['model'], new_path)") from error
-    for key in ("model", "state_dict"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(torch.is_tensor(v) for v in found.values()):
-        raise ValueError(f"{path}: no state dict in it (looked for 'model', 'state_dict' or the tensors themselves)")
-    return dict(found)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path}: no state dict in it but a {type(found).__name__}")
+    return found
+
+
+def read_checkpoints(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The state dict in one, or the mean of those in several."""
+    states = []
+    for path in paths:
+        found = load_checkpoint(path)
+        for key in ("model", "state_dict"):
+            if isinstance(found.get(key), Mapping):
+                found = found[key]
+        if not all(torch.is_tensor(v) for v in found.values()):
+            raise ValueError(f"{path}: no state dict in it (looked for 'model', 'state_dict' or the tensors themselves)")
+        states.append(found)
+    if len({frozenset(state) for state in states}) > 1:
+        raise ValueError("the checkpoints have different parameters and cannot be averaged")
+    return {name: torch.stack([s[name].float() for s in states]).mean(0) if len(states) > 1 else states[0][name] for name in states[0]}
+
+
+def read_running_average(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of all weights since the start of training, out of one checkpoint; between two of them, out of both."""
+    if len(paths) > 2:
+        raise ValueError(f"--use-averaged-model averages what lies between two checkpoints, and {len(paths)} are given")
+    found = [load_checkpoint(path) for path in paths]
+    for path, one in zip(paths, found):
+        if missing := [key for key in ("model_avg", "batch_idx_train") if key not in one]:
+            raise ValueError(f"{path}: it holds no {' and no '.join(missing)}: was it trained with --use-averaged-model?")
+    first, last = found[0], found[-1]
+    if len(found) == 1:
+        return dict(last["model_avg"])
+    start, end = first["batch_idx_train"], last["batch_idx_train"]
+    if not start < end:
+        raise ValueError(f"--use-averaged-model: {paths[0]} is of batch {start}, {paths[1]} of {end}: the earlier one first")
+    return {name: (value.double() * end - first["model_avg"][name].double() * start) / (end - start)
+            for name, value in last["model_avg"].items()}
 
 
 def convert_tokenizer(path: Path) -> tuple[bytes, list[int]]:
@@ -253,37 +286,61 @@ def convert_tokenizer(path: Path) -> tuple[bytes, list[int]]:
     return model.SerializeToString(), [0, 1, -1, 2, *range(3, len(pieces))]
 
 
+def with_our_specials(state: Mapping[str, Tensor], tokenizer: Path) -> tuple[dict[str, Tensor], bytes]:
+    """Parameters over voxkit's tokens instead of icefall's, and the tokenizer of those; the token that is new is never emitted."""
+    model_bytes, ids = convert_tokenizer(tokenizer)
+    rows, out = torch.tensor(ids).clamp(min=0), dict(state)
+    for name in (n for n in _PER_TOKEN if n in out):
+        if len(ids) != len(out[name]) + 1:
+            raise ValueError(f"{tokenizer} has {len(ids) - 1} tokens, {name} {len(out[name])}: not the model's tokenizer")
+        out[name] = out[name][rows]
+        out[name][ids.index(-1)] = -1e4 if name.endswith("bias") else 0.0
+    return out, model_bytes
+
+
+def add_missing_heads(state: Mapping[str, Tensor], config: ZipformerConfig, notices: list[str]) -> dict[str, Tensor]:
+    """Parameters that a VoxFormer has and the checkpoint lacks, untrained."""
+    out = dict(state)
+    if "transducer.decoder.embedding.weight" in out:
+        vocab, dim = out["transducer.decoder.embedding.weight"].shape
+        for name, width in (("simple_am_proj", config.output_dim), ("simple_lm_proj", dim)):
+            if f"transducer.{name}.weight" not in out:
+                notices.append(f"no {name} in the checkpoint: the new one is untrained; only further training would look at it")
+                out |= {f"transducer.{name}.weight": torch.zeros(vocab, width), f"transducer.{name}.bias": torch.zeros(vocab)}
+    elif "ctc.weight" not in out:
+        notices.append("no CTC head (ctc_output), no transducer in the checkpoint: the new CTC head is untrained, only the encoder of use")
+        out |= {"ctc.weight": torch.zeros(500, config.output_dim), "ctc.bias": torch.zeros(500)}
+    return out
+
+
 def write_checkpoint(out: Path, config: ZipformerConfig, state: dict[str, Tensor], feature_dim: int, source: str,
-                     tokenizer: Path | None, notices: list[str]) -> None:
-    """A voxkit checkpoint directory: config.yaml, model.safetensors, meta.json, and tokenizer.model where there is a tokenizer."""
+                     tokenizer: Path | None, notices: list[str], start: str = "blank") -> None:
+    """A voxkit checkpoint directory: config.yaml, model.safetensors, meta.json, and tokenizer.model where there is a tokenizer. start: what
+    a search puts before the transducer's first token (TransducerConfig)."""
     from voxkit import config as configuration
     from voxkit.checkpoint.format import write_state
     from voxkit.encoders.front_end import FrontEndConfig
     from voxkit.models.voxformer import VoxFormer, VoxFormerConfig
 
-    model_bytes = b""
-    if "ctc.weight" not in state:
-        notices.append("no CTC head (ctc_output) in the checkpoint: the new one is untrained; only the encoder is of use")
-        state = {**state, "ctc.weight": torch.zeros(500, config.output_dim), "ctc.bias": torch.zeros(500)}
-    elif tokenizer is not None:
-        model_bytes, ids = convert_tokenizer(tokenizer)
-        if len(ids) != len(state["ctc.bias"]) + 1:
-            raise ValueError(f"{tokenizer} has {len(ids) - 1} tokens, the CTC head {len(state['ctc.bias'])}: not the model's tokenizer")
-        rows = torch.tensor(ids).clamp(min=0)
-        state = {**state, "ctc.weight": state["ctc.weight"][rows], "ctc.bias": state["ctc.bias"][rows]}
-        state["ctc.weight"][ids.index(-1)] = 0.0
-        state["ctc.bias"][ids.index(-1)] = -1e4
+    sizes, model_bytes = transducer_options(state), b""
+    if tokenizer is not None and (sizes or "ctc.weight" in state):
+        state, model_bytes = with_our_specials(state, tokenizer)
+    state = add_missing_heads(state, config, notices)
     front_end: dict[str, Any] = {"kind": "fbank", "fbank_bins": feature_dim, "subsampling_dim": config.input_dim}
     if "isolate_padding" in {field.name for field in dataclasses.fields(FrontEndConfig)}:
         front_end["isolate_padding"] = False
-    options = {"vocab_size": len(state["ctc.bias"]), "front_end": front_end, "encoder": dataclasses.asdict(config),
-               "loss": {"attention": 0.0, "start_attention": 0.0, "ctc": 1.0, "start_ctc": 1.0}}
+    ctc = float("ctc.weight" in state) * (0.2 if sizes else 1.0)  # beside a transducer, icefall's weight
+    options = {"vocab_size": next(len(state[name]) for name in _PER_TOKEN if name in state), "front_end": front_end,
+               "encoder": dataclasses.asdict(config), "transducer": {**(sizes or {}), "start": start},
+               "loss": {"attention": 0.0, "start_attention": 0.0, "ctc": ctc, "start_ctc": ctc, "transducer": float(bool(sizes))}}
     model_config = configuration.structure(VoxFormerConfig, options, "model")
     model = VoxFormer(model_config)
     model.load_state_dict(state)
+    searched = {"method": "transducer_greedy", "validation_method": "transducer_greedy"} if sizes else {}
 
     def save_extra(directory: Path) -> None:
-        configuration.save({"name": out.name, "system": "voxformer", "model": model_config}, directory / "config.yaml")
+        recipe = {"name": out.name, "system": "voxformer", "model": model_config, "decode": searched}
+        configuration.save(recipe, directory / "config.yaml")
         if model_bytes:
             (directory / "tokenizer.model").write_bytes(model_bytes)
 
@@ -304,6 +361,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("checkpoints", nargs="+", type=Path, help="icefall checkpoints; several are averaged")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     parser.add_argument("--bpe-model", type=Path, help="icefall's bpe.model, for decoding to text")
+    parser.add_argument("--use-averaged-model", action="store_true",
+                        help="the running average of one checkpoint, or between two, the earlier one first")
+    parser.add_argument("--decoder-start", choices=("blank", "nothing"), default="blank",
+                        help="what a search puts before the transducer's first token; icefall's own put blanks there once, and put nothing "
+                             "today, as in training")
     names = [*_STACK_KWARGS, *_OTHER_KWARGS]
     for name in names:
         parser.add_argument(f"--{name.replace('_', '-')}", help="as in icefall; needed where shapes do not tell")
@@ -316,13 +378,12 @@ def main(argv: list[str] | None = None) -> int:
             kwargs[name] = float(kwargs[name]) if name in ("dropout", "warmup_batches") else int(kwargs[name])
     notices: list[str] = []
     try:
-        states = [read_checkpoint(path) for path in options.checkpoints]
-        if len({frozenset(state) for state in states}) > 1:
-            raise ValueError("the checkpoints have different parameters and cannot be averaged")
-        state = {name: torch.stack([s[name].float() for s in states]).mean(0) if len(states) > 1 else states[0][name] for name in states[0]}
+        read = read_running_average if options.use_averaged_model else read_checkpoints
+        state = read(options.checkpoints)
         config, ours = import_state_dict(state, kwargs, notices=notices)
         mel_bins = feature_dim(ours, kwargs.get("feature_dim"))
-        write_checkpoint(options.out, config, ours, mel_bins, ", ".join(p.name for p in options.checkpoints), options.bpe_model, notices)
+        write_checkpoint(options.out, config, ours, mel_bins, ", ".join(p.name for p in options.checkpoints), options.bpe_model, notices,
+                         options.decoder_start)
     except ValueError as error:
         print(f"import_icefall: {error}", file=sys.stderr)
         return 1

@@ -130,4 +130,9 @@ def structure_recipe(node: DictConfig, where: str = "config") -> Recipe:
     """The same from a configuration already read."""
     config = configuration.structure(RecipeConfig, node, where)
     model = configuration.structure(find_system(config.system).config, config.model, f"{where}.model")
+    own = getattr(getattr(model, "front_end", None), "fbank_bins", 0)
+    if config.data.input == "fbank" and own and config.data.fbank_bins not in (0, own):
+        raise configuration.ConfigError(f"{where}.data.fbank_bins is {config.data.fbank_bins} and model.front_end.fbank_bins {own}: the "
+                                        "model would not take the loader's features; set one of them, or data.fbank_bins to 0")
+    config.data.fbank_bins = config.data.fbank_bins or own
     return Recipe(config, model)

@@ -22,6 +22,8 @@ SYSTEMS = {  # name → the module whose SYSTEM it is
     "paraformer": "voxkit.models.paraformer",
     "whisper": "voxkit.models.whisper",
     "token_lm": "voxkit.models.token_lm",
+    "lact_asr": "voxkit.models.lact_asr",
+    "voxlm": "voxkit.models.voxlm",
 }
 
 
@@ -42,8 +44,9 @@ class System:
 
     Attributes:
         config: dataclass of the configuration's `model` part; has `vocab_size`.
-        model: (configuration with `vocab_size` set, ids of the special tokens) → a fresh model; ValueError where it cannot work with these.
-        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences".
+        model: (configuration with `vocab_size` set, vocabulary, or its size and the ids of its special tokens) → a fresh model; ValueError
+            where it cannot work with these.
+        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences", "speech_llm".
         evaluation: what validation measures, a key of voxkit.training.EVALUATIONS: "recognition", "perplexity".
         metric, mode: which of its numbers says what is best, and whether "min" or "max" is, where train.metric names none.
         use: what a trained model is for: "recognizer", "language_model", "generator".
@@ -52,7 +55,7 @@ class System:
     """
 
     config: type
-    model: Callable[[Any, TokenIds], SpeechModel]
+    model: Callable[[Any, Any], SpeechModel]
     reader: str = "speech"
     evaluation: str = "recognition"
     metric: str = "wer"
@@ -71,7 +74,7 @@ class System:
             raise ValueError(f"model.vocab_size is {config.vocab_size} but the tokenizer has {vocabulary.size} pieces: they do not belong "
                              "together; leave the option out, or name the tokenizer of that size")
         config.vocab_size = vocabulary.size
-        return self.model(config, TokenIds(vocabulary.size, vocabulary.blank, vocabulary.bos, vocabulary.eos))
+        return self.model(config, vocabulary)
 
 
 def find_system(name: str) -> System:

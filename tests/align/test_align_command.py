@@ -10,6 +10,7 @@ import torch
 from tests.text.vocabularies import Pieces
 from voxkit.batch import Padded
 from voxkit.cli import align as command
+from voxkit.experiments import align as experiment
 from voxkit.models.contract import Encoded
 from voxkit.search.heads import Heads
 
@@ -92,7 +93,7 @@ def test_what_cannot_be_aligned_says_why(tmp_path, capsys):
     with pytest.raises(ValueError, match="cut u1 has neither an audio file nor features"):
         call("--cuts", tmp_path / "cuts_test.jsonl.gz")
     with pytest.raises(ValueError, match="u1.npy: features, where attention and Whisper need audio; use --method ctc"):
-        command.Source(str(tmp_path / "u1.npy")).wave()
+        experiment.Source(str(tmp_path / "u1.npy")).wave()
 
 
 def test_attention_of_a_parallel_decoder_is_refused():

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from voxkit.align.formats import render, write
 from voxkit.eval.boundaries import boundary_scores
@@ -27,6 +29,46 @@ def test_captions_are_short():
     blocks = render("srt", {"u": Hypothesis("", words)}).split("\n\n")
     assert all(len(line) <= 42 for block in blocks for line in block.splitlines()) and all(len(b.splitlines()) <= 4 for b in blocks)
     assert sum(block.count("word") for block in blocks) == 60
+
+
+@pytest.mark.parametrize("words", [
+    ["a" * 30] * 5, ["a" * 41, "bb", "c" * 40, "d"], ["a" * 42] * 4, ["a" * 43, "b"], ["a" * 200, "b"], ["x", "a" * 85], ["我" * 50]])
+def test_captions_of_long_words_have_two_lines(words):
+    spoken = [Word(w, 0.2 * i, 0.2 * i + 0.2, 1.0) for i, w in enumerate(words)]
+    for kind in ("srt", "vtt"):
+        blocks = [b.splitlines() for b in render(kind, {"u": Hypothesis("", spoken)}).removeprefix("WEBVTT\n\n").split("\n\n")]
+        texts = [lines[2 if kind == "srt" else 1:] for lines in blocks]
+        assert all(1 <= len(t) <= 2 and all(len(line) <= 42 for line in t) for t in texts)
+        assert "".join("".join(t) for t in texts).replace(" ", "") == "".join(words)
+        assert sum(len(t) for t in texts) <= 2 * len(texts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.text("abcdefg->我\u3042 ", min_size=1, max_size=100), st.floats(0, 3)), max_size=12))
+def test_no_caption_loses_a_letter(said):
+    at, words = 0.0, []
+    for text, seconds in said:
+        words.append(Word(text, at, at + seconds, 1.0))
+        at += seconds
+    blocks = [b.splitlines() for b in render("srt", {"u": Hypothesis("", words)}).split("\n\n") if b.strip()]
+    assert all(len(b) in (3, 4) and b[1].count("-->") == 1 and not any("-->" in line for line in b[2:]) for b in blocks)
+    assert "".join("".join(b[2:]) for b in blocks).replace(" ", "").replace("\u2192", "-->") == "".join(t for t, _ in said).replace(" ", "")
+
+
+def test_an_arrow_in_the_text_is_no_arrow_of_times():
+    words = [Word("a-->b", 0.0, 0.2, 1.0), Word("-->", 0.2, 0.4, 1.0)]
+    assert [line for line in render("srt", {"u": Hypothesis("", words)}).splitlines() if "-->" in line] == ["00:00:00,000 --> 00:00:00,400"]
+    assert "a--&gt;b --&gt;" in render("vtt", {"u": Hypothesis("", words)})
+
+
+def test_scripts_without_blanks_get_none():
+    words = [Word(w, 0.1 * i, 0.1 * i + 0.1, 1.0) for i, w in enumerate(["今", "天", "3", "点", "go", "now", "走。"])]
+    assert render("srt", {"u": Hypothesis("", words)}).splitlines()[2] == "今天 3 点 go now 走。"
+
+
+def test_fields_of_a_ctm_hold_no_blanks():
+    line = render("ctm", {"my id": Hypothesis("", [Word("new york", 0.0, 1.0, 1.0)])}).splitlines()[0]
+    assert line.split() == ["my_id", "1", "0.000", "1.000", "new_york", "1.0000"]
 
 
 def test_ctm_is_in_the_order_sclite_wants():

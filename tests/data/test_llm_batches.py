@@ -38,7 +38,7 @@ def test_every_token_has_the_place_of_its_word_from_the_beginning_of_the_cut(voc
     cut = cut_of("HOLD THE BRIDGE", [("HOLD", 0.1, 0.5), ("THE", 0.5, 0.6), ("BRIDGE", 1.0, 1.75)], start)
     tokens = vocabulary.encode("HOLD THE BRIDGE")
     spans = token_spans(cut, tokens, vocabulary)
-    for (word, places), (_, a, b) in zip(vocabulary.words(tokens), [("HOLD", 0.1, 0.5), ("THE", 0.5, 0.6), ("BRIDGE", 1.0, 1.75)]):
+    for (_, places), (_, a, b) in zip(vocabulary.words(tokens), [("HOLD", 0.1, 0.5), ("THE", 0.5, 0.6), ("BRIDGE", 1.0, 1.75)]):
         torch.testing.assert_close(spans[places.start:places.stop], torch.tensor([[a, b]] * len(places)), atol=1e-5, rtol=0)
     assert len({tuple(row) for row in spans.tolist()}) == 3
 

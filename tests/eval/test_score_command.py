@@ -111,8 +111,8 @@ def test_a_scoring_is_repeated_from_its_record(files, capsys, monkeypatch):
     call(*options, "--csv", "results.csv", "--report", "r.html", "--name", "a/b")
     record = json.loads((files / "r_score.json").read_text())
     assert record["again"] == "voxkit score --again r_score.json" and record["result"]["WER"] == "14.81"
-    assert set(record["inputs"]) == {"ref", "hyp", "against", "phrases", "condition", "curves"}
-    assert {"git", "voxkit", "numpy", "date"} <= record.keys()
+    assert set(record["inputs"]) == {"ref", "hyp", "against", "phrases", "condition"}
+    assert {"git", "voxkit", "numpy", "date"} <= record["made"].keys()
     assert next(csv.DictReader((files / "results.csv").open()))["record"] == "r_score.json"
     capsys.readouterr()
     assert call("--again", "r_score.json") == 0
@@ -121,7 +121,7 @@ def test_a_scoring_is_repeated_from_its_record(files, capsys, monkeypatch):
     assert json.loads((files / "again" / "r_score.json").read_text())["result"] == record["result"]
 
     call(*options, "--csv", "rows/results.csv", "--curves", "exp/stage1")  # no report: the curves are not looked at
-    assert json.loads((files / "rows" / "hyp_score.json").read_text())["report"] is None
+    assert json.loads((files / "rows" / "hyp_score.json").read_text())["job"]["report"] is None
     (files / "other.json").write_text(json.dumps({**record, "result": {**record["result"], "CER": "0.5"}}))
     capsys.readouterr()
     assert call("--again", "other.json", "--record", "o2.json", "--report", "o2.html", "--csv", "o2.csv") == 1

@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.infer.pretrained_lm import PretrainedLM  # noqa: E402
-from voxkit.infer.text_sampling import Place, expected_words, generated_lines, read_places, substituted_lines  # noqa: E402
+from voxkit.infer.text_sampling import Place, expected_words, read_places, substituted_lines  # noqa: E402
 from voxkit.search.ngram import NgramModel  # noqa: E402
 
 TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "HEAL THE DRAGON"]
@@ -104,42 +104,6 @@ def test_places_are_read_as_continuations(folder, tmp_path):
     file.write_text(Place(("<s>", "HEAL"), Counter(ME=2)).line() + Place(("THE", "LEFT"), Counter(LANE=1, MAP=3)).line())
     assert list(read_places(file, list)) == [(["<s>", *"HEAL"], list("ME"), 2), (list("THE LEFT"), list("LANE"), 1),
                                              (list("THE LEFT"), list("MAP"), 3)]
-
-
-def test_lines_are_what_the_model_would_go_on_with(folder, monkeypatch):
-    """The first word behind a prompt has the model's distribution over the words, those that go on less often by how often they do."""
-    monkeypatch.setattr("voxkit.infer.text_sampling._TRIES", 32)  # in this model a word is mostly the beginning of another
-    lm = PretrainedLM.load(str(folder))
-    known = {word.upper() for word in WORDS}
-    lines = list(generated_lines(lm, TEXTS[:1], 3000, words=known, temperature=1.0, prompt=48, batch=500))
-    assert len(lines) == 3000 and all(set(line.split()) <= known and len(line.split()) == 3 for line in lines)
-    ids = torch.tensor([[lm.start, *lm.tokenizer(" heal me now", add_special_tokens=False).input_ids]])
-    asked = torch.tensor([PIECES.index(f"▁{word}") for word in WORDS])
-    with torch.no_grad():
-        after = lm.model(torch.stack([torch.full_like(asked, lm.start), asked], 1)).logits[:, 1].softmax(-1)
-        ends = after[:, [i for i, piece in enumerate(PIECES) if piece[0] in "▁."]].sum(-1)
-        first = lm.model(ids).logits[0, -1, asked].softmax(-1) * ends
-        second = lm.model(torch.cat([ids, asked[2:3, None]], 1)).logits[0, -1, asked].softmax(-1) * ends
-    behind = [line.split()[1] for line in lines if line.startswith("NOW ")]  # the past of the first word counts
-    for drawn, p in (([line.split()[0] for line in lines], first), (behind, second)):
-        found = torch.tensor([drawn.count(word.upper()) for word in WORDS]) / len(drawn)
-        assert (found - p / p.sum()).abs().max() < 2.5 * (0.25 / len(drawn)) ** 0.5
-    assert (first / first.sum() - second / second.sum()).abs().max() > 0.05
-
-
-def test_generate_writes_lines(folder, tmp_path, capsys):
-    text, out = tmp_path / "text.txt", tmp_path / "lines.txt"
-    text.write_text("\n".join(TEXTS), encoding="utf-8")
-    command = ["lm", "generate", "--text", str(text), "--model", str(folder), "--out", str(out)]
-    assert main([*command, "--lines", "7"]) == 0
-    assert "in 7 lines" in capsys.readouterr().out
-    first = out.read_text(encoding="utf-8")
-    assert len(first.splitlines()) == 7 and {len(line.split()) for line in first.splitlines()} <= {3, 4}
-    assert main([*command, "--lines", "7"]) == 0 and out.read_text(encoding="utf-8") == first
-    assert main([*command, "--lines", "7", "--known-words"]) == 0
-    assert set(out.read_text(encoding="utf-8").split()) <= {word.upper() for word in WORDS}
-    for wrong in (["--lines", "0"], ["--temperature", "0"]):
-        assert main([*command, *wrong]) == 2 and wrong[0] in capsys.readouterr().err
 
 
 def places(path, texts, drawn):

@@ -14,6 +14,7 @@ from voxkit.config import ConfigError, structure  # noqa: E402
 from voxkit.models.voxlm import SpellingConfig, VoxLM, VoxLMConfig, VoxLMLossConfig, word_spans  # noqa: E402
 from voxkit.search.attention import attention_beam  # noqa: E402
 from voxkit.search.generation import generate  # noqa: E402
+from voxkit.text.prompt import Request  # noqa: E402
 
 ALL = VoxLMLossConfig(ctc=0.5, transcript=1.0, alignment=0.25)
 EVERY = ["front_end", "encoder", "ctc", "projector", "llm", "alignment"]
@@ -64,7 +65,7 @@ def test_generation_says_what_transformers_generate_says(folder):
     batch = make_batch(model.vocabulary)
     encoded = model.encode(batch)
     with torch.no_grad():
-        found = generate(model.decoder, encoded.states, encoded.lengths, torch.tensor([12, 12, 12]), bos=0, eos=1, forbidden=(0,))
+        found = generate(model.speaker(), encoded.states, encoded.lengths, torch.tensor([12, 12, 12]), forbidden=(0,))
         projected = model.project(encoded.states, encoded.lengths)
         candidates = torch.tensor(sorted(set(model.vocabulary.model_ids)))
 
@@ -89,19 +90,19 @@ def test_a_beam_and_scores_agree_with_one_pass_over_the_text(folder):
     with torch.no_grad():
         ctc = model.ctc_log_probs(encoded.states)
         assert ctc.shape[2] == model.vocabulary.size and (ctc[..., model.vocabulary.heard:] < -1000).all()
-        found = attention_beam(model.decoder, encoded.states, encoded.lengths, 3, bos=0, eos=1, blank=0, nbest=2, ctc_log_probs=ctc,
+        found = attention_beam(model.speaker(), encoded.states, encoded.lengths, 3, blank=0, nbest=2, ctc_log_probs=ctc,
                                ctc_weight=0.3, max_tokens_per_frame=0.2)
         for n, nbest in enumerate(found):
             for hypothesis in nbest:
                 tokens = torch.tensor([hypothesis.tokens], dtype=torch.long).view(1, -1)
-                examined = model.decoder.examine(encoded.states[n:n + 1, :encoded.lengths[n]], encoded.lengths[n:n + 1], tokens,
+                examined = model.speaker().examine(encoded.states[n:n + 1, :encoded.lengths[n]], encoded.lengths[n:n + 1], tokens,
                                                  torch.tensor([tokens.shape[1]]))
                 assert float(examined.log_probs.sum()) == pytest.approx(hypothesis.parts["attention"], abs=2e-3)
                 assert examined.log_probs[0, :-1].tolist() == pytest.approx(hypothesis.token_log_probs, abs=1e-3)
                 assert (examined.entropies >= 0).all()
         best = [row[0].tokens for row in found]
         tokens = Padded.of([torch.tensor(t, dtype=torch.long) for t in best])
-        together = model.decoder.score(encoded.states, encoded.lengths, tokens.values[:, None], tokens.lengths[:, None])[:, 0]
+        together = model.speaker().score(encoded.states, encoded.lengths, tokens.values[:, None], tokens.lengths[:, None])[:, 0]
         torch.testing.assert_close(together, torch.tensor([row[0].parts["attention"] for row in found]), atol=2e-3, rtol=1e-4)
 
 
@@ -109,13 +110,12 @@ def test_prompts_are_each_utterances_own(folder):
     model = make_voxlm(folder, "qwen2").eval()
     batch = make_batch(model.vocabulary)
     encoded = model.encode(batch)
-    prompts = [model.prompt.before(phrases=phrases) for phrases in ([], ["BRIDGE", "RIVER"], ["AMMO"])]
-    options = {"bos": 0, "eos": 1, "forbidden": (0,)}
+    prompts = [model.prompt.before(Request(phrases=phrases)) for phrases in ((), ("BRIDGE", "RIVER"), ("AMMO",))]
     with torch.no_grad():
-        together = generate(model.prompted(prompts), encoded.states, encoded.lengths, torch.tensor([6] * 3), **options)
+        together = generate(model.speaker(prompts), encoded.states, encoded.lengths, torch.tensor([6] * 3), forbidden=(0,))
         for n, one in enumerate(together):
-            alone = generate(model.prompted(prompts[n:n + 1]), encoded.states[n:n + 1, :encoded.lengths[n]], encoded.lengths[n:n + 1],
-                             torch.tensor([6]), **options)[0]
+            alone = generate(model.speaker(prompts[n:n + 1]), encoded.states[n:n + 1, :encoded.lengths[n]], encoded.lengths[n:n + 1],
+                             torch.tensor([6]), forbidden=(0,))[0]
             assert alone.tokens == one.tokens and alone.score == pytest.approx(one.score, abs=1e-3)
     batch.prompt = Padded.of([torch.tensor(ids) for ids in prompts])
     plain = make_batch(model.vocabulary)
@@ -177,7 +177,7 @@ def test_words_out_of_token_spans():
 
 def test_word_times_that_are_not_there_are_named(folder):
     model = make_voxlm(folder, loss=VoxLMLossConfig(alignment=1.0))
-    with pytest.raises(ValueError, match="data.word_times"):
+    with pytest.raises(ValueError, match="--out-cuts"):
         model.loss(make_batch(model.vocabulary))
     with pytest.raises(ValueError, match="no transcripts"):
         model.loss(Batch(["a"], audio=Padded(torch.zeros(1, 16000), torch.tensor([16000]))))

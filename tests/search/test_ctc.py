@@ -207,7 +207,7 @@ def test_a_batch_is_searched_as_a_whole_and_one_utterance_alone(make, monkeypatc
     taken = []
     for name in ("arrays", "scalar"):
         engine = getattr(importlib.import_module(f"voxkit.search.prefix_beam_{name}"), f"{name}_search")
-        monkeypatch.setattr(f"voxkit.search.prefix_beam_{name}.{name}_search",
+        monkeypatch.setattr(f"voxkit.search.prefix_beam.{name}_search",
                             lambda *given, name=name, engine=engine: taken.append(name) or engine(*given))
     x, lengths = make(32, 60, 40, 4), torch.arange(29, 61)
     batch = ctc_prefix_beam(x, lengths, 10, nbest=3)

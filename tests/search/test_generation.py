@@ -9,7 +9,7 @@ import torch
 
 from voxkit.search.attention import attention_beam
 from voxkit.search.generation import generate
-from voxkit.search.hallucination import REASONS, StopRule, share_spoken
+from voxkit.search.hallucination import REASONS, StopRule, share_heard
 
 BLANK, EOS = 0, 1
 
@@ -24,6 +24,8 @@ class State:
 
 class Table:
     """The next token follows from the last one and the utterance."""
+
+    bos, eos = BLANK, EOS
 
     def __init__(self, scores: torch.Tensor) -> None:
         self.scores, self.calls = scores.log_softmax(-1), []  # [B, V, V]
@@ -47,15 +49,14 @@ def chains(*texts: list[int], size: int = 9) -> Table:
 def run(table: Table, limit: list[int], **options):
     size = len(table.scores)
     memory = torch.arange(size).float()[:, None, None]
-    return generate(table, memory, torch.ones(size, dtype=torch.long), torch.tensor(limit), bos=BLANK, eos=EOS, forbidden=(BLANK,),
-                    **options)
+    return generate(table, memory, torch.ones(size, dtype=torch.long), torch.tensor(limit), forbidden=(BLANK, EOS), **options)
 
 
 def test_it_says_what_a_beam_of_one_says():
     table = Table(2 * torch.randn(5, 9, 9, generator=torch.Generator().manual_seed(0)))
     found = run(table, [6] * 5)
     memory = torch.arange(5).float()[:, None, None].repeat(1, 6, 1)
-    beams = attention_beam(table, memory, torch.full((5,), 6), 1, bos=BLANK, eos=EOS, blank=BLANK, patience=1e9)
+    beams = attention_beam(table, memory, torch.full((5,), 6), 1, blank=BLANK, patience=1e9)
     assert any(one.ended == "end" for one in found)
     for one, (best,) in zip(found, beams):
         if one.ended == "end":
@@ -104,7 +105,7 @@ def test_reasons():
     assert [rule.judge("end", 0.1), rule.judge("loop", 5.0), rule.judge("length", 5.0), rule.judge("end", 5.0, 0.1, 0.1),
             rule.judge("end", 5.0, 9.0, 1.0)] == list(REASONS)
     assert rule.most_tokens(0.2) == 0 and rule.most_tokens(10) == 20
-    assert share_spoken([]) == 1.0 and share_spoken([0.9, 0.1, 0.2, 0.8]) == 0.5
+    assert share_heard([]) == 1.0 and share_heard([0.9, 0.1, 0.2, 0.8]) == 0.5
 
 
 @pytest.mark.parametrize("options", [{"repeats": 1}, {"coverage": 2.0}, {"silence": float("nan")}, {"entropy": 0.0}])

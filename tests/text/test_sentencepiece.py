@@ -5,7 +5,6 @@ import re
 import pytest
 import sentencepiece
 
-from voxkit.text.normalise import NORMALISATIONS, normalise
 from voxkit.text.sentencepiece import SentencePieceVocabulary, train_bpe, train_characters
 from voxkit.text.vocabulary import load_vocabulary
 
@@ -105,23 +104,3 @@ def test_bad_inputs_are_named(tmp_path):
                                              vocab_size=40, model_type="bpe", minloglevel=2)
     with pytest.raises(ValueError, match="pad, bos, eos, unk"):
         SentencePieceVocabulary.load(tmp_path / "other.model")
-
-
-@pytest.mark.parametrize("written, said", [
-    ("Heal me, now!", "HEAL ME NOW"),
-    ("Don\u2019t push - it\u2019s 'over'.", "DON'T PUSH IT'S 'OVER'"),
-    ("Low-health caf\u00e9 & bar", "LOW HEALTH CAFE AND BAR"),
-    ("...", ""),
-    ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
-])
-def test_librispeech_normalisation(written, said):
-    assert normalise("librispeech", written) == said
-
-
-def test_normalisations_settle_at_once_and_unknown_ones_are_named():
-    for name in NORMALISATIONS:
-        for text in (*TEXTS, "  a\u0301 B-c \u2018d\u2019  e' ", "Stra\u00dfe \u0130"):
-            assert normalise(name, normalise(name, text)) == normalise(name, text)
-    assert normalise("lower", " Heal  ME!") == "heal me!" and normalise("none", " Heal  ME!") == "Heal ME!"
-    with pytest.raises(ValueError, match="none, librispeech, lower"):
-        normalise("upper", "x")

@@ -98,17 +98,12 @@ def test_architecture_is_read_off_the_shapes(config):
     build(found, state)
 
 
-def test_a_transducer_is_taken_without_its_decoder():
+def test_an_attention_decoder_is_left_out():
     state = theirs(from_preset("toy", downsampling_factor=[1, 2, 2]))
-    del state["ctc_output.1.weight"], state["ctc_output.1.bias"]
-    extra = {"decoder.embedding.weight": torch.zeros(12, 4), "joiner.output_linear.weight": torch.zeros(12, 4),
-             "simple_am_proj.weight": torch.zeros(3)}
     notices: list[str] = []
+    extra = {"attention_decoder.decoder.embed.weight": torch.zeros(12, 4)}
     _, ours = tool.import_state_dict({f"module.{k}": v for k, v in {**state, **extra}.items()}, {}, notices=notices)
-    assert len(ours) == len(state)
-    assert notices == ["left out: decoder.* (the transducer's prediction network, 48 parameters)",
-                       "left out: joiner.* (the transducer's joiner, 48 parameters)",
-                       "left out: simple_am_proj.* (the transducer's simple loss, 3 parameters)"]
+    assert len(ours) == len(state) and notices == ["left out: attention_decoder.* (the attention decoder, 48 parameters)"]
 
 
 def test_what_does_not_fit_is_named():

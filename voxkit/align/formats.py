@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 from voxkit.files import file_name, write_text
 from voxkit.hypothesis import Hypothesis, Word
+from voxkit.text.words import join
 
 
 def to_json(hypotheses: Mapping[str, Hypothesis]) -> str:
@@ -19,16 +21,18 @@ def to_json(hypotheses: Mapping[str, Hypothesis]) -> str:
 
 
 def to_ctm(hypotheses: Mapping[str, Hypothesis]) -> str:
-    """NIST CTM: `id channel start duration word confidence`, in the order of ids that sclite wants."""
-    return "".join(f"{id} 1 {w.start:.3f} {w.end - w.start:.3f} {w.word} {w.confidence:.4f}\n"
+    """NIST CTM: `id channel start duration word confidence`, in the order of ids that sclite wants. Fields are parted by blanks: one inside
+    an id or a word becomes an underscore."""
+    return "".join(f"{_field(id)} 1 {w.start:.3f} {w.end - w.start:.3f} {_field(w.word)} {w.confidence:.4f}\n"
                    for id in sorted(hypotheses) for w in hypotheses[id].words)
 
 
 def to_srt(hypotheses: Mapping[str, Hypothesis]) -> str:
-    """SubRip captions of one recording."""
+    """SubRip captions of one recording. It has no escapes: an arrow in the text, which would be read as one of times, becomes a sign."""
     out = []
     for number, (start, end, lines) in enumerate(_captions(_single(hypotheses, "SRT").words), 1):
-        out.append(f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{lines}\n")
+        shown = lines.replace("-->", "\u2192")
+        out.append(f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{shown}\n")
     return "\n".join(out)
 
 
@@ -107,26 +111,47 @@ def _single(hypotheses: Mapping[str, Hypothesis], what: str) -> Hypothesis:
 def _captions(words: Sequence[Word], width: int = 42, lines: int = 2, seconds: float = 6.0,
               pause: float = 0.8) -> list[tuple[float, float, str]]:
     """Words in captions of at most two lines of 42 characters and six seconds; a pause ends one. Each lasts a millisecond or more, as
-    WebVTT wants."""
+    WebVTT wants. A word of more than a line is broken, and its time with it."""
     groups: list[list[Word]] = []
-    for w in words:
+    for w in (part for word in words for part in _broken(word, width)):
         current = groups[-1] if groups else []
-        full = len(" ".join(x.word for x in (*current, w))) > width * lines - 8  # leaves room for the break
+        full = len(_wrap([*current, w], width)) > lines
         if not current or full or w.end - current[0].start > seconds or w.start - current[-1].end > pause:
             groups.append([])
         groups[-1].append(w)
-    return [(g[0].start, max(g[-1].end, g[0].start + 0.001), _wrap([w.word for w in g], width)) for g in groups]
+    return [(g[0].start, max(g[-1].end, g[0].start + 0.001), "\n".join(_wrap(g, width))) for g in groups]
 
 
-def _wrap(words: Sequence[str], width: int) -> str:
-    import textwrap
+def _broken(word: Word, width: int) -> list[Word]:
+    """A word in pieces of at most `width` characters, each with its share of the time."""
+    text = " ".join(word.word.split())
+    if len(text) <= width:
+        return [replace(word, word=text)] if text else []
+    share = (word.end - word.start) / len(text)
+    cuts = range(0, len(text), width)
+    return [replace(word, word=text[at:at + width], start=word.start + at * share,
+                    end=word.start + min(at + width, len(text)) * share) for at in cuts]
 
-    return "\n".join(textwrap.wrap(" ".join(words), width, break_long_words=False, break_on_hyphens=False))
+
+def _wrap(words: Sequence[Word], width: int) -> list[str]:
+    """Lines of at most `width` characters, where no word has more."""
+    out = [""]
+    for w in words:
+        longer = join([out[-1], w.word]) if out[-1] else w.word
+        if len(longer) > width and out[-1]:
+            out.append(w.word)
+        else:
+            out[-1] = longer
+    return out
 
 
 def _clock(seconds: float, point: str) -> str:
     ms = round(seconds * 1000)
     return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}{point}{ms % 1000:03d}"
+
+
+def _field(text: str) -> str:
+    return "_".join(text.split())
 
 
 def _escape(text: str) -> str:

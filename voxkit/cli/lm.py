@@ -1,13 +1,14 @@
 """`voxkit lm`: language models from text. train: an n-gram, over words or the pieces of a tokenizer; sample: what a pretrained causal
 model expects at every place of a text, for `train --sampled`; substitute: the text with such words in the place of others;
-generate: lines that it might go on with; train-neural: an LSTM or Transformer over pieces; perplexity: what an n-gram says of a text;
+train-neural: an LSTM or Transformer over pieces; perplexity: what an n-gram says of a text;
 rare-words: a list to try biasing with."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from typing import Callable, Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -36,16 +37,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     s.add_argument("--device", default="cpu")
     s.add_argument("--out", required=True, help="sampled.jsonl")
     s.set_defaults(run=run)
-    e = actions.add_parser("generate", parents=[common], help="lines that might stand among --text, by a pretrained causal language model: "
-                                                              "text for `voxkit prepare synthetic`")
-    e.add_argument("--model", required=True, help="causal language model of Hugging Face, by name or folder")
-    e.add_argument("--lines", type=int, default=1000)
-    e.add_argument("--temperature", type=float, default=0.8, help="below 1: likely words more often than the model would have it")
-    e.add_argument("--known-words", action="store_true", help="only words that --text has")
-    e.add_argument("--seed", type=int, default=0)
-    e.add_argument("--device", default="cpu")
-    e.add_argument("--out", required=True, help="text file")
-    e.set_defaults(run=run)
     b = actions.add_parser("substitute", parents=[common], help="--text with words that `sample` drew in the place of others, those first "
                                                                 "that were said least: text for `voxkit prepare synthetic`")
     b.add_argument("--sampled", required=True, metavar="FILE", help="what `voxkit lm sample` drew from the same --text")
@@ -99,12 +90,12 @@ def run(args: argparse.Namespace) -> int:
         return _train_neural(args)
     if args.action == "sample":
         return _sample(args)
-    if args.action == "generate":
-        return _generate(args)
     if args.action == "substitute":
         return _substitute(args)
-    split, vocabulary = _splitter(args.tokenizer)
+    split, vocabulary, coverage = _splitter(args.tokenizer)
     sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
+    if coverage is not None and (lacking := coverage.check(" ".join(args.text))):
+        print(lacking)
     if args.action == "train":
         start = time.monotonic()
         more = (c for path in args.sampled for c in _sampled(path, split))
@@ -143,28 +134,6 @@ def _sample(args: argparse.Namespace) -> int:
             words += sum(place.words.total() for place in found)
             print(f"{places} places, {words} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
     print(f"{args.out}: {words} words at {places} places of {len(texts)} texts, {time.monotonic() - start:.0f} s")
-    return 0
-
-
-def _generate(args: argparse.Namespace) -> int:
-    from voxkit.files import writing
-    from voxkit.infer.pretrained_lm import PretrainedLM
-    from voxkit.infer.text_sampling import generated_lines
-
-    if args.lines < 1:
-        raise ValueError(f"--lines {args.lines}: at least 1")
-    if args.temperature <= 0:
-        raise ValueError(f"--temperature {args.temperature}: above 0")
-    texts = _lines(args.text, args.ids, args.normalise)
-    words = {word for text in texts for word in text.split()} if args.known_words else None
-    count, start = 0, time.monotonic()
-    with writing(args.out) as file:
-        for line in generated_lines(PretrainedLM.load(args.model, args.device), texts, args.lines, words=words,
-                                    temperature=args.temperature, seed=args.seed):
-            file.write(line + "\n")
-            count += len(line.split())
-            print(f"{count} words, {time.monotonic() - start:.0f} s", end="\r", flush=True)
-    print(f"{args.out}: {count} words in {args.lines} lines, {time.monotonic() - start:.0f} s")
     return 0
 
 
@@ -232,22 +201,25 @@ def _rare_words(args: argparse.Namespace) -> int:
     return 0
 
 
-def _splitter(tokenizer: str | None) -> tuple[Callable[[str], list[str]], list[str] | None]:
+def _splitter(tokenizer: str | None) -> tuple[Callable[[str], list[str]], list[str] | None, Any]:
+    """How a line is parted, the words that there are, and what was found that cannot be spelled."""
     if tokenizer is None:
-        return str.split, None
+        return str.split, None, None
+    from voxkit.text.coverage import Coverage
     from voxkit.text.vocabulary import load_vocabulary
 
-    loaded = load_vocabulary(tokenizer)
-    pieces = list(loaded.pieces)
-    return lambda text: [pieces[i] for i in loaded.encode(text)], [p for i, p in enumerate(pieces) if i not in loaded.specials]
+    vocabulary = load_vocabulary(tokenizer)
+    coverage, pieces = Coverage(vocabulary), list(vocabulary.pieces)
+    return (lambda text: [pieces[i] for i in coverage.encode(repr(text[:40]), text)],
+            [p for i, p in enumerate(pieces) if i not in vocabulary.specials], coverage)
 
 
 def _lines(paths: Iterable[str], ids: bool, normalise: str) -> list[str]:
-    import gzip
     from pathlib import Path
 
     from voxkit.eval.normalise import normalisation
     from voxkit.eval.texts import read_texts
+    from voxkit.files import read_lines
 
     rule, out = normalisation(normalise), []
     for path in paths:
@@ -255,9 +227,7 @@ def _lines(paths: Iterable[str], ids: bool, normalise: str) -> list[str]:
             lines: Iterable[str] = read_texts(path).texts.values()
         elif not Path(path).is_file():
             raise ValueError(f"{path}: no such file; --text takes lines of text")
-        elif path.endswith(".gz"):
-            lines = gzip.open(path, "rt", encoding="utf-8").read().splitlines()
         else:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = read_lines(path)
         out += [text for text in map(rule, lines) if text]
     return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 HELP = "serve a checkpoint over HTTP"
@@ -35,56 +34,25 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from voxkit.experiments.serving import application
     from voxkit.serve.server import make_server
 
-    make_server(build(args), host=args.host, port=args.port).run()
+    if args.threads:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    make_server(application(_job(args), print), host=args.host, port=args.port).run()
     return 0
 
 
-def build(args: argparse.Namespace) -> Any:
-    """The application that the options describe."""
-    import torch
-
-    from voxkit.checkpoint.loading import decode_dir
-    from voxkit.cli.search_options import build_search
-    from voxkit.infer.calibration import timing_of
-    from voxkit.infer.checkpoint import load_checkpoint
-    from voxkit.infer.recognizer import Recognizer
-    from voxkit.serve.app import ServeConfig, create_app
+def _job(args: argparse.Namespace) -> Any:
+    from voxkit.cli.search_options import job_fields, search_settings
+    from voxkit.experiments.serving import ServeJob
     from voxkit.serve.batcher import BatchingConfig
     from voxkit.serve.inputs import Limits
-    from voxkit.train.distributed import choose_device
 
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = choose_device(args.device)
-    loaded = load_checkpoint(args.checkpoint, device)
-    recognizer, decode = Recognizer(loaded.model, loaded.tokenizer, device), loaded.recipe.config.decode
-    search = build_search(args, recognizer, decode, decode_dir(loaded.path))
-    method = args.method or decode.method
-    search.check([method])
-    content = _calibration(args.calibration, loaded.path)
-    calibration, why = search.fitted(content, method)
-    if args.calibration and why:
-        raise ValueError(f"--calibration {args.calibration}: {why}")
-    if args.calibration and calibration is None:
-        known = ", ".join(content.get("methods", {})) or "none"
-        raise ValueError(f"--calibration {args.calibration}: no temperature for {search.label(method)}, only for {known}; "
-                         f"fit one with `voxkit decode RUN --methods {method} --calibrate SET`, with the same --lm and --phrases")
-    if why:
-        print(f"confidences are not calibrated: {why}")
-    elif calibration is None:
-        print(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {args.checkpoint} --sets SET "
-              f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
     limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20), timeout=args.timeout,
                     upload_timeout=args.upload_timeout, drain=args.drain)
     batching = BatchingConfig(max_batch=args.max_batch, max_wait=args.max_wait, max_waiting=args.max_waiting)
-    return create_app(recognizer, ServeConfig(search.of(method, timing=timing_of(content)), limits, batching, calibration))
-
-
-def _calibration(given: str | None, checkpoint: Path) -> dict[str, Any]:
-    from voxkit.infer.calibration import calibration_of, read_calibration
-
-    if given and not Path(given).is_file():
-        raise ValueError(f"--calibration {given}: no such file; `voxkit decode --calibrate SET` writes decode/calibration.json in a run")
-    return read_calibration(given or calibration_of(checkpoint))
+    return ServeJob(search=search_settings(args), limits=limits, batching=batching,
+                    **job_fields(args, "checkpoint", "method", "calibration", "device"))

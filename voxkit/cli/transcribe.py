@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxkit.hypothesis import Hypothesis
-
-if TYPE_CHECKING:
-    from voxkit.infer.streaming import StreamingRecognizer
 
 HELP = "transcribe audio files"
 
@@ -33,27 +30,42 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
+    parser.add_argument("--state", metavar="FILE", help="of a model that adapts: begin with what `voxkit adapt` made of this speaker")
+    parser.add_argument("--save-state", metavar="FILE", help="likewise: write what was learned by the end of the files")
     parser.add_argument("--device", default="cpu")
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.cli.transcribe_artifact import artifact_transcriber
-    from voxkit.runtime.artifact import is_artifact
+    from voxkit.cli.search_options import job_fields, search_settings
+    from voxkit.experiments.transcribe import TranscribeJob, transcriber
 
     _check_output(args)
-    transcribe = artifact_transcriber(args, _shower(args)) if is_artifact(args.checkpoint) else _trained(args)
+    job = TranscribeJob(search=search_settings(args), words=args.json or bool(args.format),
+                        **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device", "state", "save_state"))
+    transcribe = transcriber(job, lambda message: print(message, file=sys.stderr))
     failed = 0
     for path in args.audio:
         try:
-            hypothesis = transcribe(path)
+            hypothesis = _changes(args, path, transcribe(path))
         except (ValueError, OSError) as error:  # of this file; those that follow may be good
             failed += 1
-            print(f"{path}: {error}" if path not in str(error) else error, file=sys.stderr)
+            print(error if path in str(error) else f"{path}: {error}", file=sys.stderr)
             continue
         _say(args, path, hypothesis)
     if failed and len(args.audio) > 1:
         print(f"{failed} of {len(args.audio)} files were not transcribed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _changes(args: argparse.Namespace, path: str, heard: Iterator[tuple[float, Hypothesis, bool]]) -> Hypothesis:
+    """Print each change of the text → the final one."""
+    hypothesis = Hypothesis("")
+    for seconds, hypothesis, final in heard:
+        if final:
+            break
+        line = _json(path, hypothesis, time=round(seconds, 3), final=False) if args.json else f"{seconds:.2f}\t{hypothesis.text}"
+        print(line, file=sys.stderr if args.format else sys.stdout, flush=True)
+    return hypothesis
 
 
 def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis) -> None:
@@ -89,60 +101,3 @@ def _check_output(args: argparse.Namespace) -> None:
     elif args.format in ONE_RECORDING and len(args.audio) > 1:
         raise ValueError(f"--format {args.format} describes one recording, and {len(args.audio)} were given: add --out FOLDER, which gets "
                          "a file for each")
-
-
-def _trained(args: argparse.Namespace) -> Callable[[str], Hypothesis]:
-    from voxkit.checkpoint.loading import decode_dir
-    from voxkit.cli.search_options import build_search, check_streaming, read_chunk
-    from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
-    from voxkit.infer.checkpoint import load_checkpoint
-    from voxkit.infer.recognizer import Recognizer
-    from voxkit.infer.streaming import StreamingRecognizer
-
-    loaded = load_checkpoint(args.checkpoint, args.device)
-    recognizer = Recognizer(loaded.model, loaded.tokenizer, args.device)
-    if args.stream:
-        check_streaming(args, recognizer, [args.method])
-    chunk = read_chunk(args, recognizer)
-    fitted = read_calibration(calibration_of(loaded.path))
-    search = build_search(args, recognizer, loaded.recipe.config.decode, decode_dir(loaded.path), words=args.json or bool(args.format),
-                          timing=timing_of(fitted))
-    if chunk is not None:
-        search.chunk = chunk.name(args.stream)
-    search.check([args.method])
-    known, why = search.fitted(fitted, args.method)
-    if search.options.words and why:
-        print(f"confidences are not calibrated: {why}", file=sys.stderr)
-    options = search.of(args.method, temperature=known["temperature"] if known else 1.0)
-    if args.stream:
-        return _streamed(args, StreamingRecognizer(recognizer, options, chunk_ms=args.chunk_ms, left_ms=args.left_ms))
-    return lambda path: recognizer.transcribe(path, options)
-
-
-def _streamed(args: argparse.Namespace, stream: StreamingRecognizer) -> Callable[[str], Hypothesis]:
-    """Recognise a file as if it were spoken now, and print each change of the text."""
-    from voxkit.audio.io import read_audio
-    from voxkit.infer.streaming import stream_recording
-
-    show = _shower(args)
-
-    def transcribe(path: str) -> Hypothesis:
-        if path.endswith(".npy"):
-            raise ValueError(f"{path} holds features, and --stream takes audio")
-        hypothesis = Hypothesis("")
-        for seconds, hypothesis, final in stream_recording(stream, read_audio(path)[0]):
-            if final:
-                break
-            show(seconds, hypothesis, path)
-        return hypothesis
-
-    return transcribe
-
-
-def _shower(args: argparse.Namespace) -> Callable[..., None]:
-    """Prints a change of the text: (seconds of audio heard, the hypothesis, the path of the file)."""
-    def show(seconds: float, hypothesis: Hypothesis, path: str = "") -> None:
-        line = _json(path, hypothesis, time=round(seconds, 3), final=False) if args.json else f"{seconds:.2f}\t{hypothesis.text}"
-        print(line, file=sys.stderr if args.format else sys.stdout, flush=True)
-
-    return show

@@ -14,6 +14,7 @@ from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment, brief, utterance_rng
 from voxkit.data.reader import load_features, load_samples
 from voxkit.data.sampler import alignable_frames, needed_frames, text_of
+from voxkit.data.state_cache import DamagedStates
 from voxkit.rate import RATE
 
 
@@ -33,6 +34,15 @@ class Loaded:
     index: int
     batch: Batch | None
     failures: dict[str, str] = field(default_factory=dict)
+    damaged: Damage | None = None
+
+
+@dataclass
+class Damage:
+    """Cached states of some cuts of a plan are damaged: `why` by id. Who has the encoder can restore them and load the plan again."""
+
+    plan: Plan
+    why: dict[str, str]
 
 
 class SpeechDataset(torch.utils.data.Dataset):
@@ -45,27 +55,31 @@ class SpeechDataset(torch.utils.data.Dataset):
         states: a cache of encoder states with `get(cut_id) -> [L, T, D]`; the audio is then not read at all.
         seed: of the augmentation.
         complete: (batch, its cuts, epoch) → the batch with what a system reads besides (prompts, word times).
+        fbank_bins: of input: fbank; 0 = 80.
         bpe_dropout: see DataConfig; where the tokens would then be more than CTC can align at `frames_per_second`, they are the usual ones.
     """
 
     def __init__(self, tokenizer: Any = None, *, input: str = "audio", augment: Augment | None = None, states: Any = None,
-                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float = 0.0,
+                 seed: int = 0, bpe_dropout: float = 0.0, frames_per_second: float | None = None, fbank_bins: int = 0,
                  complete: Callable[[Batch, list[Any], int], Batch] | None = None) -> None:
         self.complete = complete
         self.tokenizer, self.augment, self.states, self.seed = tokenizer, augment, states, seed
         self.bpe_dropout, self.frames_per_second = bpe_dropout, frames_per_second
         self.given = input == "features" and states is None
-        self.fbank = Fbank() if input == "fbank" and states is None else None
+        self.fbank = Fbank(fbank_bins or 80) if input == "fbank" and states is None else None
 
     def __getitem__(self, plan: Plan) -> Loaded:
         with _one_thread():
             return self._load(plan)
 
     def _load(self, plan: Plan) -> Loaded:
-        kept, items, failures = [], [], {}
+        kept, items, failures, damaged = [], [], {}, {}
         for cut in plan.cuts:
             try:
                 item = self.item(cut)
+            except DamagedStates as error:
+                damaged[cut.id] = str(error)
+                continue
             except Exception as error:  # whatever a decoder raises: the utterance is named, counted and left out
                 failures[cut.id] = brief(error)
                 continue
@@ -75,6 +89,8 @@ class SpeechDataset(torch.utils.data.Dataset):
                 failures.update(missing)
             kept.append(cut)
             items.append(item)
+        if damaged:
+            return Loaded(plan.index, None, failures, Damage(plan, damaged))
         return Loaded(plan.index, self.collate(kept, items, plan.epoch) if kept else None, failures)
 
     def item(self, cut: Any) -> torch.Tensor:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -21,13 +22,14 @@ from torch.utils.data import DataLoader
 from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment
 from voxkit.data.config import DataConfig
-from voxkit.data.dataset import Loaded, Plan, SpeechDataset
+from voxkit.data.dataset import Damage, Loaded, Plan, SpeechDataset
 from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter, text_of
 from voxkit.rate import RATE
 
 logger = logging.getLogger(__name__)
 
 _NAMED = 20  # utterances that failed are named in the log one by one up to here; all are in `failures`
+_LOOKED_AT = 10_000  # cuts of a set on disk, for the largest batch
 _EVAL_SECONDS = 200.0  # per batch in evaluation, where the training's is found by trying
 
 
@@ -85,13 +87,41 @@ class Loader:
         loader = DataLoader(self.dataset, batch_size=None, sampler=plans, num_workers=self.num_workers, collate_fn=_same,
                             worker_init_fn=_start_worker, generator=torch.Generator(),
                             prefetch_factor=self.prefetch if self.num_workers else None)
+        start, given = self.position, 0
         for loaded in loader:
             self.position = loaded.index + 1
+            if loaded.damaged is not None:
+                loaded = self._restored(loaded.damaged)
             self._note(loaded)
             if loaded.batch is not None:
+                given += 1
                 yield loaded.batch
+        if not given and not start and isinstance(self.sampler, BucketSampler):
+            raise ValueError(self._why_empty())
         if self.failures:
             logger.warning("epoch %d: %d utterances could not be read", self.epoch, len(self.failures))
+
+    def _restored(self, damage: Damage) -> Loaded:
+        """The batch of a plan some of whose cached states are damaged: these are encoded anew, here, where the encoder is."""
+        states, ids = self.dataset.states, list(damage.why)
+        if getattr(states, "restores", False):
+            logger.warning("state cache: %s; %d cuts of this batch are encoded anew (%s)", "; ".join(sorted(set(damage.why.values()))),
+                           len(ids), ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else ""))
+            states.restore([cut for cut in damage.plan.cuts if cut.id in damage.why])
+            loaded = self.dataset[damage.plan]
+            if loaded.damaged is None:
+                return loaded
+        rest = Plan(damage.plan.epoch, damage.plan.index, [cut for cut in damage.plan.cuts if cut.id not in damage.why])
+        loaded = self.dataset[rest]
+        loaded.failures.update(damage.why)
+        return loaded
+
+    def _why_empty(self) -> str:
+        if self.failures:
+            some = "; ".join(f"{name} ({reason})" for name, reason in list(self.failures.items())[:3])
+            return f"none of the {len(self.failures)} utterances of epoch {self.epoch} could be read: {some}. Prepare the corpus anew"
+        return (f"epoch {self.epoch} has no batch: there are no utterances, or data.drop_last drops the last and only batch of every "
+                "bucket; set it to false, or data.max_duration lower")
 
     def _note(self, loaded: Loaded) -> None:
         for name, reason in loaded.failures.items():
@@ -152,7 +182,7 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
         logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
     augment = Augment(config) if changes and states is None else None
     dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed, bpe_dropout=config.bpe_dropout,
-                            frames_per_second=config.frames_per_second, complete=complete)
+                            frames_per_second=config.frames_per_second, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 
@@ -165,24 +195,25 @@ def build_eval_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, rank: in
     """
     seconds = max_duration or (_EVAL_SECONDS if config.max_duration == "auto" else float(config.max_duration))
     sampler = SortedSampler(cuts, seconds, config.max_utterances, rank=rank, world_size=world_size)
-    dataset = SpeechDataset(tokenizer, input=config.input, states=states, complete=complete)
+    dataset = SpeechDataset(tokenizer, input=config.input, states=states, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)
 
 
 def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float, *, states: Any = None) -> Batch:
     """The costliest batch that training could meet at `max_duration: seconds`: so many seconds of the longest utterance, at its slowest,
     with the longest transcript there is. For trying what fits into memory (`max_duration: auto`); its audio is noise, nothing is read
-    but one entry of `states` (or of the features the cuts come with)."""
+    but one entry of `states` (or of the features the cuts come with). Of sets that stay on disk some thousand cuts are looked at; the
+    longest utterance is then as long as data.max_seconds lets it be, and as densely spoken as any of them."""
     keep = UtteranceFilter(config, tokenizer)
-    kept = [cut for cut in cuts if keep(cut)]
+    kept = [cut for cut in (_some(cuts) if cuts_on_disk(cuts) else cuts) if keep(cut)]
     if not kept:
         raise ValueError("no utterance to train on" + (f": {keep.report()}" if keep.left_out else "; the cuts are empty"))
     longest = max(kept, key=lambda cut: cut.duration)
     slowest = min(config.speed_perturb)
-    duration = longest.duration / slowest
+    duration = longest_seconds(kept, config, cuts_on_disk(cuts)) / slowest
     count = math.ceil(seconds / duration)
     generator = torch.Generator().manual_seed(0)  # nothing is drawn from the global one
-    dataset = SpeechDataset(None, input=config.input, states=states)
+    dataset = SpeechDataset(None, input=config.input, states=states, fbank_bins=config.fbank_bins)
     if states is not None or dataset.given:
         item = dataset.item(longest if slowest == 1 else longest.perturb_speed(slowest))
     else:
@@ -190,8 +221,26 @@ def largest_batch(cuts: Any, tokenizer: Any, config: DataConfig, seconds: float,
     batch = dataset.collate([longest] * count, [item] * count)
     if tokenizer is not None:
         tokens = max((tokenizer.encode(text_of(cut)) for cut in kept), key=len)
+        if cuts_on_disk(cuts):
+            tokens = tokens * math.ceil(duration * slowest / longest.duration)
         batch.tokens = Padded(torch.tensor([tokens] * count), torch.full((count,), len(tokens)))
     return batch
+
+
+def longest_seconds(cuts: Iterable[Any], config: DataConfig, on_disk: bool | None = None) -> float:
+    """Of the longest utterance that training takes; of sets that stay on disk, data.max_seconds."""
+    on_disk = cuts_on_disk(cuts) if on_disk is None else on_disk
+    return config.max_seconds if on_disk else min(config.max_seconds, max(cut.duration for cut in cuts))
+
+
+def cuts_on_disk(cuts: Any) -> bool:
+    """Whether a CutSet is read anew whenever it is iterated."""
+    return bool(getattr(cuts, "is_lazy", False))
+
+
+def _some(cuts: Any) -> Iterator[Any]:
+    shuffled = getattr(cuts.data, "shuffled", None)
+    return islice(shuffled(random.Random(0)) if shuffled else cuts, _LOOKED_AT)
 
 
 class _Plans:

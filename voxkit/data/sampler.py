@@ -60,9 +60,8 @@ class UtteranceFilter:
             return ""
         tokens = self.tokenizer.encode(text_of(cut))
         if not tokens:
-            return "without a transcript"
-        frames = alignable_frames(cut.duration / self.fastest, c.frames_per_second)
-        if c.frames_per_second and frames < needed_frames(tokens):
+            return "" if nobody_speaks(cut) else "without a transcript"
+        if c.frames_per_second and alignable_frames(cut.duration / self.fastest, c.frames_per_second) < needed_frames(tokens):
             return f"more tokens than CTC can align at {c.frames_per_second:g} frames/s (data.frames_per_second)"
         return ""
 
@@ -71,6 +70,11 @@ class UtteranceFilter:
         count = sum(map(len, self.left_out.values()))
         parts = [f"{len(ids)} {reason} ({', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''})" for reason, ids in self.left_out.items()]
         return f"left out {count}{f' of {total}' if total else ''} utterances: {'; '.join(parts)}" if count else ""
+
+
+def nobody_speaks(cut: Any) -> bool:
+    """Whether a cut is known to hold no speech (`voxkit prepare nonspeech`): then its empty transcript is one."""
+    return any((supervision.custom or {}).get("nonspeech") for supervision in cut.supervisions)
 
 
 def needed_frames(tokens: list[int]) -> int:
@@ -111,6 +115,8 @@ class BucketSampler:
         self._own_dup_ids: frozenset[str] = frozenset()  # of cuts in memory, that end as those of lhotse's duplicates do
         self.cuts = cuts
         if self.lazy:
+            # Now: where the set is prepared anew while training reads it, this is still what it was.
+            self._content = self.cuts.data.fingerprint() if hasattr(self.cuts.data, "fingerprint") else ""
             if config.short_first:
                 raise ValueError("data.short_first needs all cuts in memory, and these are too many; switch it off")
             sample = list(islice(filter(keep, self._disk_order("sample")), _LAZY_ESTIMATE))
@@ -213,7 +219,7 @@ class BucketSampler:
         c = self.config
         ids = hashlib.sha256()
         if self.lazy:
-            ids.update(self.cuts.data.fingerprint().encode() if hasattr(self.cuts.data, "fingerprint") else b"")
+            ids.update(self._content.encode())
         else:
             for cut in self.cuts:
                 ids.update(f"{cut.id} {cut.duration}\n".encode())

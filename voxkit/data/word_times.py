@@ -16,8 +16,8 @@ def token_spans(cut: Any, tokens: list[int], vocabulary: Any) -> Tensor:
         tokens: of its text; vocabulary: that knows which of them make a word.
 
     Returns:
-        [U, 2] seconds from the beginning of the cut; NaN throughout where the cut does not know its word times, or has others words than the
-        tokens.
+        [U, 2] seconds from the beginning of the cut; NaN throughout where the cut does not know its word times, or has other words than
+        the tokens.
     """
     out = torch.full((len(tokens), 2), torch.nan)
     items = [item for item in ((cut.supervisions[0].alignment or {}).get("word") or []) if item.symbol.strip()]

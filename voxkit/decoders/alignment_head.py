@@ -62,6 +62,9 @@ class AlignmentHead(nn.Module):
     Args:
         config: sizes.
         text_dim: width of the language model's states; frame_dim: width of a frame.
+
+    Attributes:
+        learned: whether it was ever trained: what it says before is noise.
     """
 
     def __init__(self, config: AlignmentConfig, text_dim: int, frame_dim: int) -> None:
@@ -73,6 +76,7 @@ class AlignmentHead(nn.Module):
         self.frame_out = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim))
         self.pause = nn.Linear(config.dim, 1)
         self.dropout = nn.Dropout(config.dropout)
+        self.register_buffer("learned", torch.tensor(False))
 
     def forward(self, text: Tensor, words: Tensor, frames: Tensor, frame_lengths: Tensor) -> Tensor:
         """Which word each frame belongs to.
@@ -115,6 +119,8 @@ class AlignmentHead(nn.Module):
         Returns:
             sum over frames in nats, and frames counted.
         """
+        if self.training:
+            self.learned.fill_(True)
         frames = log_probs.shape[2]
         there = log_probs[:, 1:, 0] > -torch.inf
         known = ~(spans.isnan().any(-1) & there).any(1)

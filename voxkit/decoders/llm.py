@@ -89,7 +89,7 @@ class LLM(External):
             self._check_logits()
             self.rms = self._embedding_rms()
         if config.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.enable_activation_checkpointing()
 
     @property
     def dtype(self) -> torch.dtype:
@@ -152,6 +152,10 @@ class LLM(External):
         """Entries of `state_dict()` that checkpoints refer to: the pretrained model's own, where they do not learn."""
         return set() if self.config.learns == "all" else {name for name in self.state_dict() if ".lora_" not in name}
 
+    def enable_activation_checkpointing(self) -> None:
+        """Recompute the layers in the backward pass: less memory, a third more time."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def looked_at(self, value: Tensor) -> Tensor:
         """Numbers at even distances: no two models have them in common."""
         flat = value.reshape(-1)
@@ -161,12 +165,17 @@ class LLM(External):
         """The Transformer layers, for sharding one by one."""
         return list(self.model.base_model.layers)
 
-    @contextmanager
-    def merged(self) -> Iterator[None]:
-        """Within it LoRA's matrices are added into the weights beside them: as quick as without."""
+    def merge(self) -> list[Any]:
+        """Add LoRA's matrices into the weights beside them, as quick as without, for use → the layers that were not merged before."""
         layers = [m for m in self.model.modules() if hasattr(m, "lora_A") and not m.merged]
         for layer in layers:
             layer.merge()
+        return layers
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Within it LoRA is added in; behind it is as before."""
+        layers = self.merge()
         try:
             yield
         finally:

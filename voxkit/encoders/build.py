@@ -9,12 +9,13 @@ from torch import nn
 
 from voxkit.config import ConfigError, structure
 from voxkit.encoders.conformer import ConformerConfig, ConformerEncoder
+from voxkit.encoders.lact import LaCTConfig, LaCTEncoder
 from voxkit.encoders.none import NoEncoder, NoEncoderConfig
 from voxkit.encoders.transformer import TransformerConfig, TransformerEncoder
 from voxkit.encoders.zipformer import Zipformer, ZipformerConfig, from_preset
 
 ENCODERS = {"transformer": (TransformerEncoder, TransformerConfig), "conformer": (ConformerEncoder, ConformerConfig),
-            "none": (NoEncoder, NoEncoderConfig)}
+            "lact": (LaCTEncoder, LaCTConfig), "none": (NoEncoder, NoEncoderConfig)}
 CONFIGS = {**{kind: config for kind, (_, config) in ENCODERS.items()}, "zipformer": ZipformerConfig}
 
 
@@ -22,8 +23,8 @@ def build_encoder(options: dict[str, Any], input_dim: int, where: str = "model.e
     """The encoder that `kind` names, with its options.
 
     Args:
-        options: `kind` (transformer, conformer, zipformer, none) and fields of its configuration; of a Zipformer also `preset`. null takes
-            out an option that a base set.
+        options: `kind` (transformer, conformer, lact, zipformer, none) and fields of its configuration; of a Zipformer also `preset`. null
+            takes out an option that a base set.
         input_dim: width of what comes in.
 
     Raises:

@@ -135,12 +135,6 @@ class PretrainedLM:
         valid = lengths_to_mask(lengths).to(self.device).long()
         return self.model.base_model(input_ids=tokens.to(self.device), attention_mask=valid, use_cache=False).last_hidden_state
 
-    def step(self, tokens: Tensor, past: Any = None) -> tuple[Tensor, Any]:
-        """Tokens [N, U] behind those that were given before, `past` being what came back with them → what the head reads of the last
-        [N, D], and the past of the next step."""
-        found = self.model.base_model(input_ids=tokens.to(self.device), past_key_values=past, use_cache=True)
-        return found.last_hidden_state[:, -1], found.past_key_values
-
     def logits(self, states: Tensor, tokens: Tensor | None = None) -> Tensor:
         """States [N, D] → logits [N, V], as the model's own forward makes them of its last layer, or of some tokens alone."""
         head = self.model.get_output_embeddings()

@@ -86,10 +86,12 @@ class Recognizer:
         """
         return methods.method_of(name, self.model.heads)
 
-    def timed_by_ctc(self, name: str) -> bool:
-        """Whether the words that a search finds get their times from where CTC spikes, which can be fitted."""
-        times = self.method(name).times
-        return bool(times) and WAYS[times[0]][1]
+    def spikes_of(self, name: str) -> str:
+        """Whose tokens' spikes give the words that a search finds their times, which can be fitted: ctc or transducer; "": of none."""
+        row = self.method(name)
+        if not row.times or not WAYS[row.times[0]][1]:
+            return ""
+        return "transducer" if "transducer" in row.needs else "ctc"
 
     def check(self, options: SearchOptions) -> None:
         """Refuse what is no search of this model.
@@ -161,7 +163,8 @@ class Recognizer:
             kept = [i for i, token in enumerate(candidate.tokens) if token not in self.vocabulary.specials]
             tokens = [candidate.tokens[i] for i in kept]
             confidences = [min(1.0, math.exp(log_probs[i] / options.temperature)) for i in kept] if scored else []
-            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences))
+            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences,
+                                  getattr(candidate, "stopped", "")))
         return out
 
     def add_peaked_words(self, hypotheses: list[Hypothesis], chosen: Sequence[Any], options: SearchOptions) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from voxkit.search.ngram import BOS
 _SPACE = "▁"  # begins the first piece of a word (SentencePiece); byte-level BPE has Ġ
 _BYTE_SPACE = "Ġ"
 _CONTEXT = 8  # words, which are more than the pieces that an n-gram looks back
-_TRIES = 8  # words drawn for each that is wanted
 _LOGITS = 2 ** 24  # numbers in the largest tensor: 64 MB
 
 
@@ -77,49 +76,6 @@ def expected_words(lm: PretrainedLM, texts: Sequence[str], draws: int = 16, *, w
         yield [Place(context, pieces.words(row, dice)) for (_, _, context), row in zip(asked, drawn.tolist())]
 
 
-@torch.inference_mode()
-def generated_lines(lm: PretrainedLM, texts: Sequence[str], count: int, *, words: Set[str] | None = None, temperature: float = 0.8,
-                    prompt: int = 48, batch: int = 64, seed: int = 0) -> Iterator[str]:
-    """Lines that might stand among the texts: the model goes on from a place where a text ends, with as many words as some text has. Of its
-    vocabulary it may use the pieces that are words, as in `expected_words`.
-
-    Args:
-        texts: of the corpus, normalised as the lines should be.
-        count: of lines.
-        words: no others are used; None = every one in the characters of the texts.
-        temperature: below 1 the likely words are drawn more often than the model would have it.
-        prompt: tokens of running text before each line, at most.
-        batch: of lines that are made together.
-
-    Raises:
-        ValueError: no text, or no piece of the model's vocabulary is one of the words.
-    """
-    texts, upper = _plain(texts)
-    pieces = _Pieces(lm, set("".join(texts)), upper, words)
-    generator, dice = torch.Generator().manual_seed(seed), random.Random(seed)
-    running: list[int] = []
-    ends: list[int] = []
-    for text in texts:
-        running += lm.tokenizer(" " + (text.lower() if upper else text), add_special_tokens=False).input_ids
-        ends.append(len(running))
-    size = min(prompt, ends[-1])
-    places, lengths = [end for end in ends if end >= size], [len(text.split()) for text in texts]
-    for low in range(0, count, batch):
-        wanted = dice.choices(lengths, k=min(batch, count - low))
-        tokens = torch.tensor([[lm.start, *running[end - size:end]] for end in dice.choices(places, k=len(wanted))])
-        lines: list[list[str]] = [[] for _ in wanted]
-        past = None
-        for _ in range(max(wanted)):
-            states, past = lm.step(tokens, past)
-            drawn = pieces.draw(states, _TRIES, generator, temperature)
-            pieces.learn(drawn)
-            chosen = [pieces.whole(row, dice) for row in drawn.tolist()]
-            for line, token in zip(lines, chosen):
-                line.append(pieces.word[token])
-            tokens = torch.tensor(chosen)[:, None]
-        yield from (" ".join(line[:length]) for line, length in zip(lines, wanted))
-
-
 def _plain(texts: Sequence[str]) -> tuple[list[str], bool]:
     """Those that say something, with single blanks, and whether all are upper case."""
     said = [" ".join(text.split()) for text in texts if text.split()]
@@ -148,7 +104,7 @@ def _windows(lm: PretrainedLM, texts: Sequence[str], size: int,
 class _Pieces:
     """Which tokens of the model are words, and how likely each ends one."""
 
-    def __init__(self, lm: PretrainedLM, characters: set[str], upper: bool, words: Set[str] | None = None) -> None:
+    def __init__(self, lm: PretrainedLM, characters: set[str], upper: bool) -> None:
         self.lm = lm
         self.word: dict[int, str] = {}
         begins = torch.zeros(lm.config.vocab_size, dtype=torch.bool)
@@ -159,21 +115,19 @@ class _Pieces:
             if piece[:1] in (_SPACE, _BYTE_SPACE):
                 begins[token] = True
                 spelled = inner.upper() if upper else inner
-                allowed = set(spelled) <= characters if words is None else spelled in words
-                if inner and inner == inner.lower() and allowed:
+                if inner and inner == inner.lower() and set(spelled) <= characters:
                     self.word[token] = spelled
             elif not any(c.isalnum() or c in "'’" for c in piece):
                 begins[token] = True  # punctuation, line ends: the word before is whole
         if not self.word:
-            raise ValueError(f"{lm.folder}: no piece of its vocabulary is a word in the characters of the text"
-                             + ("" if words is None else ", and among its words"))
+            raise ValueError(f"{lm.folder}: no piece of its vocabulary is a word in the characters of the text")
         self.begins, self.tokens = begins.to(lm.device), torch.tensor(sorted(self.word), device=lm.device)
         self.rows = max(1, _LOGITS // len(self.word))
         self.ending: dict[int, float] = {}
 
-    def draw(self, states: Tensor, draws: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+    def draw(self, states: Tensor, draws: int, generator: torch.Generator) -> Tensor:
         """What the head reads before N words [N, D] → tokens that are words [N, draws], on the CPU."""
-        p = (self.lm.logits(states, self.tokens).float() / temperature).softmax(-1).cumsum(-1).cpu()
+        p = self.lm.logits(states, self.tokens).float().softmax(-1).cumsum(-1).cpu()
         at = torch.searchsorted(p, torch.rand(len(p), draws, generator=generator) * p[:, -1:])
         return self.tokens.cpu()[at.clamp(max=len(self.tokens) - 1)]
 
@@ -189,10 +143,6 @@ class _Pieces:
     def words(self, tokens: Sequence[int], dice: random.Random) -> Counter[str]:
         """Drawn tokens → words; where a piece may go on, by chance."""
         return Counter(self.word[token] for token in tokens if dice.random() < self.ending[token])
-
-    def whole(self, tokens: Sequence[int], dice: random.Random) -> int:
-        """The first of several draws that is a whole word; the last where none is."""
-        return next((token for token in tokens if dice.random() < self.ending[token]), tokens[-1])
 
 
 def read_places(path: str | Path, split: Callable[[str], list[str]]) -> Iterator[tuple[list[str], list[str], int]]:

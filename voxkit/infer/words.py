@@ -9,6 +9,7 @@ import torch
 
 from voxkit.align.cif import spans_from_fires
 from voxkit.align.ctc import forced_align
+from voxkit.align.monotone import monotone_path, refine
 from voxkit.align.spans import TokenSpan, spans_from_peaks
 from voxkit.align.words import words_from_tokens
 from voxkit.hypothesis import Hypothesis
@@ -45,8 +46,33 @@ def by_fires(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[An
     return {i: spans_from_fires(c.tokens, c.fires, c.token_log_probs, vocabulary, c.frame_weights) for i, c in enumerate(chosen)}
 
 
-# how a row's `times` calls it → the spans, and whether what was fitted on where CTC spikes applies
-WAYS: dict[str, tuple[Way, bool]] = {"alignment": (by_alignment, True), "peaks": (by_peaks, True), "fires": (by_fires, False)}
+def by_head(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
+    """Along a monotone path with pauses through what an alignment head says of every frame; by CTC where there is none."""
+    spans: dict[int, Sequence[TokenSpan]] = {}
+    others = []
+    for i, candidate in enumerate(chosen):
+        if candidate.placed is None:
+            others.append(i)
+        elif candidate.placed.shape[1] >= len(candidate.placed) - 1:  # else more words than frames
+            spans[i] = spans_of_words(candidate.tokens, candidate.token_log_probs, candidate.placed, vocabulary)
+    if any(hypotheses[i].tokens for i in others):
+        aligned = by_alignment(heard, hypotheses, chosen, vocabulary)
+        spans.update({i: aligned[i] for i in others if i in aligned})
+    return spans
+
+
+def spans_of_words(tokens: Sequence[int], log_probs: Sequence[float], placed: torch.Tensor, vocabulary: Vocabulary) -> list[TokenSpan]:
+    """Tokens with the place of their word, from log-probabilities [W + 1, T] that a frame belongs to no word, to each word."""
+    edges = refine(monotone_path(placed[1:], placed[0]), placed[1:], placed[0])
+    out = []
+    for (_, places), (start, end) in zip(vocabulary.words(tokens), edges):
+        out += [TokenSpan(tokens[n], start, end, log_probs[n], log_probs[n]) for n in places]
+    return out
+
+
+# how a row's `times` calls it → the spans, and whether what was fitted on where tokens spike applies
+WAYS: dict[str, tuple[Way, bool]] = {"alignment": (by_alignment, True), "peaks": (by_peaks, True), "fires": (by_fires, False),
+                                    "head": (by_head, False)}
 
 
 def place_words(hypotheses: Sequence[Hypothesis], spans: Spans, vocabulary: Vocabulary, seconds_per_frame: float, options: SearchOptions,

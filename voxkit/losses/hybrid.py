@@ -14,7 +14,7 @@ class HybridLossConfig:
     """Weights of the hybrid loss.
 
     Attributes:
-        ctc, attention: weights after the warm-up; attention 0 trains CTC alone.
+        ctc, attention: weights after the warm-up; a head whose weights are 0 at both ends is left out.
         start_ctc, start_attention: weights at step 0; the two sets are mixed linearly over `warmup_steps`.
         warmup_steps: optimiser steps.
         mwer: weight of minimum word error training on n-best lists (fine-tuning of a model that is trained already; 0 = none), added to
@@ -23,7 +23,7 @@ class HybridLossConfig:
         consistency: weight of the consistency loss between two masked views of each batch (losses/consistency.py; its paper has 0.2, with
             wider masks and half the epochs); every other loss is then taken over both views. 0 = one view.
         ctc_by: torch, or k2 (its CTC topology).
-        transducer: weight of a pruned transducer loss beside the others; needs k2 and model.transducer.
+        transducer: weight of the transducer's loss beside the others (model.transducer, model.transducer_loss); 0 = no transducer.
         label_smoothing: share of the target spread over the vocabulary, in the cross-entropy.
     """
 
@@ -43,8 +43,11 @@ class HybridLossConfig:
     def problems(self) -> list[str]:
         weights = ("ctc", "attention", "start_ctc", "start_attention", "consistency", "mwer", "transducer")
         found = [f"{name}: {getattr(self, name)} is negative" for name in weights if getattr(self, name) < 0]
-        if self.ctc + self.attention == 0:
-            found.append("ctc: with attention 0 too, nothing would be trained")
+        if self.ctc + self.attention + self.transducer == 0:
+            found.append("ctc: with attention and transducer 0 too, nothing would be trained")
+        for name in ("intermediate", "consistency", "mwer"):
+            if getattr(self, name) > 0 and not self.uses_ctc:
+                found.append(f"{name}: it is taken from the CTC head, and with ctc and start_ctc 0 there is none")
         if self.ctc_by not in ("torch", "k2"):
             found.append(f"ctc_by: {self.ctc_by!r} is none of torch, k2")
         if self.mwer_nbest < 2:
@@ -54,6 +57,11 @@ class HybridLossConfig:
         if not 0 <= self.label_smoothing < 1:
             found.append(f"label_smoothing: {self.label_smoothing} is not in [0, 1)")
         return found
+
+    @property
+    def uses_ctc(self) -> bool:
+        """Whether there is a CTC head."""
+        return self.ctc > 0 or self.start_ctc > 0
 
     def weights(self, step: int) -> tuple[float, float]:
         """(ctc, attention) at an optimiser step."""

@@ -1,4 +1,4 @@
-"""Parameters of a model, part by part."""
+"""Parameters of a model, part by part, and their memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def count_parameters(model: nn.Module, names: bool = False) -> list[tuple[str, i
             rows += [(label, *_count(m)) for label, m in inner if _count(m)[0]]
     total = _count(model)
     return [*rows, ("total", *total)]
+
+
+def memory(model: nn.Module) -> tuple[int, int]:
+    """Bytes of the weights as float32, and of what training adds to those that learn: gradients and two averages, all float32."""
+    total, learning = _count(model)
+    return 4 * total, 12 * learning
 
 
 def _count(module: nn.Module) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from voxkit.losses.consistency import consistency_loss
 from voxkit.losses.hybrid import HybridLossConfig, correct_tokens, ctc_loss, label_smoothed_cross_entropy
 from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.losses.mwer import mwer_loss, word_errors
-from voxkit.losses.transducer import TransducerLossConfig
+from voxkit.losses.transducer import TransducerLossConfig, transducer_loss
 from voxkit.models.contract import Losses
 from voxkit.models.front_end_listener import FrontEndListener, HeardBatch, check_tokens
 from voxkit.optional import require
@@ -90,9 +90,11 @@ class VoxFormer(FrontEndListener):
         super().__init__(front_end, Zipformer(config.zipformer(front_end.output_dim)))
         self.config = config
         self.dropout = nn.Dropout(config.dropout)
-        self.ctc = nn.Linear(self.encoder.output_dim, config.vocab_size)
-        with torch.no_grad():
-            self.ctc.bias[0] += config.ctc_blank_bias
+        self.ctc = None
+        if config.loss.uses_ctc:
+            self.ctc = nn.Linear(self.encoder.output_dim, config.vocab_size)
+            with torch.no_grad():
+                self.ctc.bias[0] += config.ctc_blank_bias
         self.intermediate = build_intermediate_ctc(config.intermediate_ctc, self.encoder.place_dims, config.vocab_size)
         uses_decoder = config.loss.attention > 0 or config.loss.start_attention > 0
         self.decoder = TransformerDecoder(config.decoder, config.vocab_size, self.encoder.output_dim) if uses_decoder else None
@@ -156,11 +158,12 @@ class VoxFormer(FrontEndListener):
 
     @property
     def heads(self) -> Heads:
-        """CTC, and the attention decoder where there is one."""
-        return Heads(ctc=self.ctc_log_probs, decoder=self.decoder)
+        """CTC, attention decoder and transducer, those that there are."""
+        return Heads(ctc=self.ctc_log_probs if self.ctc is not None else None, decoder=self.decoder, transducer=self.transducer)
 
     def ctc_log_probs(self, states: Tensor) -> Tensor:
         """states [B, T', D] → [B, T', V], float32."""
+        assert self.ctc is not None, "`heads` says whether there is a CTC head"
         return self.ctc(self.dropout(states)).float().log_softmax(-1)
 
     @property
@@ -169,22 +172,24 @@ class VoxFormer(FrontEndListener):
         return 2 if self.config.loss.consistency > 0 and self.training else 1
 
     def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
-        """Hybrid loss per token, in nats; "accuracy" is of the next token, teacher-forced."""
+        """Weighted losses of all heads per token, in nats; "accuracy" is of the next token, teacher-forced."""
         states, lengths, read, read_lengths = heard
         views = len(lengths) // batch.size
         transcripts = batch.tokens.repeat(views)
         tokens, token_lengths = transcripts.values, transcripts.lengths
         num_tokens = token_lengths.sum().clamp(min=1)
         ctc_weight, attention_weight = self.config.loss.weights(self.step)
-        log_probs = self.ctc_log_probs(states)
-        by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
-        ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
-        total, parts, metrics = ctc_weight * ctc, {"ctc": ctc.detach()}, {}
-        if read:
-            share = self.config.loss.intermediate
-            intermediate = sum(by(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
-            total = ctc_weight * ((1 - share) * ctc + share * intermediate)
-            parts["intermediate"] = intermediate.detach()
+        total, parts, metrics, log_probs = states.new_zeros(()), {}, {}, None
+        if self.ctc is not None:
+            log_probs = self.ctc_log_probs(states)
+            by = k2_ctc_loss if self.config.loss.ctc_by == "k2" else ctc_loss
+            ctc = by(log_probs, lengths, tokens, token_lengths).sum() / num_tokens
+            total, parts["ctc"] = ctc_weight * ctc, ctc.detach()
+            if read:
+                share = self.config.loss.intermediate
+                intermediate = sum(by(r, read_lengths, tokens, token_lengths).sum() for r in read) / (len(read) * num_tokens)
+                total = ctc_weight * ((1 - share) * ctc + share * intermediate)
+                parts["intermediate"] = intermediate.detach()
         if views == 2:
             consistency = consistency_loss(log_probs, lengths).sum() / num_tokens
             total = total + self.config.loss.consistency * consistency
@@ -201,9 +206,10 @@ class VoxFormer(FrontEndListener):
             parts["attention"] = attention.detach()
             metrics["accuracy"] = correct_tokens(logits, targets)
         if self.transducer is not None:
-            transducer = self.transducer.loss(states, lengths, tokens, token_lengths) / num_tokens
-            total = total + self.config.loss.transducer * transducer
-            parts["transducer"] = transducer.detach()
+            found = transducer_loss(self.transducer, states, lengths, tokens, token_lengths, self.config.transducer_loss,
+                                    self.schedule_offset + self.step)
+            total = total + self.config.loss.transducer * found.total / num_tokens
+            parts |= {"transducer": found.joined / num_tokens, "transducer_simple": found.simple / num_tokens}
         if self.config.loss.mwer > 0 and self.training:
             risk = self._risk(states, lengths, log_probs, tokens, token_lengths) / num_tokens
             total = total + self.config.loss.mwer * risk

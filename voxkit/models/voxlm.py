@@ -30,10 +30,13 @@ from voxkit.hub import builds_shapes_only
 from voxkit.losses.hybrid import ctc_loss
 from voxkit.losses.linear_cross_entropy import linear_cross_entropy
 from voxkit.models.contract import Losses
-from voxkit.models.front_end_listener import FrontEndListener
+from voxkit.models.front_end_listener import FrontEndListener, HeardBatch
+from voxkit.search.heads import Heads
+from voxkit.system import System, TokenIds
 from voxkit.text.llm_vocabulary import LLMVocabulary
-from voxkit.text.prompt import Prompt, PromptConfig
+from voxkit.text.prompt import Prompt, PromptConfig, Request
 from voxkit.text.spelling_errors import misspell
+from voxkit.text.vocabulary import Vocabulary
 
 PARTS = ("front_end", "encoder", "ctc", "projector", "llm", "alignment")
 _UNHEARD = -1e4  # log-probability of what CTC does not tell apart
@@ -46,18 +49,21 @@ class VoxLMLossConfig:
     Attributes:
         ctc: over the language model's tokens.
         transcript: cross-entropy of the transcript under the language model.
-        alignment: of the word that each frame belongs to, where the data know it (data.word_times).
+        text: cross-entropy of the transcript behind its own misspelled text, beside what was heard: on speech that CTC knows by heart the
+            language model would unlearn to doubt it.
+        alignment: of the word that each frame belongs to, where the cuts know their word times.
     """
 
     ctc: float = 0.3
     transcript: float = 1.0
+    text: float = 0.0
     alignment: float = 0.0
 
     def problems(self) -> list[str]:
-        weights = (self.ctc, self.transcript, self.alignment)
+        weights = (self.ctc, self.transcript, self.text, self.alignment)
         if not all(0 <= weight < float("inf") for weight in weights):
-            return [f"ctc, transcript, alignment: {weights} are not all numbers of at least 0"]
-        return [] if any(weights) else ["transcript: with ctc and alignment 0 too, nothing would be trained"]
+            return [f"ctc, transcript, text, alignment: {weights} are not all numbers of at least 0"]
+        return [] if any(weights) else ["transcript: with the others 0 too, nothing would be trained"]
 
 
 @dataclass
@@ -72,7 +78,8 @@ class SpellingConfig:
     word_rate: float = 0.05
 
     def problems(self) -> list[str]:
-        return [f"{name}: {getattr(self, name)} is not in [0, 0.5]" for name in ("rate", "word_rate") if not 0 <= getattr(self, name) <= 0.5]
+        return [f"{name}: {value} is not in [0, 0.5]" for name, value in (("rate", self.rate), ("word_rate", self.word_rate))
+                if not 0 <= value <= 0.5]
 
 
 @dataclass
@@ -172,26 +179,30 @@ class VoxLM(FrontEndListener):
         """
         if batch.tokens is None:
             raise ValueError("the batch has no transcripts to learn from")
-        tokens, counts = batch.tokens.values, batch.tokens.lengths
-        weight = (counts + 1).sum()
         if batch.audio is None and batch.features is None and batch.states is None:
-            audio, lengths = self._misspelled(batch)
-            return self._summed({"transcript": self._transcript(audio, lengths, batch)[0]}, weight)
-        states, lengths, *_ = self.encode_and_read(batch)
-        heard = self._heard(states)
+            return self._summed({"transcript": self._transcript(*self._misspelled(batch), batch)[0]}, batch)
+        return super().loss(batch)
+
+    def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
+        """The losses of what was heard of a batch."""
+        tokens, counts = batch.tokens.values, batch.tokens.lengths
+        log_probs = self._heard(heard.states)
         sums: dict[str, Tensor] = {}
         if self.config.loss.ctc:
-            sums["ctc"] = ctc_loss(heard, lengths, tokens, counts).sum()
+            sums["ctc"] = ctc_loss(log_probs, heard.lengths, tokens, counts).sum()
         if self.config.loss.transcript or self.config.loss.alignment:
-            projected = self.project(states, lengths, heard)
+            projected = self.project(heard.states, heard.lengths, log_probs)
             transcript, text = self._transcript(projected.embeddings, projected.lengths, batch)
             if self.config.loss.transcript:
                 sums["transcript"] = transcript
             if self.config.loss.alignment:
-                sums["alignment"] = self._alignment(text, batch, states, lengths)
-        return self._summed(sums, weight)
+                sums["alignment"] = self._alignment(text, batch, heard.states, heard.lengths)
+        if self.config.loss.text:
+            sums["text"] = self._transcript(*self._misspelled(batch), batch)[0]
+        return self._summed(sums, batch)
 
-    def _summed(self, sums: dict[str, Tensor], weight: Tensor) -> Losses:
+    def _summed(self, sums: dict[str, Tensor], batch: Batch) -> Losses:
+        weight = (batch.tokens.lengths + 1).sum()
         total = sum(getattr(self.config.loss, name) * value for name, value in sums.items())
         return Losses(total / weight, weight, {name: value.detach() / weight for name, value in sums.items()})
 
@@ -199,7 +210,7 @@ class VoxLM(FrontEndListener):
         """→ cross-entropy summed over tokens and ends, and the language model's states after each token [B, U, D]."""
         tokens, counts = batch.tokens.values, batch.tokens.lengths
         states, places = self.llm.label_states(audio, lengths, tokens, counts, batch.prompt)
-        if not self.config.loss.transcript:
+        if not (self.config.loss.transcript or self.config.loss.text):
             return states.new_zeros(()), states[:, 1:]
         valid = torch.arange(states.shape[1], device=states.device) < places[:, None]
         targets = F.pad(tokens, (0, 1)).scatter(1, counts[:, None], END)
@@ -211,34 +222,34 @@ class VoxLM(FrontEndListener):
         assert self.vocabulary is not None
         if not self.projector.needs_ctc:
             raise ValueError("training on text alone needs model.projector.kind: lexical; vectors of another projector are no embeddings")
-        if batch.texts is None:
-            raise ValueError("the batch has no texts to misspell")
+        texts = [self.vocabulary.decode(row[:n].tolist()) for row, n in zip(batch.tokens.values, batch.tokens.lengths.tolist())]
         rng = random.Random(int(torch.randint(2**62, ())))  # torch's generator is in the training state: a resumed run draws the same
         spelling = self.config.spelling
         rows = [self.vocabulary.encode(misspell(text, rng, spelling.rate, spelling.word_rate) if self.training else text)
-                for text in batch.texts]
+                for text in texts]
         padded = Padded.of([torch.tensor(row, dtype=torch.long) for row in rows]).to(self.llm.model_ids.device)
         return self.llm.embed(self.llm.model_ids[padded.values]), padded.lengths
 
     def _alignment(self, text: Tensor, batch: Batch, states: Tensor, lengths: Tensor) -> Tensor:
         if batch.spans is None:
-            raise ValueError("model.loss.alignment: the batch knows no word times; set data.word_times, and give cuts that have them "
-                             "(`voxkit align --out-cuts` makes some)")
+            raise ValueError("model.loss.alignment: the batch knows no word times; give cuts that have them (`voxkit align "
+                             "--out-cuts` makes some)")
         words, spans = word_spans(batch.spans)
         log_probs = self.alignment(text, words, states, lengths)
         return self.alignment.loss(log_probs, spans / self.seconds_per_frame, lengths)[0]
 
-    @property
-    def decoder(self) -> VoxLMDecoder:
-        """The language model as searches know a decoder, with the default prompt."""
-        return VoxLMDecoder(self)
-
-    def prompted(self, prompts: Sequence[Sequence[int]] | None) -> VoxLMDecoder:
-        """The same with a prompt for each utterance: the language model's ids before the audio."""
+    def speaker(self, prompts: Sequence[Sequence[int]] | None = None) -> VoxLMDecoder:
+        """The language model as searches know a decoder; with a prompt for each utterance (ids before the audio), or the default one."""
         if prompts is None:
             return VoxLMDecoder(self)
         padded = Padded.of([torch.tensor(list(ids), dtype=torch.long) for ids in prompts])
         return VoxLMDecoder(self, padded.to(self.llm.model_ids.device))
+
+    @property
+    def heads(self) -> Heads:
+        """CTC over the language model's tokens, and the language model."""
+        speaker = self.speaker()
+        return Heads(ctc=self.ctc_log_probs, decoder=speaker, llm=speaker)
 
 
 class VoxLMDecoder:
@@ -249,8 +260,15 @@ class VoxLMDecoder:
         prompt: [B, P] before the audio; None: the default.
     """
 
+    bos, eos = 0, END  # blank: it is given before the first token and not read
+
     def __init__(self, model: VoxLM, prompt: Padded | None = None) -> None:
         self.model, self.prompt = model, prompt
+
+    def prompted(self, request: Request, count: int) -> VoxLMDecoder:
+        """The same, told something else, for so many utterances."""
+        assert self.model.prompt is not None
+        return self.model.speaker([self.model.prompt.before(request)] * count)
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> SpeechState:
         """Frames [B, T, D], lengths [B] → the state of B empty hypotheses."""
@@ -270,6 +288,19 @@ class VoxLMDecoder:
         """One pass over known transcripts [B, U]: probabilities, entropies, text states."""
         projected = self.model.project(memory, lengths)
         return self.model.llm.examine(projected.embeddings, projected.lengths, tokens, token_lengths, self.prompt)
+
+    def attention_weights(self, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """A language model has no cross-attention.
+
+        Raises:
+            ValueError: always; the message says what to use.
+        """
+        raise ValueError("--method attention follows cross-attention, and a language model has none; use --method head, or ctc")
+
+    def align(self, text: Tensor, words: Tensor, states: Tensor, lengths: Tensor) -> Tensor | None:
+        """Which word each frame belongs to, [B, W + 1, T], pause first; None of a model whose alignment head has learned nothing."""
+        head = self.model.alignment
+        return head(text, words, states, lengths) if bool(head.learned) else None
 
 
 def word_spans(spans: Padded) -> tuple[Tensor, Tensor]:
@@ -291,3 +322,20 @@ def word_spans(spans: Padded) -> tuple[Tensor, Tensor]:
     batch, place = (new & valid).nonzero(as_tuple=True)
     out[batch, words[batch, place]] = values[batch, place].float()
     return words, out
+
+
+def build(config: VoxLMConfig, vocabulary: Vocabulary | TokenIds) -> VoxLM:
+    """A VoxLM over the tokens of its language model.
+
+    Raises:
+        ConfigError: an encoder option that does not exist. ValueError: another kind of vocabulary.
+    """
+    if isinstance(vocabulary, LLMVocabulary):
+        return VoxLM(config, vocabulary)
+    if builds_shapes_only():
+        return VoxLM(config)
+    raise ValueError("tokenizer: VoxLM says its language model's own tokens; `voxkit tokenize --kind llm --llm FOLDER --cuts ...` chooses "
+                     "them")
+
+
+SYSTEM = System(VoxLMConfig, build, reader="speech_llm")

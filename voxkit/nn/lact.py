@@ -29,7 +29,7 @@ class FastConfig:
         heads: networks that learn beside each other, each over its share of the width.
         hidden: inner width of each, as a multiple of its share.
         chunk: frames between two steps; overlap: frames before a chunk that its step looks at again.
-        borders: fixed, or marked: where the marks given with a batch allow it (voxkit.nn.chunks), least: but not before so many frames.
+        borders: fixed, or marked: where marks given with a batch allow it (voxkit.nn.chunks), not before `least`.
         order: apply_update, update_apply or bidirectional; norm: post or pre (see voxkit.ops.lact).
         rate: what the learned rate of a frame starts at. Without Muon, on chunks of 64, rates of 0.1-0.5 move the weights by 3-15 % a chunk.
         momentum: whether a gate lets steps go on into the next chunk.
@@ -52,7 +52,8 @@ class FastConfig:
     gate: float = 0.1
 
     def problems(self) -> list[str]:
-        found = [f"{name}: {getattr(self, name)} is none of {', '.join(valid)}" for name, valid in (("order", ORDERS), ("norm", NORMS), ("borders", BORDERS))
+        choices = (("order", ORDERS), ("norm", NORMS), ("borders", BORDERS))
+        found = [f"{name}: {getattr(self, name)!r} is none of {', '.join(valid)}" for name, valid in choices
                  if getattr(self, name) not in valid]
         found += [f"{name}: {getattr(self, name)} is below 1" for name in ("heads", "chunk") if getattr(self, name) < 1]
         found += [f"{name}: {getattr(self, name)} is not above 0" for name in ("hidden", "rate") if getattr(self, name) <= 0]
@@ -176,6 +177,14 @@ class FastLayer(nn.Module):
         size = sum(b.square().sum((1, 2)) for b in fresh.weights)
         return (moved / size).sqrt().view(-1, self.config.heads)
 
+    def agreement(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, state: FastWeights) -> Tensor:
+        """How well the weights of a state know these frames before they learn from them: the mean cosine of f(k) and v, [B]. The inner
+        loss is its opposite, but for lengths and rates."""
+        _, frames, _ = self._heads(x, q, k, v, valid)
+        cosine = F.cosine_similarity(self._read(frames.k, state), frames.v, dim=-1)
+        on = torch.ones_like(cosine) if frames.valid is None else frames.valid.to(cosine.dtype)
+        return ((cosine * on).sum(1) / on.sum(1).clamp(min=1)).view(-1, self.config.heads).mean(1)
+
     def _heads(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> tuple[Tensor, Frames, Tensor]:
         """Queries and frames with one sequence for each head [B · heads, T, ...], and the gates [B, T, heads, 1]."""
         heads = self.config.heads
@@ -244,6 +253,12 @@ class LaCTAudioBlock(nn.Module):
             far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried), layout)
             near = near + far
         return self._finish(x, near), tuple(carried)
+
+    def agreement(self, x: Tensor, lengths: Tensor, carried: tuple[Tensor, ...]) -> Tensor:
+        """`FastLayer.agreement` of a layer that has fast weights: [B]."""
+        assert self.fast is not None
+        y = self.norm(x)
+        return self.fast.agreement(y, *self.project(y).chunk(3, -1), lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried))
 
     def init_state(self, x: Tensor, carried: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...]:
         """State before the first frame: keys, values; of a layer with fast weights also these and the open chunk's four tensors."""

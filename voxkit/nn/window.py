@@ -46,7 +46,8 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, left: int, l
     near = _by_distance(bias, block)
     key = torch.arange(count, device=q.device)[:, None] * block + torch.arange(left + block + right, device=q.device) - left
     there = (key >= 0) & (key < (size if lengths is None else lengths[:, None, None]))  # [count, keys], or [B, count, keys]
-    mask = near[:, None] + torch.zeros_like(there, dtype=near.dtype).masked_fill_(~there, float("-inf")).unflatten(-2, (1, -1))[..., None, :]
+    absent = torch.zeros_like(there, dtype=near.dtype).masked_fill_(~there, float("-inf"))
+    mask = near[:, None] + absent.unflatten(-2, (1, -1))[..., None, :]
     if lengths is not None:  # [B, H, count, block, keys]; a query past the end may see no key at all
         mask = torch.where(mask.isneginf().all(-1, keepdim=True), 0.0, mask)
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))

@@ -29,7 +29,7 @@ class ContextGraph:
             words. None: they count anywhere.
 
     Raises:
-        ValueError: no phrases, an empty one, tokens outside of the vocabulary, a boost too few or too many.
+        ValueError: no phrases, an empty one, tokens outside of the vocabulary, a boost too few or too many, or that is no finite number.
     """
 
     def __init__(self, phrases: Sequence[Sequence[int]], vocab_size: int, boost: float | Sequence[float] = 1.5,

@@ -6,7 +6,7 @@ that have ended leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
@@ -34,7 +34,7 @@ class Generated:
 
 
 @torch.no_grad()
-def generate(decoder: Decoder, memory: Tensor, lengths: Tensor, limit: Tensor, *, bos: int, eos: int, forbidden: tuple[int, ...] = (),
+def generate(decoder: Decoder, memory: Tensor, lengths: Tensor, limit: Tensor, *, forbidden: Collection[int] = (),
              rule: StopRule | None = None, expected: Tensor | None = None,
              told: Callable[[int, int], None] | None = None) -> list[Generated]:
     """The likeliest token at every step.
@@ -42,7 +42,6 @@ def generate(decoder: Decoder, memory: Tensor, lengths: Tensor, limit: Tensor, *
     Args:
         memory: [B, T, D]; lengths: [B]; what the decoder begins with.
         limit: [B] tokens at most; of an utterance with 0 nothing is said.
-        bos: given to the decoder before the first token; eos: its end.
         forbidden: tokens that are never said (blank).
         rule: what a loop is; None: loops go on to the limit.
         expected: [B] tokens that CTC hears; as many may repeat.
@@ -56,8 +55,8 @@ def generate(decoder: Decoder, memory: Tensor, lengths: Tensor, limit: Tensor, *
     if not len(rows):
         return out
     state = decoder.init_state(memory[rows], lengths[rows])
-    last = torch.full((len(rows),), bos, dtype=torch.long, device=memory.device)
-    barred = torch.tensor(sorted(forbidden), dtype=torch.long, device=memory.device)
+    last = torch.full((len(rows),), decoder.bos, dtype=torch.long, device=memory.device)
+    barred = torch.tensor(sorted(set(forbidden) - {decoder.eos}), dtype=torch.long, device=memory.device)
     limits = limit.tolist()
     heard = [0.0] * len(out) if expected is None else expected.tolist()
     while len(rows):
@@ -68,7 +67,7 @@ def generate(decoder: Decoder, memory: Tensor, lengths: Tensor, limit: Tensor, *
         for n, (row, token, value) in enumerate(zip(rows.tolist(), chosen.tolist(), best.tolist())):
             one = out[row]
             one.score += value
-            if token == eos:
+            if token == decoder.eos:
                 continue
             one.tokens.append(token)
             one.token_log_probs.append(value)

@@ -2,7 +2,7 @@
 
 A language model in a loop is sure of every token, so that its own probabilities are no stop. Two sides are looked at:
 
-    acoustic   how many tokens CTC hears; how much of the text lies on frames where somebody speaks (alignment)
+    acoustic   how many tokens CTC hears; which of the words some frame belongs to (alignment)
     text       the same words again and again; no end mark within the length; tokens that could be anything
 """
 
@@ -24,7 +24,7 @@ class StopRule:
         length_factor, length_spare: a text may have so many times the tokens that CTC hears, and so many more.
         repeats: the same tokens so many times in a row are a loop, once there are more of them than CTC hears.
         longest: tokens of a loop's turn at most.
-        coverage: least share of the words that lie where somebody speaks.
+        coverage: least share of the words that some frame of the audio belongs to (alignment).
         entropy: greatest mean entropy of the tokens, nats.
     """
 
@@ -68,7 +68,7 @@ class StopRule:
         Args:
             ended: how generation ended: "end", "length" or "loop".
             expected: tokens that CTC hears.
-            entropy: mean over the tokens, nats; covered: share of the words where somebody speaks; None: not known.
+            entropy: mean over the tokens, nats; covered: share of the words that some frame belongs to; None: not known.
         """
         if expected < self.silence:
             return "silence"
@@ -79,6 +79,6 @@ class StopRule:
         return "entropy" if entropy is not None and entropy > self.entropy else ""
 
 
-def share_spoken(silent: Sequence[float]) -> float:
-    """Share of words that lie where somebody speaks, from how likely each word's frames are a pause; 1 of no words."""
-    return sum(p < 0.5 for p in silent) / len(silent) if silent else 1.0
+def share_heard(likeliest: Sequence[float]) -> float:
+    """Share of words that some frame belongs to, from the probability of each word's likeliest frame; 1 of no words."""
+    return sum(p >= 0.5 for p in likeliest) / len(likeliest) if likeliest else 1.0

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from voxkit.search.attention import Decoder
+from voxkit.search.attention import Decoder
 
 
 class Guess(Protocol):
@@ -36,6 +35,29 @@ class Parallel(Protocol):
         """Where it looks at each of its tokens: [layers, B, H, U, T]."""
 
 
+class Examined(Protocol):
+    """Texts that a language model has read once more: log_probs [B, U + 1] of each token and the end, entropies [B, U + 1] in nats, states
+    [B, U, D] after each token."""
+
+    log_probs: Tensor
+    entropies: Tensor
+    states: Tensor
+
+
+class Speaker(Protocol):
+    """A language model that reads a prompt and the states and says a text; a `Decoder` besides."""
+
+    def prompted(self, request: Any, count: int) -> Speaker:
+        """The same with a prompt (`voxkit.text.prompt.Request`) for each of so many utterances."""
+
+    def examine(self, states: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Examined:
+        """One pass over given texts: tokens [B, U], token_lengths [B]."""
+
+    def align(self, text: Tensor, words: Tensor, states: Tensor, lengths: Tensor) -> Tensor | None:
+        """text [B, U, D] of `examine`, the word of each token [B, U] (-1: none) → log-probabilities [B, W + 1, T] that a frame belongs to
+        no word, to each word; None where no alignment was learned."""
+
+
 @dataclass(frozen=True)
 class Heads:
     """Of one model.
@@ -45,16 +67,23 @@ class Heads:
         decoder: token by token (`voxkit.search.attention.Decoder`).
         parallel: all tokens at once.
         transducer: frame by frame, token by token.
+        llm: a language model with a prompt.
     """
 
     ctc: Callable[[Tensor], Tensor] | None = None
     decoder: Decoder | None = None
     parallel: Parallel | None = None
     transducer: Any = None
+    llm: Speaker | None = None
     blank: int = 0
 
+    def there(self) -> list[str]:
+        """Names of those that the model has."""
+        return [name for name in NAMES if getattr(self, name) is not None]
 
-NAMES = {"ctc": "a CTC head", "decoder": "an attention decoder", "parallel": "a parallel decoder", "transducer": "a transducer"}
+
+NAMES = {"ctc": "a CTC head", "decoder": "an attention decoder", "parallel": "a parallel decoder", "transducer": "a transducer",
+         "llm": "a language model that reads audio"}
 
 
 @dataclass

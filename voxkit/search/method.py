@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from voxkit.search import ctc_methods, decoder_methods, graph_methods, parallel_methods, transducer_methods
+from voxkit.search import ctc_methods, decoder_methods, graph_methods, llm_methods, parallel_methods, transducer_methods
 from voxkit.search.heads import NAMES, Heads, Heard
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED
@@ -51,7 +51,7 @@ class Method:
         takes: which of FUSED it takes; why: why it takes no others.
         weights: which of WEIGHTS (weights.py) it looks at, those of what it takes apart.
         times: how the times of its words can be had, the usual way first (`voxkit.infer.words.WAYS`): "alignment" by CTC, the "peaks" or
-            emissions that the search saw, the "fires" of CIF; empty: not at all.
+            emissions that the search saw, the "fires" of CIF, an alignment "head"; empty: not at all.
         power: by which power of its length it divides a score, where the options do not say; None: it does not.
         streams: the search to be fed part by part; None: it takes the whole utterance.
         scores_tokens: whether its hypotheses say how likely each token is.
@@ -101,12 +101,15 @@ _AT_ONCE = {"takes": (), "why": "it says all tokens at once, none knows of the o
 _BY_GRAPH = {"takes": (), "scores_tokens": False,
              "why": "it scores by its graph alone, which can hold a language model (`voxkit lm graph`)"}
 _PEAKS = ("alignment", "peaks")
+_BY_FRAME = {"takes": ("context",), "why": _ALONE, "weights": ("symbols_per_frame",), "times": ("peaks",),
+             "streams": transducer_methods.stream_greedy}
 _BY_LENGTH = ("length_bonus", "length_limit", "coverage", "length_power")
 _SECOND_PASS = ("beam", "ctc_weight", "length_bonus")
 
 METHODS = (
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
+    Method("greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
     Method("greedy", decoder_methods.greedy, ("decoder",), takes=(), why=_ALONE),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
     Method("beam", parallel_methods.beam, ("parallel",), weights=("beam", "ctc_weight"), times=("fires",)),
@@ -117,8 +120,7 @@ METHODS = (
     Method("joint", decoder_methods.joint, ("decoder", "ctc"), weights=("beam", "ctc_weight", *_BY_LENGTH), power=decoder_methods.JOINTLY),
     Method("rescoring", parallel_methods.rescoring, ("parallel", "ctc"), weights=_SECOND_PASS),
     Method("rescoring", decoder_methods.rescoring, ("decoder", "ctc"), weights=_SECOND_PASS),
-    Method("transducer_greedy", transducer_methods.greedy, ("transducer",), takes=("context",), why=_ALONE, weights=("symbols_per_frame",),
-           times=("peaks",), streams=transducer_methods.stream_greedy),
+    Method("transducer_greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
     Method("transducer_beam", transducer_methods.beam, ("transducer",),
            weights=("beam", "internal_lm_weight", "length_bonus", "length_power"), times=("peaks",), power=transducer_methods.BY_LENGTH,
            streams=transducer_methods.stream_beam),
@@ -128,6 +130,8 @@ METHODS = (
     Method("k2_nbest_rescoring", graph_methods.nbest_rescoring, ("ctc",), weights=("beam",), graph=True,
            check=graph_methods.check_large_graph, **_BY_GRAPH),
     Method("k2_rescoring", graph_methods.rescoring, ("ctc",), graph=True, check=graph_methods.check_large_graph, **_BY_GRAPH),
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=("context",), times=("head",),
+           why="it says what the language model finds likeliest, and phrases go into its prompt"),
 )
 
 
@@ -166,7 +170,7 @@ def refusal(name: str, options: SearchOptions, heads: Heads) -> str | None:
         return None
     able = [other for other in methods_of(heads) if not method_of(other, heads).refused(options)]
     what = " and no ".join(FUSED[one] for one in refused)
-    return f"method {name} takes no {what}: {row.why}; " + (f"use {', '.join(able)}" if able else "this model has none that does")
+    return f"method {name} takes no {what}: {row.why}; use {', '.join(able) or 'another model, since no method of this one does'}"
 
 
 def methods_that_look_at(weight: str) -> list[str]:

@@ -8,13 +8,13 @@ Words are strings: words, or the pieces of a tokenizer. voxkit/search/ngram_scor
 
 from __future__ import annotations
 
-import gzip
-import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Iterable, Sequence
 
 import numpy as np
+
+from voxkit.search.arpa import read_arpa, write_arpa
 
 BOS, EOS, UNK = "<s>", "</s>", "<unk>"
 _NEVER = -99.0  # ARPA's log10(0)
@@ -69,48 +69,16 @@ class NgramModel:
 
     def write(self, path: str | Path) -> None:
         """Write ARPA; `.gz` compresses."""
-        with _open(path, "wt") as out:
-            out.write("\\data\\\n" + "".join(f"ngram {n}={len(x)}\n" for n, x in enumerate(self.ngrams, 1)))
-            for n, entries in enumerate(self.ngrams, 1):
-                out.write(f"\n\\{n}-grams:\n")
-                for words, (p, backoff) in entries.items():
-                    tail = f"\t{backoff:.7g}" if n < self.order else ""
-                    out.write(f"{p:.7g}\t{' '.join(words)}{tail}\n")
-            out.write("\n\\end\\\n")
+        write_arpa(path, self.ngrams)
 
     @classmethod
     def read(cls, path: str | Path) -> NgramModel:
         """Read ARPA, `.gz` too.
 
         Raises:
-            ValueError: not ARPA, with the line; or a file that is cut off.
+            ValueError: no such file, or what `read_arpa` refuses; with the line.
         """
-        ngrams: list[dict[tuple[str, ...], tuple[float, float]]] = []
-        current: dict[tuple[str, ...], tuple[float, float]] | None = None
-        whole = False
-        with _open(path, "rt") as lines:
-            for number, line in enumerate(lines, 1):
-                line = line.strip("\n\r")
-                if line.endswith("-grams:") and line.startswith("\\"):
-                    current = {}
-                    ngrams.append(current)
-                elif line == "\\end\\":
-                    whole = True
-                    break
-                elif current is not None and line.strip():
-                    fields, n = line.split("\t") if "\t" in line else _split(line, len(ngrams)), len(ngrams)
-                    words = tuple(fields[1].split(" ")) if len(fields) > 1 else ()
-                    if len(words) != n:
-                        raise ValueError(f"{path}, line {number}: an entry of {n} words was expected: {line!r}")
-                    try:
-                        current[words] = (float(fields[0]), float(fields[2]) if len(fields) > 2 and fields[2] else 0.0)
-                    except ValueError as error:
-                        raise ValueError(f"{path}, line {number}: {error}") from error
-        if not ngrams or not ngrams[0]:
-            raise ValueError(f"{path}: no n-grams found; is it an ARPA file?")
-        if not whole:
-            raise ValueError(f"{path}: it ends without \\end\\, so that n-grams are missing: the file is cut off; make or copy it anew")
-        return cls(ngrams)
+        return cls(read_arpa(path))
 
 
 def train(sentences: Iterable[Sequence[str]], order: int = 4, *, vocabulary: Iterable[str] | None = None,
@@ -232,19 +200,3 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
         if np.all(d[1:] >= 0) and np.all(d[1:] <= [1, 2, 3]):
             return d
     return np.array([0.0, 0.5, 1.0, 1.5])
-
-
-def _split(line: str, n: int) -> list[str]:
-    """Fields of an entry that is parted by blanks instead of tabs."""
-    parts = line.split()
-    return [parts[0], " ".join(parts[1:n + 1]), *parts[n + 1:]]
-
-
-def _open(path: str | Path, mode: str) -> IO[str]:
-    path = Path(path)
-    if "r" in mode and not path.is_file():
-        raise ValueError(f"{path}: no such file; `voxkit lm train` makes one")
-    if "w" in mode:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    return io.TextIOWrapper(gzip.open(path, mode[0] + "b"), encoding="utf-8") if path.suffix == ".gz" else path.open(mode, encoding="utf-8")
-

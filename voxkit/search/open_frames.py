@@ -6,19 +6,11 @@ A trained CTC model is sure of blank in four frames of five, and of the others l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-
-class Selection(Protocol):
-    """What a search leaves out: see the arguments of `PrefixBeam`."""
-
-    blank: int
-    blank_skip: float | None
-    min_log_prob: float | None
-    candidates: int
+from voxkit.search.beam_settings import BeamSettings
 
 
 @dataclass
@@ -42,7 +34,7 @@ class OpenFrames:
     probs: np.ndarray
 
 
-def open_frames(log_probs: Tensor, lengths: Tensor, search: Selection) -> OpenFrames:
+def open_frames(log_probs: Tensor, lengths: Tensor, search: BeamSettings) -> OpenFrames:
     """What a search with these options looks at in log_probs [B, T, V] (on the CPU), lengths [B]."""
     x, n = log_probs.float().numpy(), lengths.numpy()
     vocab = x.shape[2]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from voxkit.search.hallucination import StopRule
 from voxkit.search.scorer import Scorer, combine
+from voxkit.text.prompt import Request
 
 TIMES = ("alignment", "peaks")
 
@@ -39,6 +41,9 @@ class SearchOptions:
     times: of words that CTC says: by forced "alignment" of what was found, or the "peaks" that the search itself saw.
     temperature: of the confidences, timing: of the word times, as `voxkit decode --calibrate` finds them.
     graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
+    prompt: what a language model is told before the audio; None: what it was trained with.
+    stop: what is taken for a hallucination of it; None: everything it says is believed.
+    told: called with utterance and token as soon as it says one.
     """
 
     method: str = "greedy"
@@ -61,6 +66,9 @@ class SearchOptions:
     temperature: float = 1.0
     timing: Any = None
     graph: Any = None
+    prompt: Request | None = None
+    stop: StopRule | None = field(default_factory=StopRule)
+    told: Callable[[int, int], None] | None = None
 
     @property
     def nbest(self) -> int:

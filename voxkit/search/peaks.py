@@ -18,3 +18,18 @@ def token_peaks(posteriors: np.ndarray, tokens: list[int], starts: list[int]) ->
     best = np.maximum.reduceat(values, places)
     hits = np.flatnonzero(values == np.repeat(best, sizes))
     return (hits[np.searchsorted(hits, places)] + first).tolist(), best.tolist()
+
+
+def backtrace(parents: np.ndarray, tokens: np.ndarray, frames: np.ndarray, width: int, node: int) -> tuple[list[int], list[int]]:
+    """The tokens of a prefix and the frames of their first appearance.
+
+    Args:
+        parents, tokens: [S · W] of the prefixes that were new in S steps with W slots; frames: [S].
+        node: 1 + its place there, 0 for the empty prefix.
+    """
+    path = []
+    while node:
+        path.append(node - 1)
+        node = int(parents[node - 1])
+    path.reverse()
+    return tokens[path].tolist(), frames[[p // width for p in path]].tolist()

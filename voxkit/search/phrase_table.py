@@ -106,13 +106,16 @@ def spell(phrases: Mapping[str, float] | Iterable[str], vocabulary: Vocabulary,
     """Phrases as text, each with `boost`, or a mapping with each one's own → the arguments of PhraseTable.
 
     Raises:
-        ValueError: one that the vocabulary cannot spell.
+        ValueError: one that the vocabulary cannot spell, or whose boost is no finite number.
     """
     boosts = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(phrases, boost)
     spelled = {phrase: vocabulary.encode(phrase) for phrase in boosts}
     strange = [phrase for phrase, tokens in spelled.items() if vocabulary.unk in tokens]
+    for phrase, value in boosts.items():
+        if not math.isfinite(value):
+            raise ValueError(f"phrase {phrase!r}: its boost is {value}, and has to be a finite number of nats per token")
     if strange:
-        raise ValueError(f"{len(strange)} phrases hold characters that the vocabulary lacks, e.g. {strange[0]!r}: write them as the "
+        raise ValueError(f"{len(strange)} phrases hold characters that the tokenizer lacks, e.g. {strange[0]!r}: write them as the "
                          "transcripts are written (upper or lower case, no punctuation)")
     starts = vocabulary.word_starts if any(vocabulary.word_starts) else None
     return list(spelled.values()), vocabulary.size, list(boosts.values()), starts
@@ -124,6 +127,8 @@ def _check(phrases: Sequence[Sequence[int]], boosts: Sequence[float], vocab_size
     if len(boosts) != len(phrases):
         raise ValueError(f"{len(boosts)} boosts for {len(phrases)} phrases: one number, or one for each")
     for i, phrase in enumerate(phrases):
+        if not math.isfinite(boosts[i]):
+            raise ValueError(f"phrase {i}: its boost is {boosts[i]}, and has to be a finite number of nats per token")
         if not len(phrase):
             raise ValueError(f"phrase {i} is empty: the tokenizer made no tokens of it")
         if min(phrase) < 0 or max(phrase) >= vocab_size:

@@ -14,15 +14,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from voxkit.masks import lengths_to_mask
 from voxkit.ops.checks import check_frames
+from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import open_frames
-from voxkit.search.peaks import token_peaks
+from voxkit.search.peaks import backtrace, token_peaks
+from voxkit.search.prefix_beam_arrays import arrays_search
+from voxkit.search.prefix_beam_scalar import scalar_search
 from voxkit.search.scorer import Scorer
 
 _MIX = 6364136223846793005  # Knuth's 64-bit multiplier; products wrap
@@ -75,49 +77,45 @@ class PrefixBeam:
     def __init__(self, beam: int = 10, *, blank: int = 0, tokens_per_frame: int | None = None, scorer: Scorer | None = None,
                  blank_skip: float | None = 0.99, min_log_prob: float | None = -5.0, prune: float | None = 10.0,
                  times: bool = True) -> None:
-        if beam < 1:
-            raise ValueError(f"beam is {beam}: it must be at least 1")
-        if blank_skip is not None and not 0.5 < blank_skip <= 1:
-            raise ValueError(f"blank_skip is {blank_skip}: a probability over 0.5, or None for no skipping")
-        self.beam, self.blank, self.scorer, self.blank_skip, self.times = beam, blank, scorer, blank_skip, times
-        self.min_log_prob, self.prune = min_log_prob, prune
-        self.candidates = tokens_per_frame or (beam + 1 if scorer is None else 2 * beam)
+        candidates = tokens_per_frame or (beam + 1 if scorer is None else 2 * beam)
+        self.settings = BeamSettings(beam, candidates, blank, blank_skip, min_log_prob, prune, times)
+        self.scorer = scorer
 
     def init(self, size: int, device: torch.device | str = "cpu") -> BeamState:
         """Beams of `size` utterances before their first frame."""
         device = torch.device(device)
-        log = torch.full((size, 3, self.beam), -_INF, device=device)
+        log = torch.full((size, 3, self.settings.beam), -_INF, device=device)
         log[:, 0, 0] = 0.0
         log[:, 2] = 0.0
-        ids = torch.zeros(size, 4, self.beam, dtype=torch.long, device=device)
+        ids = torch.zeros(size, 4, self.settings.beam, dtype=torch.long, device=device)
         ids[:, 0, 0] = 1
         ids[:, 1] = _NONE
         ids[:, 2] = -1
-        scorer = self.scorer.init(size * self.beam, device) if self.scorer is not None else None
+        scorer = self.scorer.init(size * self.settings.beam, device) if self.scorer is not None else None
         nothing = (torch.zeros(size, device=device), torch.zeros(size, dtype=torch.bool, device=device))
         return BeamState(log, ids, scorer, torch.zeros(size, dtype=torch.long, device=device), blanks=nothing)
 
     @torch.no_grad()
     def advance(self, state: BeamState, log_probs: Tensor, lengths: Tensor) -> BeamState:
         """Consume frames: log_probs [B, T, V] normalised, lengths [B] valid ones → the state after them."""
-        check_frames(log_probs, lengths, self.blank)
+        check_frames(log_probs, lengths, self.settings.blank)
         if log_probs.shape[1] == 0 or int(lengths.max()) == 0:
             return state
         x = log_probs.float()
         frame = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         valid = lengths_to_mask(lengths, x.shape[1])
         seen = replace(state, frames=state.frames + lengths,
-                       posteriors=[*state.posteriors, (x, lengths)] if self.times else [])
+                       posteriors=[*state.posteriors, (x, lengths)] if self.settings.times else [])
         pending = None
-        if self.blank_skip is not None:
+        if self.settings.blank_skip is not None:
             x, frame, valid, pending, seen.blanks = self._skip_blanks(x, frame, valid, state.blanks)
         padded = not bool(valid.all())
         x = x.masked_fill(~valid[..., None], -_INF) if padded else x
         others = x.clone()
-        others[..., self.blank] = -_INF
-        if self.min_log_prob is not None:
-            others = others.masked_fill(others < self.min_log_prob, -_INF)
-        best, tokens = others.topk(min(self.candidates, x.shape[2] - 1), dim=-1)
+        others[..., self.settings.blank] = -_INF
+        if self.settings.min_log_prob is not None:
+            others = others.masked_fill(others < self.settings.min_log_prob, -_INF)
+        best, tokens = others.topk(min(self.settings.candidates, x.shape[2] - 1), dim=-1)
         useful = max(1, int((best > -_INF).sum(2).max()))
         best, tokens = best[..., :useful], tokens[..., :useful]
         tokens = torch.nn.functional.pad(tokens, (1, 0), value=-1)  # candidate 0: stay
@@ -138,7 +136,7 @@ class PrefixBeam:
     def _step(self, s: BeamState, x: Tensor, best: Tensor, tokens: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
         """One frame, in place: x [B, V], best [B, K] and tokens [B, 1 + K] (the first is "stay"), valid [B, 1] → parent node and token of
         each slot [B, W]."""
-        size, width = x.shape[0], self.beam
+        size, width = x.shape[0], self.settings.beam
         blanked, held, fused = s.log.unbind(1)
         hashes, parents, last, node = s.ids.unbind(1)
         total = torch.logaddexp(blanked, held)
@@ -148,7 +146,7 @@ class PrefixBeam:
         arriving = torch.where(last.gather(1, origin) == last, blanked.gather(1, origin), total.gather(1, origin))
         arriving = arriving.masked_fill(~grown, -_INF)
         stay_held = torch.logaddexp(held, arriving) + again
-        stay_blank = total + x[:, self.blank, None]
+        stay_blank = total + x[:, self.settings.blank, None]
         if valid is not None:  # padding leaves everything as it is
             stay_blank, stay_held = torch.where(valid, stay_blank, blanked), torch.where(valid, stay_held, held)
         repeats = last[:, :, None] == tokens[:, None, 1:]
@@ -177,7 +175,7 @@ class PrefixBeam:
         came = (node, token)
         longer = (hashes ^ (token + 1)) * _MIX
         longer = longer ^ (longer >> 29)
-        dead = top == -_INF if self.prune is None else (top == -_INF) | (top < top[:, :1] - self.prune)
+        dead = top == -_INF if self.settings.prune is None else (top == -_INF) | (top < top[:, :1] - self.settings.prune)
         parents = torch.where(new, hashes, parents).masked_fill(dead, _NONE)  # dead slots meet nobody
         hashes = torch.where(new, longer, hashes).masked_fill(dead, _DEAD)
         s.ids = torch.stack([hashes, parents, torch.where(new, token, last), torch.where(new, step, node)], 1)
@@ -193,8 +191,8 @@ class PrefixBeam:
 
     def _skip_blanks(self, x: Tensor, frame: Tensor, valid: Tensor, blanks: tuple[Tensor, Tensor]):
         """Leave sure blanks out: frames closed up to the left, and with each what blanks were before it."""
-        log_blank = x[..., self.blank].double()
-        sure = (log_blank.exp() >= self.blank_skip) & valid
+        log_blank = x[..., self.settings.blank].double()
+        sure = (log_blank.exp() >= self.settings.blank_skip) & valid
         keep = valid & ~sure
         count = keep.sum(1)
         width = max(1, int(count.max()))
@@ -237,9 +235,9 @@ class PrefixBeam:
             for at, score, acoustic in zip(nodes[b], scores, acoustics):
                 if score == -_INF:
                     continue
-                tokens, starts = backtrace(*(part[b] for part in paths), self.beam, at) if at else ([], [])
+                tokens, starts = backtrace(*(part[b] for part in paths), self.settings.beam, at) if at else ([], [])
                 hypothesis = CtcHypothesis(tokens, score, starts, [], acoustic)
-                if self.times and tokens:
+                if self.settings.times and tokens:
                     hypothesis.frames, hypothesis.token_log_probs = token_peaks(posteriors[b], tokens, starts)
                 row.append(hypothesis)
             out.append(row or [CtcHypothesis([], -_INF, ctc_score=-_INF)])
@@ -267,29 +265,11 @@ def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest
     check_frames(log_probs, lengths, blank)
     if not log_probs.shape[0] or not log_probs.shape[1]:
         return [[CtcHypothesis([], 0.0)] for _ in range(log_probs.shape[0])]
-    from voxkit.search.prefix_beam_arrays import arrays_search
-    from voxkit.search.prefix_beam_scalar import scalar_search
-
-    found = open_frames(log_probs.detach(), lengths.cpu(), search)
+    found = open_frames(log_probs.detach(), lengths.cpu(), search.settings)
     scalar = _SCALAR_US * beam * (len(found.tokens) + 2 * len(found.item))
     arrays = int(found.kept.max()) * (_STEP_US + _ENTRY_US * beam * len(lengths) * (beam + 5 + 2 * int(found.counts.max(initial=0))))
     chosen = arrays_search if engine == "arrays" or (engine == "auto" and arrays < scalar) else scalar_search
-    return chosen(found, search, nbest)
-
-
-def backtrace(parents: np.ndarray, tokens: np.ndarray, frames: np.ndarray, width: int, node: int) -> tuple[list[int], list[int]]:
-    """The tokens of a prefix and the frames of their first appearance.
-
-    Args:
-        parents, tokens: [S · W] of the prefixes that were new in S steps with W slots; frames: [S].
-        node: 1 + its place there, 0 for the empty prefix.
-    """
-    path = []
-    while node:
-        path.append(node - 1)
-        node = int(parents[node - 1])
-    path.reverse()
-    return tokens[path].tolist(), frames[[p // width for p in path]].tolist()
+    return chosen(found, search.settings, nbest)
 
 
 def _join(chunks: list[tuple[Tensor, Tensor]], size: int) -> list[Any]:

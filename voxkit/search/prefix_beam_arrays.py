@@ -8,23 +8,20 @@ no part. Same result as the other two (tested).
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import OpenFrames
-from voxkit.search.peaks import token_peaks
-
-if TYPE_CHECKING:
-    from voxkit.search.prefix_beam import PrefixBeam
+from voxkit.search.peaks import backtrace, token_peaks
 
 _MIX = 6364136223846793005  # as in prefix_beam.py: a prefix is a 64-bit hash of its tokens
 _NONE, _DEAD = -1, 0  # parent of no prefix, hash of an empty slot
 _TINY = 1e-300
 
 
-def arrays_search(found: OpenFrames, search: PrefixBeam, nbest: int) -> list[list[CtcHypothesis]]:
+def arrays_search(found: OpenFrames, search: BeamSettings, nbest: int) -> list[list[CtcHypothesis]]:
     """The search of `PrefixBeam` in what the posteriors leave open."""
     size, width, vocab = len(found.lengths), search.beam, found.log_probs.shape[2]
     worst = math.exp(-search.prune) if search.prune is not None else 0.0
@@ -94,11 +91,9 @@ def arrays_search(found: OpenFrames, search: PrefixBeam, nbest: int) -> list[lis
     return out
 
 
-def _best(total: np.ndarray, node: np.ndarray, scale: float, path: tuple[np.ndarray, ...], posteriors: np.ndarray, search: PrefixBeam,
+def _best(total: np.ndarray, node: np.ndarray, scale: float, path: tuple[np.ndarray, ...], posteriors: np.ndarray, search: BeamSettings,
           nbest: int) -> list[CtcHypothesis]:
     """The best hypotheses of one utterance."""
-    from voxkit.search.prefix_beam import backtrace
-
     found = []
     for slot in np.argsort(-total, kind="stable")[:nbest].tolist():
         if total[slot] <= 0:

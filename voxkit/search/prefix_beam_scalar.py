@@ -8,17 +8,15 @@ Same result as voxkit/search/prefix_beam.py (tested). Probabilities are rescaled
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from voxkit.search.beam_settings import BeamSettings
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.open_frames import OpenFrames
 from voxkit.search.peaks import token_peaks
 
-if TYPE_CHECKING:
-    from voxkit.search.prefix_beam import PrefixBeam
 
-
-def scalar_search(found: OpenFrames, search: PrefixBeam, nbest: int) -> list[list[CtcHypothesis]]:
+def scalar_search(found: OpenFrames, search: BeamSettings, nbest: int) -> list[list[CtcHypothesis]]:
     """The search of `PrefixBeam` in what the posteriors leave open."""
     # through lists: a number out of an array costs ten times as much
     counts, frame, blanks = found.counts.tolist(), found.frame.tolist(), found.log_blank.tolist()
@@ -34,7 +32,7 @@ def scalar_search(found: OpenFrames, search: PrefixBeam, nbest: int) -> list[lis
     return out
 
 
-def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[int, float]]]], search: PrefixBeam,
+def _one(x: Any, log_blank: list[float], candidates: list[tuple[int, list[tuple[int, float]]]], search: BeamSettings,
          nbest: int) -> list[CtcHypothesis]:
     """One utterance: x [T, V] (numpy), candidates per frame that is not skipped: (frame, [(token, probability)])."""
     vocab, width, exp, item = x.shape[1], search.beam, math.exp, x.item

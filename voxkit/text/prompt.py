@@ -1,6 +1,6 @@
 """What a language model is told before the audio: one path for training and for use.
 
-    before = prompt.before(instruction="Transcribe the speech.", phrases=["zerg", "creep"], previous="they are at the gate")
+    before = prompt.before(Request(phrases=("zerg", "creep"), previous="they are at the gate"))
     ids that come in front of the audio; `prompt.after` stands between the audio and the transcript.
 
 Where the model was trained on conversations, its own chat template is the frame. What people write is spelled letter by letter where it
@@ -43,6 +43,22 @@ class PromptConfig:
         return found + ([f"phrases: {self.phrases} is below 1"] if self.phrases < 1 else [])
 
 
+@dataclass(frozen=True)
+class Request:
+    """What to say before an utterance.
+
+    Attributes:
+        instruction, language: None: the configuration's.
+        phrases: that may occur in the audio.
+        previous: what was said before it.
+    """
+
+    instruction: str | None = None
+    phrases: tuple[str, ...] = ()
+    previous: str = ""
+    language: str | None = None
+
+
 class Prompt:
     """Prompts of one language model.
 
@@ -64,19 +80,14 @@ class Prompt:
         self._head, self.after = self.base.encode_marked(head), self.base.encode_marked(tail)
         self._line = self.base.encode_marked("\n")
 
-    def before(self, instruction: str | None = None, phrases: Sequence[str] = (), previous: str = "",
-               language: str | None = None) -> list[int]:
-        """Ids in front of the audio.
-
-        Args:
-            instruction, language: None: the configuration's.
-            phrases: that may occur in the audio.
-            previous: what was said before it.
-        """
-        instruction = self.config.instruction if instruction is None else instruction
-        language = self.config.language if language is None else language
-        lines = [instruction, f"Language: {language}." if language else "", f"Words: {', '.join(phrases)}." if phrases else "",
-                 f"Before: {previous}" if previous else ""]
+    def before(self, request: Request | None = None) -> list[int]:
+        """Ids in front of the audio; None: what the configuration says."""
+        request = request or Request()
+        instruction = self.config.instruction if request.instruction is None else request.instruction
+        language = self.config.language if request.language is None else request.language
+        lines = [instruction, f"Language: {language}." if language else "",
+                 f"Words: {', '.join(request.phrases)}." if request.phrases else "",
+                 f"Before: {request.previous}" if request.previous else ""]
         ids = list(self._head)
         for line in filter(None, (" ".join(line.split()) for line in lines)):
             ids += [*self.base.encode(line), *self._line]
@@ -95,7 +106,7 @@ class Prompt:
             others = rng.sample(list(words), min(len(words), rng.randint(0, self.config.phrases - len(kept))))
             phrases = sorted({*kept, *others}, key=lambda _: rng.random())
         said_before = previous if previous and rng.random() < self.config.previous_share else ""
-        return self.before(phrases=phrases, previous=said_before)
+        return self.before(Request(phrases=tuple(phrases), previous=said_before))
 
 
 def _frame(template: str, bos: str) -> tuple[str, str]:

@@ -51,5 +51,13 @@ def words_of(units: Iterable[tuple[int, int, str]]) -> list[tuple[str, range]]:
     return [(" ".join(text.split()), range(start, stop)) for text, start, stop in groups if text.strip()]
 
 
+def join(words: Iterable[str]) -> str:
+    """Words as running text: a blank between them, but none between two characters of scripts that write none."""
+    text = ""
+    for word in words:
+        text += word if not text or (word and _unspaced(text[-1]) and _unspaced(word[0])) else f" {word}"
+    return text
+
+
 def _unspaced(character: str) -> bool:
     return any(low <= ord(character) <= high for low, high in _UNSPACED)

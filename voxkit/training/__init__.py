@@ -12,7 +12,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-READERS = {"speech": "voxkit.training.speech:SpeechReader", "sentences": "voxkit.training.sentences:SentenceReader"}
+READERS = {"speech": "voxkit.training.speech:SpeechReader", "sentences": "voxkit.training.sentences:SentenceReader",
+           "sessions": "voxkit.training.sessions:SessionReader", "speech_llm": "voxkit.training.speech_llm:SpeechLLMReader"}
 EVALUATIONS = {"recognition": "voxkit.training.recognition:Recognition", "perplexity": "voxkit.training.perplexity:Perplexity"}
 
 

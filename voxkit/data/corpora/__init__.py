@@ -3,6 +3,7 @@
     librispeech   LibriSpeech and mini LibriSpeech, downloaded or from a tree that is there
     toy           players' commands, synthesised on the spot
     toyseq        features like those of speech, every boundary known, made on the spot
+    nonspeech     clips in which nobody speaks, labelled empty
     folder        your own: audio with a table of transcripts, a Kaldi directory, or lhotse manifests
 """
 

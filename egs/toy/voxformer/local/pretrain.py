@@ -26,6 +26,8 @@ from voxkit.data.config import DataConfig
 from voxkit.data.loader import build_train_loader
 from voxkit.data.sets import read_sets
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
+from voxkit.losses.hybrid import correct_tokens
+from voxkit.models.contract import Losses
 from voxkit.train.config import TrainConfig
 from voxkit.train.loop import Trainer
 
@@ -44,7 +46,7 @@ class FrameClassifier(nn.Module):
         self.labels = labels
         self.head = nn.Linear(encoder.config.d_model, 1 + int(max(x.max() for x in labels.values())))
 
-    def loss(self, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, batch: Batch) -> Losses:
         x, lengths = self.backbone.embed(batch.audio.values, batch.audio.lengths, batch.ids)
         context = self.backbone.context(lengths, x.shape[1])
         for i in range(len(self.backbone.layers)):
@@ -53,8 +55,8 @@ class FrameClassifier(nn.Module):
         for row, id, n in zip(targets, batch.ids, lengths.tolist()):
             row[:n] = self.labels[id][:n]
         logits = self.head(self.backbone.final(x)).float()
-        right = (logits.argmax(-1) == targets)[targets >= 0].float().mean()
-        return {"loss": F.cross_entropy(logits.flatten(0, 1), targets.flatten()), "accuracy": right, "weight": lengths.sum()}
+        return Losses(F.cross_entropy(logits.flatten(0, 1), targets.flatten()), lengths.sum(), {},
+                      {"accuracy": correct_tokens(logits, targets)})
 
 
 def frame_labels(cuts: Any, frame_rate: float = 50.0) -> dict[str, Tensor]:
