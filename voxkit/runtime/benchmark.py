@@ -56,7 +56,8 @@ class Speed:
                  ("RTF, wall", f"{self.wall / self.seconds:.4f}"), ("RTF, processor", f"{self.processor / self.seconds:.4f}")]
         if self.finalize:
             found.append(("state of a session", f"{self.state:.2f} MB"))
-            for name, pairs in (("first partial after the first word's end", self.first_partial), ("final after the last word", self.final)):
+            delays = (("first partial after the first word's end", self.first_partial), ("final after the last word", self.final))
+            for name, pairs in delays:
                 if pairs:
                     waited, computed = (statistics.median(part) for part in zip(*pairs))
                     total = statistics.median(a + b for a, b in pairs)
