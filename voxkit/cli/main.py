@@ -27,6 +27,7 @@ COMMANDS = {
     "hallucinate": ("hallucinate", "words per minute where nobody speaks"),
     "transcribe": ("transcribe", "transcribe audio files"),
     "adapt": ("adapt", "audio of a speaker → a state that recognition begins with (LaCT ASR)"),
+    "contrast": ("contrast", "does a carried state help? the same utterances with it, with another's, and without (LaCT ASR)"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
