@@ -46,7 +46,8 @@ def make_sessions(draw: torch.Generator, sessions: int, utterances: int) -> Batc
 def make_model(carry: bool, seed: int) -> LaCTASR:
     """Two layers of width 64, 0.1 M parameters."""
     torch.manual_seed(seed)
-    front_end = FrontEndConfig(kind="stacked", fbank_bins=WIDTH, stack=1, stride=1, subsampling_dim=48, spec_augment=SpecAugmentConfig(prob=0.0))
+    front_end = FrontEndConfig(kind="stacked", fbank_bins=WIDTH, stack=1, stride=1, subsampling_dim=48,
+                               spec_augment=SpecAugmentConfig(prob=0.0))
     encoder = {"kind": "lact", "dim": 64, "heads": 2, "ffn": 96, "layers": 2, "dropout": 0.0, "left": 8,
                "fast": {"heads": 2, "chunk": 16, "rate": 0.1, "gate": 0.2}}
     return LaCTASR(LaCTASRConfig(vocab_size=FIRST + TOKENS, front_end=front_end, encoder=encoder, dropout=0.0,

@@ -118,7 +118,7 @@ def test_names_of_the_package():
     assert voxkit.VoxLM is voxkit.QwenSTT is VoxLM and voxkit.QwenSTTConfig is voxkit.VoxLMConfig
     assert voxkit.get_config("qwen-stt-2b").llm.name == "Qwen/Qwen2-1.5B-Instruct"
     with pytest.raises(AttributeError, match="VoxLM"):
-        voxkit.Whisper
+        _ = voxkit.Whisper
 
 
 def test_files_of_every_kind_have_an_answer_or_a_reason(parts, tmp_path):

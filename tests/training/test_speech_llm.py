@@ -11,7 +11,7 @@ pytest.importorskip("peft")
 pytest.importorskip("lhotse")
 
 from tests.decoders.tiny_llms import make_llm  # noqa: E402
-from tests.noise import noise_set  # noqa: E402
+from tests.noise import MODEL, noise_set  # noqa: E402
 from voxkit.checkpoint.runs import latest_run  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.train.logging import read_metrics  # noqa: E402
@@ -53,7 +53,8 @@ def project(tmp_path_factory):
     (here / "conf.yaml").write_text(CONFIG)
     patch = pytest.MonkeyPatch()
     patch.chdir(here)
-    assert main(["tokenize", "--kind", "llm", "--llm", "data/llm", "--cuts", "data/cuts_train.jsonl.gz", "--out", "data/tokens"]) in (0, None)
+    cuts = ["--cuts", "data/cuts_train.jsonl.gz"]
+    assert main(["tokenize", "--kind", "llm", "--llm", "data/llm", *cuts, "--out", "data/tokens"]) in (0, None)
     assert main(["prepare", "nonspeech", "--out", "data", "--minutes", "0.1", "--high", "2"]) in (0, None)
     before = None
     for phase, options in PHASES.items():
@@ -118,8 +119,8 @@ def test_what_does_not_fit_is_named(project, capsys):
     bpe = ["tokenize", "--kind", "char", "--cuts", "data/cuts_train.jsonl.gz", "--out", "data/char"]
     assert main(bpe) in (0, None)
     assert "language model's own tokens" in says("train", "--config", "conf.yaml", "--name", "x", "tokenizer=data/char")
-    assert "data.input" in says("train", "--config", "conf.yaml", "--name", "x", "system=voxformer", "tokenizer=data/char", "data.input=text",
-                                "model={}")
+    (project / "other.yaml").write_text(MODEL)
+    assert "data.input" in says("train", "--config", "other.yaml", "tokenizer=data/char", "data.input=text", "data.train=[train]")
 
 
 def test_info_of_variants_needs_no_network(project, capsys):

@@ -30,6 +30,7 @@ COMMANDS = {
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
+    "import": ("import_model", "a pretrained Whisper → a checkpoint that needs no training"),
     "serve": ("serve", "serve a checkpoint over HTTP"),
     "cache": ("cache", "what a cache of encoder states holds; --prune frees what nothing reads any more"),
     "plot": ("plot", "curves of training runs, attention and alignment of an utterance, as PNG"),

@@ -15,8 +15,8 @@ from voxkit.align.words import words_from_tokens
 from voxkit.batch import Batch, audio_batch
 from voxkit.data.reader import load_samples
 from voxkit.hypothesis import Hypothesis
-from voxkit.search.heads import NAMES
 from voxkit.infer.words import spans_of_words
+from voxkit.search.heads import NAMES
 from voxkit.search.llm_methods import read_again
 
 
@@ -77,8 +77,8 @@ def align_by_head(recognizer: Any, batch: Batch, text: str, *, offset: float = 0
     tokens = vocabulary.encode(text)
     found = read_again(model.heads.llm, states, lengths, [tokens], vocabulary)[0]
     if found.placed is None:
-        raise ValueError("--method head: the alignment head of this model has learned nothing yet; train it (phase 2 of the recipe), or use "
-                         "--method ctc")
+        raise ValueError("--method head: the alignment head of this model has learned nothing yet; train it (phase 2 of the recipe), or "
+                         "use --method ctc")
     spans = spans_of_words(tokens, found.token_log_probs, found.placed, vocabulary)
     duration = float(seconds[0])
     words = words_from_tokens(spans, vocabulary, model.seconds_per_frame, duration=duration, offset=offset)

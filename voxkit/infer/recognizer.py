@@ -50,6 +50,14 @@ class Recognizer:
         loaded = load_checkpoint(path, device, overrides)
         return cls(loaded.model, loaded.tokenizer, device)
 
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, device: torch.device | str = "cpu", *, language: str = "auto",
+                        task: str = "transcribe") -> Recognizer:
+        """Of a pretrained Whisper, which needs no training (`voxkit.infer.pretrained_recognizer.from_pretrained`)."""
+        from voxkit.infer.pretrained_recognizer import from_pretrained
+
+        return from_pretrained(name, device, language=language, task=task)
+
     def language_model(self, path: str | os.PathLike) -> Scorer:
         """An n-gram in ARPA or KenLM's binary format, or a neural one's directory, over this vocabulary's pieces.
 

@@ -71,8 +71,8 @@ def from_bytes(raw: bytes, encoder: LaCTEncoder, where: str = "the state", devic
     except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(f"{where} is no speaker's state ({error}); `voxkit adapt` makes one") from error
     if about.get("version") != str(VERSION):
-        raise ValueError(f"{where} is of version {about.get('version', 'none')}, and this voxkit reads version {VERSION}; make it anew with "
-                         "`voxkit adapt`")
+        raise ValueError(f"{where} is of version {about.get('version', 'none')}, and this voxkit reads version {VERSION}; make it anew "
+                         "with `voxkit adapt`")
     if about.get("model") != fingerprint(encoder):
         raise ValueError(f"{where} was learned by another model ({about.get('model')}, this one is {fingerprint(encoder)}); make it anew "
                          "with `voxkit adapt`")

@@ -35,7 +35,7 @@ def newton_schulz(x: Tensor, steps: int = 5, *, coefficients: Sequence[Triple] =
         gram = torch.bmm(y, y.mT)
         y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)  # a y + b (y yᵀ) y + c (y yᵀ)² y
     y = y.to(x.dtype).view(x.mT.shape if tall else x.shape)
-    return y.mT if tall else y
+    return y.mT.contiguous() if tall else y
 
 
 def orthogonal_reference(x: Tensor) -> Tensor:

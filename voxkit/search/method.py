@@ -110,6 +110,7 @@ METHODS = (
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
     Method("greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
+    Method("greedy", decoder_methods.greedy, ("decoder",), takes=(), why=_ALONE),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
     Method("beam", parallel_methods.beam, ("parallel",), weights=("beam", "ctc_weight"), times=("fires",)),
     Method("ctc_greedy", ctc_methods.greedy, ("ctc", "parallel"), takes=("context",), why=_ALONE, times=_PEAKS),
