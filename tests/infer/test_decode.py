@@ -161,7 +161,7 @@ def test_the_record_notices_changes(here, capsys):
     (["--methods", "greedy", "--lm", "lm.arpa"], "method greedy takes no language model (--lm)"),
     (["--lm", "nothing.arpa", "--methods", "joint"], "no language model at nothing.arpa"),
     (["--phrases", "nothing.txt"], "no such file"),
-    (["--phrases", "latin.txt", "--methods", "joint"], "characters that the vocabulary lacks"),
+    (["--phrases", "latin.txt", "--methods", "joint"], "characters that the tokenizer lacks"),
     (["--phrases", "number.txt", "--methods", "joint"], "boost 'much' is no finite number"),
     (["--lm", "words.arpa", "--methods", "joint"], "over other tokens"),
     (["--lm", "fewer.arpa", "--methods", "joint"], "fewer.arpa is over other tokens"),

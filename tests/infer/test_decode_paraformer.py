@@ -93,7 +93,7 @@ def test_a_bonus_that_only_the_configuration_has_is_no_error(here, capsys):
     """`beam` does not look at it: the recipe's run.sh may say it for the other methods, somebody who types it is told."""
     fused = ["--methods", "beam", "--lm", "lm.arpa", "--out", "bonus"]
     assert decode(*fused, "decode.lm_weight=0.2", "decode.length_bonus=0.5") == 0
-    assert json.loads((here / "bonus/test_beam_lm0.2.json").read_text())["job"]["search"]["weights"].get("length_bonus") == 0.5
+    assert "length_bonus" not in json.loads((here / "bonus/test_beam_lm0.2.json").read_text())["job"]["search"]["weights"]
     assert decode(*fused, "--length-bonus", "0.5") == 2
     assert "--length-bonus 0.5: beam would not look at it" in capsys.readouterr().err
 
@@ -136,7 +136,7 @@ def test_of_phrases_greedy_alone_goes_without(here, capsys):
 def test_where_nothing_is_left_it_is_an_error(here, capsys, options, message):
     assert decode(*options, "--out", "nothing") == 2
     assert message in capsys.readouterr().err
-    assert not list((here / "nothing").iterdir())  # and it is said before anything is decoded
+    assert not (here / "nothing").exists()  # and it is said before anything is decoded
 
 
 def test_features_without_audio(here, capsys):

@@ -1,6 +1,5 @@
 """A weight that would count for nothing where it was typed is refused; what a configuration says, and what a record repeats, is not."""
 
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -62,14 +61,6 @@ def test_a_configuration_may_say_what_it_likes(here, capsys):
         assert main(["decode", "--again", f"idle/test_{method}.json", "--device", "cpu"]) == 0
     assert main(["decode", "exp/tiny", *common, "--methods", "attention", "--length-limit", "0"]) == 2
     assert "--length-limit 0: " in capsys.readouterr().err
-
-
-def test_an_export_takes_no_weights(here, tmp_path, capsys):
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "model.onnx").write_bytes(b"")
-    shutil.copy(here / "conf.yaml", tmp_path / "config.yaml")
-    assert main(["transcribe", str(tmp_path), "data/test0.wav", "--lm-weight", "0.3", "--beam", "4"]) == 2
-    assert "--beam, --lm-weight: an export directory is searched greedily" in capsys.readouterr().err
 
 
 def test_needs_name_what_is_missing():

@@ -183,11 +183,11 @@ def test_decode_and_tune_take_it(here, folder, capsys):
     assert main(["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "joint", *common, "--rescore-weights", "0.2", "2.0",
                  "--length-bonuses", "0", "--ctc-weights", "0.3", "--out", "second.json"]) == 0
     chosen = json.loads((here / "second.json").read_text())
-    assert chosen["rescore_lm"]["path"] == str(folder) and chosen["methods"]["joint"]["tried"] == 2
+    assert chosen["inputs"]["rescore_lm"]["path"] == str(folder) and chosen["result"]["methods"]["joint"]["tried"] == 2
     decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "prefix_beam", "joint", "attention", "greedy", "--out", "rescored"]
     assert main([*decode, *common, "--tuned", "second.json"]) == 0
     assert "without second language model (--rescore-lm): method greedy takes no second language model" in capsys.readouterr().out
-    weight = chosen["methods"]["joint"]["rescore_weight"]
+    weight = chosen["result"]["methods"]["joint"]["rescore_weight"]
     record = json.loads((here / f"rescored/test_joint_rescored{weight:g}.json").read_text())
     assert record["job"]["search"]["weights"]["rescore_weight"] == weight
     assert record["inputs"]["rescore_lm"]["sha256"] == chosen["inputs"]["rescore_lm"]["sha256"]

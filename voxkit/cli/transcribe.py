@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_chunk_arguments, add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for the newest run of that name, or an artifact of `voxkit export`")
+    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for its newest run, or an artifact of `voxkit export`")
     parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
@@ -30,6 +30,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
+    parser.add_argument("--state", metavar="FILE", help="of a model that adapts: begin with what `voxkit adapt` made of this speaker")
+    parser.add_argument("--save-state", metavar="FILE", help="likewise: write what was learned by the end of the files")
     parser.add_argument("--device", default="cpu")
 
 
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     _check_output(args)
     job = TranscribeJob(search=search_settings(args), words=args.json or bool(args.format),
-                        **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device"))
+                        **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device", "state", "save_state"))
     transcribe = transcriber(job, lambda message: print(message, file=sys.stderr))
     failed = 0
     for path in args.audio:

@@ -34,7 +34,7 @@ class DataConfig:
     noise: folder of audio, or lhotse cuts or recordings, mixed in; noise_snr: range in dB; noise_prob: share of utterances.
     rir: folder of impulse responses, or cuts or recordings; rir_prob: share of utterances.
     bpe_dropout: probability that a merge of the tokenizer is left out, drawn anew for every utterance and epoch of training; 0 = always
-        the same pieces, 1 = characters (see `Tokenizer.sample`).
+        the same pieces, 1 = characters (see `Vocabulary.sample`).
     volume: range of gain factors; [1.0, 1.0] = none.
     max_failures: utterances that may fail to be read in an epoch before it is an error.
     sessions: for systems that carry state from utterance to utterance: how batches are made of sessions.

@@ -135,6 +135,19 @@ class LaCTEncoder(nn.Module):
             x = x if between is None else between(place, x)
         return self.norm(x), tuple(after)
 
+    @torch.no_grad()
+    def agreement(self, x: Tensor, lengths: Tensor, carried: Carried) -> Tensor:
+        """How well a state knows an utterance before it has learned from it: the inner loss's opposite, a mean over layers, [B]. Each
+        layer hears what those below make of it with the state that is asked about."""
+        layout, found, rest = self.chunks.layout(lengths, x.shape[1]) if self.config.fast.borders == "fixed" else None, [], iter(carried)
+        x = self.input(x)
+        for layer in self.layers:
+            own = tuple(next(rest) for _ in range(FastLayer.state_size if layer.fast is not None else 0))
+            if layer.fast is not None:
+                found.append(layer.agreement(x, lengths, own))
+            x, _ = layer(x, lengths, own, layout)
+        return torch.stack(found).mean(0)
+
     def change(self, carried: Carried) -> Tensor:
         """How far each layer's weights have moved from where they began, relative to their size: [B, layers, heads]."""
         return torch.stack([layer.change(state) for layer, state in zip(self.fast_layers(), weights_of(carried))], 1)

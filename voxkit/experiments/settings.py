@@ -127,7 +127,6 @@ def check_looked_at(options: Mapping[str, Any], methods: Sequence[str]) -> None:
                              "Name one of these, or omit it")
 
 
-
 def option(name: str) -> str:
     """The option of the command line that gives a setting."""
     return f"--{name.replace('_', '-')}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from voxkit.experiments.settings import SearchSettings
 from voxkit.hypothesis import Hypothesis
 from voxkit.runtime.artifact import is_artifact
+
+if TYPE_CHECKING:
+    from voxkit.infer.recognizer import Recognizer, SearchOptions
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,7 @@ class TranscribeJob:
     words: also word times and confidences.
     stream, chunk_ms, left_ms: recognise the audio as it comes; the encoder's chunk and what it sees before one.
     device: cpu or cuda.
+    state, save_state: of a model that adapts: what `voxkit adapt` made of this speaker, and where to write what was learned by the end.
     """
 
     checkpoint: str
@@ -28,6 +33,8 @@ class TranscribeJob:
     chunk_ms: float | None = None
     left_ms: float | None = None
     device: str = "cpu"
+    state: str | None = None
+    save_state: str | None = None
 
     @property
     def exported(self) -> bool:
@@ -44,6 +51,8 @@ def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message:
     Raises:
         ValueError: options that cannot be, or that an export directory does not take.
     """
+    if (job.state or job.save_state) and (job.exported or job.stream):
+        raise ValueError("--state and --save-state take a checkpoint, and whole files: leave out --stream")
     if job.exported:
         from voxkit.experiments.transcribe_artifact import artifact_transcriber
 
@@ -54,12 +63,15 @@ def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message:
     opened = open_checkpoint(job.checkpoint, job.device)
     chunk = set_chunk(opened, job.search, [job.method], job.stream, job.chunk_ms, job.left_ms)
     content = read_calibration(opened.kept)
-    search = build_search(job.search, opened, say, chunk=chunk, stream=job.stream, words=job.words, timing=timing_of(content))
+    search = build_search(job.search, opened, say, chunk=chunk, stream=job.stream, words=job.words,
+                          timing=timing_of(content, opened.recognizer.spikes_of(job.method)))
     search.check([job.method], say)
     known, why = search.fitted(content, job.method)
     if job.words and why:
         say(f"confidences are not calibrated: {why}")
     options = search.of(job.method, temperature=known["temperature"] if known else 1.0)
+    if job.state or job.save_state:
+        return _adapting(job, opened.recognizer, options)
     if not job.stream:
         return lambda path: _whole(opened.recognizer.transcribe(path, options))
     from voxkit.audio.io import read_audio
@@ -77,3 +89,20 @@ def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message:
 
 def _whole(hypothesis: Hypothesis) -> Iterator[Heard]:
     yield hypothesis.audio_duration, hypothesis, True
+
+
+def _adapting(job: TranscribeJob, recognizer: Recognizer, options: SearchOptions) -> Callable[[str], Iterator[Heard]]:
+    """Files of one speaker, each from where the one before left off; the state is written after each."""
+    from voxkit.infer.adaptation import Adaptation
+
+    adaptation = Adaptation(recognizer)
+    if job.state:
+        adaptation.load("", job.state)
+
+    def heard(path: str) -> Iterator[Heard]:
+        hypothesis = adaptation.transcribe(path, options=options)
+        if job.save_state:
+            adaptation.save("", job.save_state)
+        yield from _whole(hypothesis)
+
+    return heard

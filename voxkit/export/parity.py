@@ -226,7 +226,8 @@ def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, opti
 
 
 def _with_interval(result: WerResult) -> tuple[float, float, float]:
-    return (result.rate, *result.interval(samples=2000))
+    """Word error rate and its interval; the same number three times where there is too little to tell one."""
+    return (result.rate, *(result.interval(samples=2000) or (result.rate, result.rate)))
 
 
 def _difference(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:

@@ -22,6 +22,7 @@ from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.alignment import Aligned
 
 NAME = "calibration.json"
+TIMINGS = {"ctc": "timing", "transducer": "timing_transducer"}  # head whose tokens spike → what was fitted for it
 _FEWEST = 5  # words that are wrong: with one among hundreds a temperature makes everything certain
 _FEWEST_TIMED = 10  # words with known times: fewer fit a shift for each token to chance
 
@@ -62,9 +63,9 @@ def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path
     return path
 
 
-def timing_of(content: Mapping[str, Any]) -> TokenTiming | WordTiming | None:
-    """The fitted word timing."""
-    found = content.get("timing")
+def timing_of(content: Mapping[str, Any], spikes: str = "ctc") -> TokenTiming | WordTiming | None:
+    """The word timing that was fitted for where a head's tokens spike, ctc or transducer."""
+    found = content.get(TIMINGS[spikes]) if spikes else None
     if not found:
         return None
     return TokenTiming(found["start"], found["end"]) if "start" in found else WordTiming(found["start_shift"], found["end_shift"])

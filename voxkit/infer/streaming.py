@@ -138,9 +138,6 @@ def check_method(method: str, ranked: bool = False) -> None:
 
 def check_model(model: Any) -> None:
     """The part of it that is of the model."""
-    if not hasattr(model, "stream"):
-        raise ValueError(f"a {type(model).__name__} does not stream: its decoder takes the whole utterance; a causal VoxFormer "
-                         "does (docs/training.md, Causal models)")
     if reason := model.not_streaming():
         raise ValueError(reason)
 

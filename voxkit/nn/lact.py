@@ -177,6 +177,14 @@ class FastLayer(nn.Module):
         size = sum(b.square().sum((1, 2)) for b in fresh.weights)
         return (moved / size).sqrt().view(-1, self.config.heads)
 
+    def agreement(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, state: FastWeights) -> Tensor:
+        """How well the weights of a state know these frames before they learn from them: the mean cosine of f(k) and v, [B]. The inner
+        loss is its opposite, but for lengths and rates."""
+        _, frames, _ = self._heads(x, q, k, v, valid)
+        cosine = F.cosine_similarity(self._read(frames.k, state), frames.v, dim=-1)
+        on = torch.ones_like(cosine) if frames.valid is None else frames.valid.to(cosine.dtype)
+        return ((cosine * on).sum(1) / on.sum(1).clamp(min=1)).view(-1, self.config.heads).mean(1)
+
     def _heads(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None) -> tuple[Tensor, Frames, Tensor]:
         """Queries and frames with one sequence for each head [B · heads, T, ...], and the gates [B, T, heads, 1]."""
         heads = self.config.heads
@@ -245,6 +253,12 @@ class LaCTAudioBlock(nn.Module):
             far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried), layout)
             near = near + far
         return self._finish(x, near), tuple(carried)
+
+    def agreement(self, x: Tensor, lengths: Tensor, carried: tuple[Tensor, ...]) -> Tensor:
+        """`FastLayer.agreement` of a layer that has fast weights: [B]."""
+        assert self.fast is not None
+        y = self.norm(x)
+        return self.fast.agreement(y, *self.project(y).chunk(3, -1), lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried))
 
     def init_state(self, x: Tensor, carried: tuple[Tensor, ...] | None = None) -> tuple[Tensor, ...]:
         """State before the first frame: keys, values; of a layer with fast weights also these and the open chunk's four tensors."""

@@ -24,10 +24,11 @@ from torch import Tensor
 from voxkit.search.hypotheses import TransducerHypothesis
 from voxkit.search.reference import logaddexp
 from voxkit.search.scorer import Scorer
-from voxkit.search.transducer import Transducer, check_states
+from voxkit.search.transducer import Transducer, among_tokens, check_states
 
 _INF = math.inf
 _CANDIDATES = 20
+_Before = tuple[float, Any, float]  # of a hypothesis before a frame: log-probability, chain; log-probability of blank in the frame
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _Text:
         own, fused: log-probability by the transducer; by scorers and internal language model.
         key: hash of the text, before: of the text without its last token; equal texts have equal ones, others by a 2^-61 chance.
         last, size: last token, number of tokens.
-        chain: its tokens, last one first: (those before, token, frame, log-probability); None at its beginning.
+        chain: its tokens, last one first: (those before, token, frame, log-probability among tokens); None at its beginning.
         context: its last tokens, as the decoder sees them.
         row: its place among the vectors of all hypotheses; grown: the token that those have not seen yet, -1: none.
     """
@@ -120,10 +121,11 @@ class TransducerBeam:
         index = torch.tensor([of, [text.row for text in texts]], device=heard.device)
         scores = self.head.join(heard[index[0]], s.said[index[1]])  # [N, V]
         own, chains = [text.own for text in texts], [text.chain for text in texts]
-        for text, p in zip(texts, scores[:, self.head.blank].tolist()):
+        blanks = scores[:, self.head.blank].tolist()
+        for text, p in zip(texts, blanks):
             text.own += p
         scores[:, self.head.blank] = -_INF
-        self._meet(s, texts, of, own, chains, scores)
+        self._meet(s, texts, of, list(zip(own, chains, blanks)), scores)
         values, tokens = scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1)
         best = values.tolist()
         at, loud = 0, {}  # utterance → its place among the texts, where something new can come into the beam
@@ -141,14 +143,14 @@ class TransducerBeam:
             chosen = [i for b, at in loud.items() for i in range(at, at + len(s.beams[b]))]
             gains = self._gains(s, index[1, chosen], tokens[chosen])
             candidates = [list(zip(row, best[i], gain)) for i, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
-            openings = iter([(own[i], chains[i], of_one) for i, of_one in zip(chosen, candidates)])
+            openings = iter([((own[i], chains[i], blanks[i]), of_one) for i, of_one in zip(chosen, candidates)])
             for b in loud:
                 self._extend(s, b, [next(openings) for _ in s.beams[b]])
             self._move(s)
         for b in items:
             s.frames[b] += 1
 
-    def _meet(self, s: BeamState, texts: list[_Text], of: list[int], own: list[float], chains: list[tuple | None], scores: Tensor) -> None:
+    def _meet(self, s: BeamState, texts: list[_Text], of: list[int], before: list[_Before], scores: Tensor) -> None:
         """Texts that come about in two ways, in place: by blank, which is counted already, and by their last token after the hypothesis
         that is their beginning. Those tokens lose their scores, since they make nothing new."""
         places = {(b, text.key): i for i, (b, text) in enumerate(zip(of, texts))}
@@ -157,9 +159,10 @@ class TransducerBeam:
             return
         at = tuple(torch.tensor([[i for i, _ in pairs], [texts[j].last for _, j in pairs]], device=scores.device))
         for (i, j), p in zip(pairs, scores[at].tolist()):
-            text, arriving = texts[j], own[i] + p
+            own, chain, blank = before[i]
+            text, arriving = texts[j], own + p
             if arriving > text.own:  # then its last token is most likely in this frame
-                text.chain = (chains[i], text.last, s.frames[of[j]], p)
+                text.chain = (chain, text.last, s.frames[of[j]], among_tokens(p, blank))
             text.own = logaddexp(text.own, arriving)
         scores[at] = -_INF
 
@@ -172,15 +175,15 @@ class TransducerBeam:
             gain += self.scorer.score(self.scorer.select(s.scorer, rows), tokens)
         return gain.tolist()
 
-    def _extend(self, s: BeamState, b: int, openings: list[tuple[float, tuple | None, list[tuple[int, float, float]]]]) -> None:
+    def _extend(self, s: BeamState, b: int, openings: list[tuple[_Before, list[tuple[int, float, float]]]]) -> None:
         """The beam of utterance b with texts that a token makes new, in place.
 
         Args:
-            openings: per hypothesis its log-probability and chain before the frame, and token, log-probability and gain of its candidates.
+            openings: per hypothesis what it was before the frame, and token, log-probability and gain of its candidates.
         """
         beam = s.beams[b]
         ranked: list[tuple[float, int, int]] = [(text.own + text.fused, n, -1) for n, text in enumerate(beam)]
-        for n, (text, (own, _, candidates)) in enumerate(zip(beam, openings)):
+        for n, (text, ((own, _, _), candidates)) in enumerate(zip(beam, openings)):
             ranked += [(own + text.fused + p + gain, n, c) for c, (_, p, gain) in enumerate(candidates) if p > -_INF]
         ranked.sort(key=lambda entry: -entry[0])
         least, kept = ranked[0][0] - self.prune, []
@@ -189,10 +192,10 @@ class TransducerBeam:
             if score < least or score == -_INF:
                 break
             if c >= 0:
-                own, chain, candidates = openings[n]
+                (own, chain, blank), candidates = openings[n]
                 token, p, gain = candidates[c]
                 text = _Text(own + p, text.fused + gain, hash((text.key, token)), text.key, token, text.size + 1,
-                             (chain, token, s.frames[b], p), [*text.context[1:], token], text.row, token)
+                             (chain, token, s.frames[b], among_tokens(p, blank)), [*text.context[1:], token], text.row, token)
             kept.append(text)
         s.beams[b] = kept or beam[:1]
 
