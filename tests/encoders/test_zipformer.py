@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 from torch import nn
-from tests.encoders.zipformers import small
 
 from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import PRESETS, ConvSubsampling, Zipformer, from_preset, set_batch_count

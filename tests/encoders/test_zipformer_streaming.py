@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.encoders.zipformers import small
 
 from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import ConvSubsampling
