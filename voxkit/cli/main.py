@@ -29,6 +29,7 @@ COMMANDS = {
     "adapt": ("adapt", "audio of a speaker → a state that recognition begins with (LaCT ASR)"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
+    "pack": ("pack", "lexicons of games: sentences, phrases, prompts"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
     "import": ("import_model", "a pretrained Whisper → a checkpoint that needs no training"),
     "serve": ("serve", "serve a checkpoint over HTTP"),
