@@ -30,6 +30,7 @@ COMMANDS = {
     "contrast": ("contrast", "does a carried state help? the same utterances with it, with another's, and without (LaCT ASR)"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
+    "pack": ("pack", "lexicons of games: sentences, phrases, prompts"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
     "benchmark": ("benchmark", "how fast an artifact is on this machine"),
     "import": ("import_model", "a pretrained Whisper → a checkpoint that needs no training"),
