@@ -92,7 +92,8 @@ def published(path: Path) -> Callable[..., Tensor]:
 def ours(given: Given, chunk: int, muon: bool, dtype: torch.dtype | None) -> Tensor:
     """The same by voxkit."""
     w0, w1, w2, q, k, v, *rates = given
-    return lact(q, Frames(k, v, torch.cat(rates, -1)), start(w0, w1, w2), FastOptions(chunk, muon=muon, muon_dtype=dtype))[0]
+    options = FastOptions(chunk, muon=muon, muon_dtype=dtype)
+    return lact(q, Frames(k, v, torch.cat(rates, -1)), start(w0, w1, w2), options, learn_last=False)[0]  # nor does the peer learn from it
 
 
 def random_inputs(length: int, head: int) -> Given:

@@ -129,10 +129,10 @@ def test_phrases_of_one_session(streamed):
     checkpoint, out = streamed
     recognizer, (audio,) = StreamingRecognizer(out, SearchOptions("prefix_beam")), waves(2.0)
     theirs = Recognizer(checkpoint.model, checkpoint.tokenizer)
-    options = TorchSearch("prefix_beam", context=theirs.phrases(["to the base", "order"], 8.0))
+    options = TorchSearch("prefix_beam", context=theirs.phrases(["to the base", "order"], 1000.0))
     stream = TorchStreaming(theirs, options, chunk_ms=320, left_ms=1280)
     stream.accept(torch.from_numpy(audio))
-    favored = whole(recognizer, audio, phrases=["to the base", "order"], boost=8.0)[-1].hypothesis.text
+    favored = whole(recognizer, audio, phrases=["to the base", "order"], boost=1000.0)[-1].hypothesis.text
     assert favored == stream.finish().text != whole(recognizer, audio)[-1].hypothesis.text
 
 

@@ -338,4 +338,4 @@ def build(config: VoxLMConfig, vocabulary: Vocabulary | TokenIds) -> VoxLM:
                      "them")
 
 
-SYSTEM = System(VoxLMConfig, build, reader="speech_llm")
+SYSTEM = System(VoxLMConfig, build, reader="speech_llm", graphs=("encoder",))
