@@ -30,6 +30,9 @@ SMALL = {  # the least of each system that still has all its parts
     "voxformer": {"front_end": FBANK, "encoder": {"preset": "toy"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
     "paraformer": {"front_end": {**FBANK, "kind": "stacked"}, "encoder": TRANSFORMER,
                    "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}},
+    "whisper": {"outputs": 40, "tokens": {"start": 1, "end": 2, "plain": 1},
+                "sizes": {"mel_bins": 16, "source_positions": 100, "dim": 16, "encoder_layers": 1, "encoder_heads": 2, "encoder_ffn": 32,
+                          "decoder_layers": 1, "decoder_heads": 2, "decoder_ffn": 32, "positions": 64}},
     "token_lm": {"kind": "lstm", "dim": 16, "layers": 1},
 }
 

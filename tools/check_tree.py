@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "doctor": set(),
     "plot": {"checkpoint", "train"},
     "recipe": {"system", "models", "text", "data", "train"},
-    "infer": _RUN,
+    "infer": _RUN | {"runtime"},
     "training": _RUN | {"infer"},
     "run": _RUN | {"training"},
     "export": _RUN | {"infer", "runtime"},

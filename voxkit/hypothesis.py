@@ -27,6 +27,7 @@ class Hypothesis:
         tokens: token ids, without blank, bos and eos.
         audio_duration: seconds.
         token_confidences: of each token, in [0, 1]; empty where the search gives none.
+        stopped: why a language model was not believed (voxkit.search.hallucination.REASONS), so that the text is CTC's, or empty.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Hypothesis:
     tokens: list[int] = field(default_factory=list)
     audio_duration: float = 0.0
     token_confidences: list[float] = field(default_factory=list)
+    stopped: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """`{"text", "words": [{"word", "start", "end", "confidence"}], "audio_duration"}`, times rounded to milliseconds."""

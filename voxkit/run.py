@@ -18,6 +18,7 @@ from voxkit.recipe import Recipe
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train import distributed
 from voxkit.train.distributed import World
+from voxkit.train.lock import locked
 from voxkit.train.logging import RunLog
 from voxkit.train.loop import FitResult, Trainer
 from voxkit.train.mirror import Mirror
@@ -112,14 +113,16 @@ def train(setup: Recipe, *, exp: str | os.PathLike = "exp", run_dir: str | os.Pa
         random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
         chosen = _choose_run_dir(setup, Path(exp), run_dir, fresh) if world.main else None
         chosen = distributed.broadcast(world, chosen)
-        with contextlib.closing(RunLog(chosen, world.main)):  # left-out utterances, the cache, the search for a batch size
+        # The lock: the same training started twice is refused before it writes anything; Trainer.fit takes it again.
+        # The log: left-out utterances, the cache, the search for a batch size.
+        with locked(chosen) if world.main else contextlib.nullcontext(), contextlib.closing(RunLog(chosen, world.main)):
             run = Run(setup, chosen, world)
             if world.main and (changed := changed_options(chosen, setup.as_mapping())):
                 logging.getLogger("voxkit.train").warning(
                     "%s was begun with other options: %s. Steps from here on take the new ones; --name or --fresh begins a run of its own",
                     chosen, ", ".join(changed))
-        if world.main:
-            describe_run(chosen, setup.as_mapping())
+            if world.main:
+                describe_run(chosen, setup.as_mapping())
         return run.fit(), chosen
     finally:
         distributed.cleanup()

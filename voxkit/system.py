@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SYSTEMS = {  # name → the module whose SYSTEM it is
     "voxformer": "voxkit.models.voxformer",
     "paraformer": "voxkit.models.paraformer",
+    "whisper": "voxkit.models.whisper",
     "token_lm": "voxkit.models.token_lm",
     "lact_asr": "voxkit.models.lact_asr",
     "voxlm": "voxkit.models.voxlm",

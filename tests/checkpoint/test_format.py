@@ -8,33 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.checkpoint.external import External
+from tests.train.toys import TinyModel, WithFrozenPart, tiny_config, tiny_trainer, weights
 from voxkit.checkpoint.folder import best_checkpoints, list_checkpoints, prune, recover, resolve
 from voxkit.checkpoint.format import damage, get_pointer, read_meta, set_pointer, write_checkpoint
 from voxkit.checkpoint.weights import load_model_weights, read_weights
-from voxkit.hub import Source
 from voxkit.train.config import AverageConfig
-
-
-class Pretrained(External):
-    """Two layers from elsewhere, some of them frozen."""
-
-    def __init__(self, frozen: tuple[int, ...]) -> None:
-        super().__init__(Source("somewhere/encoder"))
-        self.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
-        for layer in frozen:
-            self.layers[layer].requires_grad_(False)
-
-
-class WithFrozenPart(TinyModel):
-    """A pretrained part of which some may be frozen; every copy has the same pretrained weights."""
-
-    def __init__(self, frozen: tuple[int, ...] = (0, 1), seed: int = 5) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.pretrained = Pretrained(frozen)
 
 
 def write(root, step, metrics=None, model=None, **more):

@@ -14,9 +14,9 @@ from voxkit.system import SYSTEMS, find_system
 FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
 # files, and attributes of objects, that look like keys
-NO_KEYS = {"average.safetensors", "decoder.onnx", "encoder.onnx", "encoder.set_chunk", "front_end.adapter", "front_end.mix.logits",
-           "model.checkpoint_state_dict", "model.enable_activation_checkpointing", "model.int8.onnx", "model.loss", "model.nbest",
-           "model.onnx", "model.safetensors", "model.transducer", "model.write", "train.log", "train.tsv"}
+NO_KEYS = {"model.safetensors", "model.onnx", "model.int8.onnx", "train.log", "train.tsv"}  # files that look like keys
+TOP = ("data", "train", "decode", "model")  # the groups of a configuration
+SAYING = {"raise", "warn", "warning", "info", "error", "append"}  # how a message is made
 
 
 def _strings(repository):
@@ -44,17 +44,46 @@ def test_every_option_named_exists(repository, options):
     assert not [f"{where} names {name}" for where, name in named if name not in there]
 
 
+def _docstrings(repository):
+    """(where, text) of every docstring of voxkit."""
+    for path in sorted((repository / "voxkit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(repository)}:{getattr(node, 'lineno', 1)}", text
+
+
+def _messages(repository):
+    """(where, text) of every string of voxkit that is said: raised, warned of, logged."""
+    for path in sorted((repository / "voxkit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = "raise" if isinstance(node, ast.Raise) else getattr(getattr(node, "func", None), "attr", None)
+            if name in SAYING:
+                yield from ((f"{path.relative_to(repository)}:{node.lineno}", part.value) for part in ast.walk(node)
+                            if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def _is_module(repository, key):
+    return any((repository / "voxkit" / end).exists() for end in (f"{key.replace('.', '/')}.py", f"{'/'.join(key.split('.')[:-1])}.py"))
+
+
 def test_every_configuration_key_named_exists(repository):
+    """Whole keys in docstrings and in what is said, there also parts of keys (`encoder.normalize`)."""
     keys = set(_paths(RecipeConfig))
     for system in SYSTEMS:
         keys |= {f"model.{path}" for path in _paths(find_system(system).config)}
+    keys |= {"model.encoder.kind", "model.encoder.preset"}
     keys |= {f"model.encoder.{path}" for config in ENCODERS.values() for path in _paths(config)}
     ends = {".".join(key.split(".")[i:]) for key in keys for i in range(key.count(".") + 1)}
     groups = {key.split(".")[i] for key in keys for i in range(key.count("."))}
-    looks_like_a_key = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(groups))})(?:\.[a-z_][a-z_0-9]*)+")
-    named = [(where, key) for where, text in _strings(repository) for key in looks_like_a_key.findall(text)]
+
+    def found(texts, first):
+        pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(first))})(?:\.[a-z_][a-z_0-9]*)+(?![\w(])")
+        return [(where, key) for where, text in texts for key in pattern.findall(text)]
+
+    named = found(_docstrings(repository), TOP) + found(_messages(repository), groups)
     assert len(named) > 60
-    assert not [f"{where} names {key}" for where, key in named if key not in ends and key not in NO_KEYS]
+    assert not [f"{where} names {key}" for where, key in named
+                if key not in ends and key not in NO_KEYS and not _is_module(repository, key)]
 
 
 HOLDERS = {"args", "given", "job", "config", "dataset"}  # what the values of options are read from

@@ -111,7 +111,7 @@ def test_no_batch_is_larger_than_the_largest(sounds, changes):
         assert batch.tokens.values.shape[1] <= largest.tokens.values.shape[1]
         assert batch.input.values.shape[:2].numel() <= 1.1 * largest.input.values.shape[:2].numel() + 200
     assert largest_batch(cuts, Letters(), config, 0.1).size == 1
-    assert largest_batch(list(cuts)[4:], None, config, 20.0, states=Cache()).states.shape[1] == 2
+    assert largest_batch(list(cuts)[4:], None, config, 20.0, states=Cache()).states.values.shape[2] == 2
 
 
 def test_configurations_refuse():

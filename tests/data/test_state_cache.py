@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 from collections import namedtuple
 from threading import Barrier, Thread
@@ -15,8 +16,11 @@ pytest.importorskip("lhotse")
 from lhotse import Recording  # noqa: E402
 
 from tests.data.frozen import WIDTH, Encoder, write  # noqa: E402
+from voxkit.batch import Padded  # noqa: E402
 from voxkit.data import state_cache  # noqa: E402
-from voxkit.data.state_cache import StateCache, build_state_cache, collate_states  # noqa: E402
+from voxkit.data.config import DataConfig  # noqa: E402
+from voxkit.data.loader import build_train_loader  # noqa: E402
+from voxkit.data.state_cache import StateCache, build_state_cache  # noqa: E402
 
 
 @pytest.mark.parametrize("dtype, exact", [("float32", 1e-7), ("float16", 1e-3), ("bfloat16", 8e-3)])
@@ -38,14 +42,6 @@ def test_reading_copies_nothing_and_pickles_small(cuts, where):
     assert one.data_ptr() == again.data_ptr() and one.is_contiguous()
     other = pickle.loads(pickle.dumps(cache))
     assert torch.equal(other.get("u1"), one) and len(pickle.dumps(cache)) < 20_000
-
-
-def test_collate_pads_with_zeros(cuts, where):
-    cache = build_state_cache(cuts, Encoder(), where, "f")
-    states, lengths = collate_states(cache, ["u0", "u4_sp1.1", "u2"])
-    assert states.shape == (3, 3, int(lengths.max()), WIDTH) and states.dtype == torch.float16
-    assert lengths.tolist() == [cache.frames(i) for i in ("u0", "u4_sp1.1", "u2")]
-    assert torch.equal(states[0, :, : lengths[0]], cache.get("u0")) and not states[0, :, lengths[0]:].any()
 
 
 def test_nothing_is_encoded_twice(cuts, where):
@@ -224,7 +220,9 @@ def test_whisper_base_cached_and_continued(real_models, real_corpus, where):
     frozen = PretrainedEncoder(PretrainedConfig(name=name))
     build_state_cache(real, frozen.encode, where, frozen.fingerprints())
     opened = PretrainedEncoder(PretrainedConfig(name=name, unfreeze=[5, 6])).eval()
-    cached, lengths = collate_states(StateCache.open(where, opened.fingerprints()), [cut.id for cut in real])
+    cache = StateCache.open(where, opened.fingerprints())
+    stored = Padded.of([cache.get(cut.id).transpose(0, 1) for cut in real])
+    cached, lengths = stored.values.transpose(1, 2), stored.lengths
     with torch.no_grad():
         states, _ = opened.forward_from_states(cached, lengths)
         for row, cut in enumerate(real):
@@ -232,3 +230,45 @@ def test_whisper_base_cached_and_continued(real_models, real_corpus, where):
             expected, _ = opened(audio, torch.tensor([audio.shape[1]]))
             error = (states[row, :, : lengths[row]] - expected[0]).flatten(1).norm(dim=1) / expected[0].flatten(1).norm(dim=1)
             assert error.max() < 5e-3
+
+
+def test_a_shard_cut_short_before_the_run_is_named_and_encoded_anew(cuts, where, caplog):
+    build_state_cache(cuts, Encoder(), where, "f")
+    data = next(where.glob("*.bin"))
+    whole = {cut.id: StateCache(where, "f").get(cut.id).clone() for cut in cuts}
+    data.write_bytes(data.read_bytes()[:data.stat().st_size // 2])
+    again = Encoder()
+    cache = build_state_cache(cuts, again, where, "f")
+    assert f"{data} is cut short" in caplog.text and 0 < again.utterances < 10
+    for cut in cuts:
+        torch.testing.assert_close(cache.get(cut.id), whole[cut.id])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage, said", [("short", "cut short"), ("zeros", "overwritten, by zeros"),
+                                          ("second half", "overwritten, by zeros"), ("gone", "removed")])
+def test_damage_in_mid_run_is_named_and_the_states_are_encoded_anew(cuts, where, caplog, damage, said, workers):
+    plain = [cut for cut in cuts if "_sp" not in cut.id]
+    cache = build_state_cache(plain, Encoder(), where, "f", dtype="float32")
+    config = DataConfig(num_workers=workers, max_duration=1.0, num_buckets=1)
+    loader = build_train_loader(plain, None, config, seed=1, states=cache)
+    before = {id: row[:n].clone() for b in loader for id, row, n in zip(b.ids, b.states.values, b.states.lengths)}
+    data = next(where.glob("*.bin"))
+    if damage == "gone":
+        loader.dataset.states._maps.clear()  # as in a worker that has not read from it yet
+        data.unlink()
+    else:
+        size = data.stat().st_size
+        if damage == "short":
+            os.truncate(data, size // 2)
+        else:
+            with open(data, "r+b") as file:
+                start = 0 if damage == "zeros" else size // 2
+                file.seek(start)
+                file.write(bytes(size - start))
+    loader.set_epoch(1)
+    after = {id: row[:n].clone() for b in loader for id, row, n in zip(b.ids, b.states.values, b.states.lengths)}
+    assert data.name in caplog.text and said in caplog.text and "encoded anew" in caplog.text
+    assert not loader.failures and before.keys() == after.keys()
+    for id in before:
+        torch.testing.assert_close(after[id], before[id])

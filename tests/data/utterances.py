@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 import torch
-from torch import Tensor
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, Padded
 from voxkit.data.config import DataConfig
 
 NUM = 60
@@ -31,13 +30,15 @@ class Cache:
 
 
 def everything(root, **changes) -> DataConfig:
-    values = {"max_duration": 8.0, "num_buckets": 4, "num_workers": 0, "frames_per_second": 25.0, "speed_perturb": [0.9, 1.0, 1.1], "noise": str(root / "noise"),
-              "noise_prob": 0.6, "rir": str(root / "rir"), "rir_prob": 0.5, "volume": [0.5, 2.0]}
+    values = {"max_duration": 8.0, "num_buckets": 4, "num_workers": 0, "frames_per_second": 25.0, "speed_perturb": [0.9, 1.0, 1.1],
+              "noise": str(root / "noise"), "noise_prob": 0.6, "rir": str(root / "rir"), "rir_prob": 0.5, "volume": [0.5, 2.0]}
     return DataConfig(**{**values, **changes})
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     def equal(x, y):
-        return x.equal(y) if isinstance(x, Tensor) else x == y
+        if isinstance(x, Padded):
+            return x.values.equal(y.values) and x.lengths.equal(y.lengths)
+        return x == y
 
     return len(a) == len(b) and all(equal(getattr(x, f.name), getattr(y, f.name)) for x, y in zip(a, b) for f in fields(Batch))

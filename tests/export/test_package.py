@@ -88,12 +88,15 @@ def test_every_method_on_a_file(exported, tmp_path, method):
         assert (one.start, one.end, one.confidence) == pytest.approx((other.start, other.end, other.confidence), abs=1e-2)
 
 
-def test_phrases_change_what_is_heard(exported):
+def test_phrases_change_what_is_heard_as_in_torch(exported):
     recognizer = OnnxRecognizer(exported[1], threads=1)
     (wave,) = waves(2.0)
-    options = SearchOptions("prefix_beam", context=recognizer.phrases(["wait for my order"], 30.0))
-    assert "wait for my order" in recognizer.transcribe(wave, options).text
-    assert "wait for my order" not in recognizer.transcribe(wave, SearchOptions("prefix_beam")).text
+    theirs = Recognizer(exported[0].model, exported[0].tokenizer)
+    for method in ("prefix_beam", "joint"):
+        found = recognizer.transcribe(wave, SearchOptions(method, context=recognizer.phrases({"to the base": 1000.0, "order": 900.0}))).text
+        context = theirs.phrases({"to the base": 1000.0, "order": 900.0})
+        assert found == theirs.transcribe(torch.from_numpy(wave), TorchSearch(method, context=context)).text
+        assert found != recognizer.transcribe(wave, SearchOptions(method)).text
     with pytest.raises(ValueError, match="takes no language model"):
         recognizer.check(SearchOptions(lm=object()))
     with pytest.raises(ValueError, match="none of greedy, prefix_beam, attention, joint, rescoring"):
@@ -209,3 +212,12 @@ def test_transcribe_takes_an_artifact(exported, tmp_path, capsys):
     assert capsys.readouterr().out == f"{path}\t{expected}\n"
     assert main(["transcribe", str(exported[1]), str(path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["words"]
+
+
+def test_options_that_are_not_of_an_artifact(exported, tmp_path, capsys):
+    path = write_audio(tmp_path / "order.wav", waves(0.5)[0])
+    for options, what in ((["--rescore-lm", "gemma"], "--rescore-lm: "), (["--boost", "2"], "there is no --phrases"),
+                          (["--chunk-ms", "320"], "was made for whole utterances"), (["--stream"], "takes whole utterances"),
+                          (["--method", "k2_hlg"], "is none of greedy, prefix_beam")):
+        assert main(["transcribe", str(exported[1]), str(path), *options]) == 2
+        assert what in capsys.readouterr().err

@@ -10,6 +10,7 @@ import soundfile
 
 pytest.importorskip("lhotse")
 
+from tests.infer.records import changed, write_tuned  # noqa: E402
 from voxkit.checkpoint.loading import find_checkpoint  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
 
@@ -17,13 +18,6 @@ from voxkit.cli.main import main  # noqa: E402
 def says(capsys, *argv):
     assert main(list(argv)) == 2
     return capsys.readouterr().err
-
-
-def changed(path, **changes):
-    """A copy of a record beside it, in which something is otherwise."""
-    other = path.with_name("other.json")
-    other.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    return str(other)
 
 
 def test_a_tuning_is_repeated_from_what_it_wrote(here, capsys):
@@ -35,17 +29,17 @@ def test_a_tuning_is_repeated_from_what_it_wrote(here, capsys):
                  "--lm", "tuning/lm.arpa", "--phrases", "tuning/phrases.txt", "--lm-weights", "0.1", "0.9", "--ctc-weights", "0.2", "0.8",
                  "--length-bonuses", "0.25", "--boosts", "2.5", "--out", "tuning/tuned.json"]) == 0
     record = json.loads((folder / "tuned.json").read_text())
-    assert record["again"] == "voxkit tune --again tuning/tuned.json" and record["share"] == 0.5
-    assert {"weights", "configuration", "step", "tokenizer", "git", "voxkit", "torch", "date"} <= record.keys()
-    assert all(record[name]["sha256"] for name in ("cuts", "lm", "phrase_file"))
+    assert record["again"] == "voxkit tune --again tuning/tuned.json" and record["job"]["set"] == "test:0.5"
+    assert {"step", "tokenizer", "git", "voxkit", "torch", "date", "device"} <= record["made"].keys()
+    assert set(record["inputs"]) == {"weights", "configuration", "cuts", "lm"}
     again = ["tune", "--again", "tuning/tuned.json", "--device", "cpu"]
     capsys.readouterr()
     assert main(again) == 0
     assert "the same as recorded" in capsys.readouterr().out
     repeated = json.loads((folder / "again" / "tuned.json").read_text())
-    assert repeated["methods"] == record["methods"] and repeated["options"] == record["options"]
+    assert repeated["result"] == record["result"] and repeated["job"]["search"]["phrases"] == {"ward": None, "heal me": 4.0}
 
-    other = changed(folder / "tuned.json", methods={**record["methods"], "joint": {**record["methods"]["joint"], "WER": 0.5}})
+    other = changed(folder / "tuned.json", result__methods__joint__WER=0.5)
     assert main(["tune", "--again", other, "--device", "cpu"]) == 1
     assert (folder / "again" / "other.json").is_file()  # beside the first, not over it
     assert "joint WER 0.5 →" in capsys.readouterr().out
@@ -54,8 +48,9 @@ def test_a_tuning_is_repeated_from_what_it_wrote(here, capsys):
     assert "the record itself would be overwritten" in says(capsys, *again, "--out", "tuning/tuned.json")
     assert "a record of `voxkit tune`, not of `voxkit decode`" in says(capsys, "decode", "--again", "tuning/tuned.json")
     assert "give a checkpoint, --set and --methods, or --again" in says(capsys, "tune", "exp/tiny", "--set", "test")
-    (folder / "phrases.txt").write_text("ward\n")
-    assert f"the phrases at {folder / 'phrases.txt'} are not those of the record" in says(capsys, *again)
+    (folder / "phrases.txt").unlink()  # the record holds them
+    assert main([*again, "--out", "tuning/third.json"]) == 0
+    capsys.readouterr()
     (folder / "lm.arpa").write_text((folder / "lm.arpa").read_text() + "\n")
     assert f"the language model (--lm) at {folder / 'lm.arpa'} is not that of the record" in says(capsys, *again)
     (folder / "lm.arpa").unlink()
@@ -85,12 +80,13 @@ def test_hallucinations_are_counted_again(here, capsys):
     folder.mkdir(parents=True)
     soundfile.write(folder / "a.wav", np.random.default_rng(1).standard_normal(16000 * 2) * 0.1, 16000)
     (here / "shout.txt").write_text("ward\t40\n")
-    (here / "wind.json").write_text(json.dumps({"lm": None, "phrases": "shout.txt", "methods": {"prefix_beam": {"length_bonus": 0.5}}}))
+    write_tuned(here / "wind.json", {"prefix_beam": {"length_bonus": 0.5}}, phrases={"ward": 40.0})
     assert main(["hallucinate", "exp/tiny", "--folders", "wind", "--minutes", "0.03", "--seconds", "1", "--methods", "prefix_beam",
                  "greedy", "--phrases", "shout.txt", "--tuned", "wind.json", "--beam", "2", "--device", "cpu", "--out", "quiet"]) == 0
     path = here / "quiet" / "hallucination_prefix_beam_phrases1.json"
     record = json.loads(path.read_text())
-    assert record["phrases"] == {"ward": 40.0} and record["length_bonus"] == 0.5 and record["folders"][0]["sha256"]
+    search = record["job"]["search"]
+    assert search["phrases"] == {"ward": 40.0} and search["weights"]["length_bonus"] == 0.5 and record["inputs"]["recordings 1"]["sha256"]
     assert [row["record"] for row in csv.DictReader((here / "quiet" / "hallucination.csv").open())][0] == path.name
     (here / "shout.txt").unlink()  # phrases and tuned weights are in the record
     (here / "wind.json").unlink()
@@ -113,4 +109,4 @@ def test_hallucinations_are_counted_again(here, capsys):
 def test_a_decoding_is_not_repeated_with_another_configuration(here, capsys):
     assert main(["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--methods", "greedy", "--out", "configured"]) == 0
     path = here / "configured" / "test_greedy.json"
-    assert "the configuration at" in says(capsys, "decode", "--again", changed(path, configuration="0"), "--device", "cpu")
+    assert "the configuration at" in says(capsys, "decode", "--again", changed(path, inputs__configuration__sha256="0"), "--device", "cpu")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.infer.records import changed, record_of, weights_of
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.cli.main import main
 from voxkit.infer.checkpoint import load_checkpoint
@@ -33,8 +34,8 @@ def test_language_model_and_phrases_and_the_record_repeats_it(here, capsys):
     assert "without language model (--lm): method greedy takes no language model (--lm): " in printed
     labels = ["greedy_phrases2", *(f"{m}_lm0.3_phrases2" for m in methods)]
     for label in labels:
-        record = json.loads((out / f"test_{label}.json").read_text())
-        assert record["phrases"] == {"ward": 1.5, "heal me": 4.0} and record["result"]["method"] == label
+        record = record_of(out / f"test_{label}.json")
+        assert record["job"]["search"]["phrases"] == {"ward": 1.5, "heal me": 4.0} and record["result"]["method"] == label
         assert (out / f"test_{label}.ctm").is_file() and len(list((out / f"test_{label}").glob("*.vtt"))) == 4
     assert (out / "results.csv").read_text().count("\n") == 6
     assert main(["decode", "--again", str(out / f"test_{labels[3]}.json")]) == 0
@@ -63,7 +64,7 @@ def test_what_was_decoded_otherwise_is_set_aside(here, capsys):
     """The same set by the same method, but with another beam: both results are there, each with its record and its row."""
     for beam in ("1", "3", "3", "2"):
         assert decode("--methods", "prefix_beam", "--beam", beam, "--formats", "ctm", "vtt", "--out", "aside") == 0
-    beams = {name: json.loads((here / "aside" / f"test_prefix_beam{name}.json").read_text())["beam"] for name in ("", ".1", ".2")}
+    beams = {name: weights_of(here / "aside" / f"test_prefix_beam{name}.json")["beam"] for name in ("", ".1", ".2")}
     assert beams == {"": 2, ".1": 1, ".2": 3} and not (here / "aside" / "test_prefix_beam.3.json").exists()
     for name in (".1.jsonl", ".1.tsv", ".1.ctm", ".2.jsonl", ".jsonl"):
         assert (here / "aside" / f"test_prefix_beam{name}").is_file()
@@ -80,12 +81,9 @@ def test_what_was_decoded_otherwise_is_set_aside(here, capsys):
 def test_again_compares_every_text(here, capsys):
     assert decode("--methods", "greedy", "--out", "texts") == 0
     kept = here / "texts" / "test_greedy.json"
-    record = json.loads(kept.read_text())
-    kept.write_text(json.dumps({**record, "texts": "0" * 64}))  # other texts with as many errors
-    assert main(["decode", "--again", str(kept), "--device", "cpu"]) == 1
-    assert f"texts {'0' * 64} → {record['texts']}" in capsys.readouterr().out
-    kept.write_text(json.dumps({key: value for key, value in record.items() if key != "texts"}))
-    assert main(["decode", "--again", str(kept), "--device", "cpu"]) == 0
+    other = changed(kept, result__texts="0" * 64)  # other texts with as many errors
+    assert main(["decode", "--again", other, "--device", "cpu"]) == 1
+    assert f"texts {'0' * 64} → {record_of(kept)['result']['texts']}" in capsys.readouterr().out
 
 
 def test_every_hypothesis_has_its_words(here, capsys):
@@ -111,12 +109,11 @@ def test_elsewhere_the_runs_calibration_counts_where_there_is_no_other(here, cap
     own.write_text(json.dumps(fitted))
     try:
         assert decode("--methods", "greedy", "--out", "elsewhere") == 0
-        record = json.loads((here / "elsewhere" / "test_greedy.json").read_text())
-        assert record["calibrated"] and record["temperature"] == 2.0 and record["timing"] == fitted["timing"]
+        assert record_of(here / "elsewhere" / "test_greedy.json")["job"]["fitted"] == {"temperature": 2.0, "timing": fitted["timing"]}
         assert "word times are not fitted" not in capsys.readouterr().out
         (here / "elsewhere" / "calibration.json").write_text(json.dumps({"methods": {"greedy": {"temperature": 3.0}}}))
         assert decode("--methods", "greedy", "--out", "elsewhere") == 0
-        assert json.loads((here / "elsewhere" / "test_greedy.json").read_text())["temperature"] == 3.0
+        assert record_of(here / "elsewhere" / "test_greedy.json")["job"]["fitted"] == {"temperature": 3.0, "timing": None}
     finally:
         own.unlink()
 
@@ -139,33 +136,21 @@ def test_words_at_the_peaks_that_the_search_saw(here, capsys):
     assert "method joint has no CTC peaks; --times peaks is for greedy, prefix_beam" in capsys.readouterr().err
 
 
-def test_a_record_from_before_streaming_is_repeated(here, capsys):
-    assert decode("--methods", "greedy", "--out", "before") == 0
-    record = json.loads((here / "before" / "test_greedy.json").read_text())
-    assert (record.pop("stream"), record.pop("chunk_ms"), record.pop("left_ms")) == (False, None, None)
-    (here / "before" / "old.json").write_text(json.dumps(record))
-    assert main(["decode", "--again", "before/old.json", "--device", "cpu"]) == 0
-    assert "the same as recorded" in capsys.readouterr().out
-
-
 def test_the_record_notices_changes(here, capsys):
     assert decode("--methods", "greedy", "--out", "kept") == 0
-    record = json.loads((here / "kept" / "test_greedy.json").read_text())
-    (here / "kept" / "other.json").write_text(json.dumps({**record, "result": {**record["result"], "WER": "0.01"}}))
-    assert main(["decode", "--again", "kept/other.json"]) == 1
+    kept = here / "kept" / "test_greedy.json"
+    assert main(["decode", "--again", changed(kept, result__WER="0.01")]) == 1
     assert "WER 0.01 →" in capsys.readouterr().out
     for option, value in (("--beam", "7"), ("--tuned", "x.json"), ("--methods", "joint"), ("decode.beam=3", "train.epochs=1")):
         assert main(["decode", "--again", "kept/test_greedy.json", option, value]) == 2
         assert f"not from {option if option[0] == '-' else ''}" in capsys.readouterr().err
     assert main(["decode", "--again", "kept/test_greedy.json", "--out", "kept"]) == 2
-    assert "--out kept: the record and what was fitted lie there" in capsys.readouterr().err
-    (here / "kept" / "other.json").write_text(json.dumps({**record, "weights": "0"}))
-    assert main(["decode", "--again", "kept/other.json"]) == 2
-    assert "are not those of the record" in capsys.readouterr().err
-    record["cuts"]["sha256"] = "0"
-    (here / "kept" / "changed.json").write_text(json.dumps(record))
-    assert main(["decode", "--again", "kept/changed.json"]) == 2
-    assert "not those of the record" in capsys.readouterr().err
+    assert "--out kept: the record lies there and would be overwritten" in capsys.readouterr().err
+    for name in ("weights", "cuts"):
+        assert main(["decode", "--again", changed(kept, **{f"inputs__{name}__sha256": "0"})]) == 2
+        assert "are not those of the record" in capsys.readouterr().err
+    assert main(["decode", "--again", changed(kept, job__wurst=1)]) == 2
+    assert "a DecodeJob has no wurst: the record is of another version" in capsys.readouterr().err
     assert main(["decode", "--again", "text.txt"]) == 2
     assert "not a record of `voxkit decode`" in capsys.readouterr().err
 
@@ -177,7 +162,7 @@ def test_the_record_notices_changes(here, capsys):
     (["--lm", "nothing.arpa", "--methods", "joint"], "no language model at nothing.arpa"),
     (["--phrases", "nothing.txt"], "no such file"),
     (["--phrases", "latin.txt", "--methods", "joint"], "characters that the tokenizer lacks"),
-    (["--phrases", "number.txt", "--methods", "joint"], "boost 'much' is no number"),
+    (["--phrases", "number.txt", "--methods", "joint"], "boost 'much' is no finite number"),
     (["--lm", "words.arpa", "--methods", "joint"], "over other tokens"),
     (["--lm", "fewer.arpa", "--methods", "joint"], "fewer.arpa is over other tokens"),
 ])
@@ -206,23 +191,23 @@ def test_what_k2_lacks_is_said_before_anything_is_encoded(here, capsys, monkeypa
 
 
 def test_a_temperature_counts_for_the_settings_it_was_fitted_with(here, capsys):
-    settings = {"beam": 3, "ctc_weight": 0.3, "length_bonus": 0.0, "length_limit": 1.2, "coverage": 0.0, "length_power": None}
+    settings = {"beam": 3, "ctc_weight": 0.3, "length_bonus": 0.0, "length_limit": 1.2, "coverage": 0.0, "length_power": None,
+                "times": "alignment"}
     out = here / "settled"
     out.mkdir()
-    known = {"joint": {"temperature": 2.0, "settings": settings}, "greedy": {"temperature": 3.0, "settings": {}}}
+    known = {"joint": {"temperature": 2.0, "settings": settings}, "greedy": {"temperature": 3.0, "settings": {"times": "alignment"}}}
     (out / "calibration.json").write_text(json.dumps({"methods": known}))
 
     def record(*more, name="joint"):
         assert decode("--methods", "greedy", "joint", "--words", "--out", "settled", *more) == 0
-        return json.loads((out / f"test_{name}.json").read_text())
+        return record_of(out / f"test_{name}.json")["job"]["fitted"]["temperature"]
 
-    assert record()["calibrated"] and record()["temperature"] == 2.0
+    assert record() == 2.0
     assert main(["decode", "--again", "settled/test_joint.json", "--device", "cpu"]) == 0
     capsys.readouterr()
-    other = record("--ctc-weight", "0.6")
-    assert not other["calibrated"] and other["temperature"] == 1.0
+    assert record("--ctc-weight", "0.6") is None
     assert "what was fitted for joint is for ctc_weight 0.3 and not 0.6; fit it anew" in capsys.readouterr().out
-    assert not record("--beam", "4")["calibrated"] and record("--beam", "4", name="greedy")["temperature"] == 3.0
+    assert record("--beam", "4") is None and record("--beam", "4", name="greedy") == 3.0
 
 
 def test_an_empty_set(here, capsys):

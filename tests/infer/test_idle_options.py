@@ -1,16 +1,14 @@
 """A weight that would count for nothing where it was typed is refused; what a configuration says, and what a record repeats, is not."""
 
-import json
-import math
-import shutil
 from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("lhotse")
 
-from voxkit.cli.idle_options import check_looked_at, check_needs  # noqa: E402
+from tests.infer.records import weights_of  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
+from voxkit.experiments.settings import check_looked_at, check_needs  # noqa: E402
 
 COMMANDS = {"decode": ["decode", "exp/tiny", "--sets", "test", "--methods", "prefix_beam", "greedy"],
             "tune": ["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam"],
@@ -21,12 +19,12 @@ COMMANDS = {"decode": ["decode", "exp/tiny", "--sets", "test", "--methods", "pre
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("given, message", [
-    (["--lm-weight", "0.5"], "--lm-weight 0.5: there is no --lm for which it would count; give one, or leave it away"),
+    (["--lm-weight", "0.5"], "--lm-weight 0.5: there is no --lm for which it would count; give one, or omit it"),
     (["--rescore-weight", "0.5"], "--rescore-weight 0.5: there is no --rescore-lm for which it would count"),
     (["--rescore-nbest", "3"], "--rescore-nbest 3: there is no --rescore-lm for which it would count"),
     (["--boost", "2"], "--boost 2: there is no --phrases for which it would count"),
     (["--coverage", "0.2"], "--coverage 0.2: prefix_beam"),
-    (["--ctc-weight", "0"], "it is for beam, joint, rescoring. Name one of these, or leave it away")])
+    (["--ctc-weight", "0"], "it is for beam, joint, rescoring. Name one of these, or omit it")])
 def test_what_would_not_count_is_refused(here, monkeypatch, capsys, command, given, message):
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.search", lambda *given: pytest.fail("searched"))
     monkeypatch.setattr("voxkit.optional.require", lambda *given, **more: SimpleNamespace(run=lambda app, **how: pytest.fail("served")))
@@ -59,43 +57,10 @@ def test_a_configuration_may_say_what_it_likes(here, capsys):
     overrides = ["decode.lm_weight=0.9", "decode.rescore_nbest=2", "decode.coverage=0.1"]
     assert main(["decode", "exp/tiny", *overrides, *common, "--methods", "greedy", "attention"]) == 0
     for method in ("greedy", "attention"):
-        assert json.loads((here / f"idle/test_{method}.json").read_text())["lm_weight"] == 0.9
+        assert "lm_weight" not in weights_of(here / f"idle/test_{method}.json")  # which nothing looked at
         assert main(["decode", "--again", f"idle/test_{method}.json", "--device", "cpu"]) == 0
     assert main(["decode", "exp/tiny", *common, "--methods", "attention", "--length-limit", "0"]) == 2
     assert "--length-limit 0: " in capsys.readouterr().err
-
-
-def test_records_from_before_the_limit_are_repeated_without_one(here, monkeypatch):
-    assert main(["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--methods", "attention", "--out", "before",
-                 "--length-limit", "inf"]) == 0
-    path = here / "before" / "test_attention.json"
-    record = json.loads(path.read_text())
-    assert record.pop("length_limit") == record["settings"].pop("length_limit") == math.inf
-    path.write_text(json.dumps(record))
-    monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda *given: pytest.fail("a limit"))
-    assert main(["decode", "--again", str(path), "--device", "cpu"]) == 0
-
-
-@pytest.mark.parametrize("methods, given", [(["attention", "joint"], ["--length-limit", "inf"]), (["rescoring"], [])])
-def test_tunings_from_before_the_limit_are_repeated_without_one(here, monkeypatch, methods, given):
-    assert main(["tune", "exp/tiny", "--set", "test", "--device", "cpu", "--beam", "2", "--methods", *methods, "--out", "before.json",
-                 "--ctc-weights", "0.3", *given]) == 0
-    path = here / "before.json"
-    record = json.loads(path.read_text())
-    for part in (record["options"], *record["methods"].values()):
-        for name in ("length_limit", "length_limits", "limited"):
-            part.pop(name, None)
-    path.write_text(json.dumps(record))
-    monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda *given: pytest.fail("a limit"))
-    assert main(["tune", "--again", str(path), "--device", "cpu"]) == 0
-
-
-def test_an_export_takes_no_weights(here, tmp_path, capsys):
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "model.onnx").write_bytes(b"")
-    shutil.copy(here / "conf.yaml", tmp_path / "config.yaml")
-    assert main(["transcribe", str(tmp_path), "data/test0.wav", "--lm-weight", "0.3", "--beam", "4"]) == 2
-    assert "--beam, --lm-weight: an export directory is searched greedily" in capsys.readouterr().err
 
 
 def test_needs_name_what_is_missing():

@@ -53,6 +53,14 @@ def test_word_times_are_fitted_per_token():
         assert max(abs(f.start - k.start) for f, k in zip(found, known[id])) < 0.04
 
 
+@pytest.mark.parametrize("utterances, words", [(0, 0), (1, 4), (2, 8)])
+def test_a_few_words_fit_nothing(utterances, words):
+    recognizer = SimpleNamespace(model=SimpleNamespace(seconds_per_frame=STEP), vocabulary=PIECES)
+    with pytest.raises(ValueError, match=f"^{words} words of the calibration set have known times and could be aligned, and it takes 10"):
+        fit_timing(recognizer, *corpus(utterances, 0))
+    assert fit_timing(recognizer, *corpus(3, 0))["words"] == 12
+
+
 def test_no_known_times():
     with pytest.raises(ValueError, match="no word with a known time"):
         TokenTiming.fit([], STEP)

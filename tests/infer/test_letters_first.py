@@ -10,7 +10,7 @@ from tests.text.vocabularies import letters
 from voxkit.batch import audio_batch
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer
-from voxkit.models.contract import Encoded
+from voxkit.models.contract import Encoded, Listener
 from voxkit.search.heads import Heads
 from voxkit.search.options import SearchOptions
 from voxkit.text.vocabulary import load_vocabulary
@@ -47,10 +47,11 @@ def scores(tokens, size, sure=8.0):
     return torch.zeros(*tokens.shape, size).scatter(-1, tokens[..., None], sure).log_softmax(-1)
 
 
-class Model:
-    seconds_per_frame = 0.04
+class Model(Listener):
+    seconds_per_frame, heads = 0.04, None
 
     def __init__(self, vocabulary):
+        super().__init__()
         self.tokens, self.size = vocabulary.encode(TEXT), vocabulary.size
         blank = self.size  # of the head alone: the vocabulary has none
         frames = [x for token in self.tokens for x in (blank, token)]

@@ -183,15 +183,16 @@ def test_decode_and_tune_take_it(here, folder, capsys):
     assert main(["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "joint", *common, "--rescore-weights", "0.2", "2.0",
                  "--length-bonuses", "0", "--ctc-weights", "0.3", "--out", "second.json"]) == 0
     chosen = json.loads((here / "second.json").read_text())
-    assert chosen["rescore_lm"]["path"] == str(folder) and chosen["methods"]["joint"]["tried"] == 2
+    assert chosen["inputs"]["rescore_lm"]["path"] == str(folder) and chosen["result"]["methods"]["joint"]["tried"] == 2
     decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "prefix_beam", "joint", "attention", "greedy", "--out", "rescored"]
     assert main([*decode, *common, "--tuned", "second.json"]) == 0
     assert "without second language model (--rescore-lm): method greedy takes no second language model" in capsys.readouterr().out
-    weight = chosen["methods"]["joint"]["rescore_weight"]
+    weight = chosen["result"]["methods"]["joint"]["rescore_weight"]
     record = json.loads((here / f"rescored/test_joint_rescored{weight:g}.json").read_text())
-    assert record["rescore_weight"] == weight and record["rescore_lm"]["sha256"] == chosen["rescore_lm"]["sha256"]
-    assert float(record["result"]["WER"]) == pytest.approx(chosen["methods"]["joint"]["WER"], abs=0.006)
-    assert json.loads((here / "rescored/test_greedy.json").read_text())["rescore_lm"] is None
+    assert record["job"]["search"]["weights"]["rescore_weight"] == weight
+    assert record["inputs"]["rescore_lm"]["sha256"] == chosen["inputs"]["rescore_lm"]["sha256"]
+    assert float(record["result"]["WER"]) == pytest.approx(chosen["result"]["methods"]["joint"]["WER"], abs=0.006)
+    assert "rescore_lm" not in json.loads((here / "rescored/test_greedy.json").read_text())["inputs"]
     assert main(["decode", "--again", str(here / f"rescored/test_joint_rescored{weight:g}.json"), "--device", "cpu", "--out",
                  str(here / "rescored_again")]) == 0
     assert "the same as recorded" in capsys.readouterr().out
@@ -209,13 +210,13 @@ def test_how_many_it_ranks(here, folder, capsys, monkeypatch):
     assert asked and all(count % 2 == 0 and count <= 2 * 4 for count in asked)  # of four utterances at most
     path = here / "ranked" / "test_prefix_beam_rescored0.3.json"
     record = json.loads(path.read_text())
-    assert record["rescore_nbest"] == record["settings"]["rescore_nbest"] == 2
+    assert record["job"]["search"]["weights"]["rescore_nbest"] == 2
     asked.clear()
     assert main(["decode", "--again", str(path), "--device", "cpu"]) == 0
     assert asked and max(asked) <= 8
     assert main(["tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu", *second, "--rescore-nbest", "3",
                  "--rescore-weights", "0.5", "--length-bonuses", "0", "--out", "ranked/tuned.json"]) == 0
-    assert json.loads((here / "ranked" / "tuned.json").read_text())["options"]["rescore_nbest"] == 3
+    assert json.loads((here / "ranked" / "tuned.json").read_text())["job"]["search"]["weights"]["rescore_nbest"] == 3
     capsys.readouterr()
     for given, message in ((["--rescore-nbest", "5", *second], "--rescore-nbest 5: a beam of 4 has 1 to 4 hypotheses to rank"),
                            (["--rescore-nbest", "0", *second], "--rescore-nbest 0: "),

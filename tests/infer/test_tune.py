@@ -1,6 +1,5 @@
 """`voxkit tune`: the grid is searched by coordinates, what is chosen is what decoding then takes."""
 
-import json
 import math
 
 import pytest
@@ -10,6 +9,7 @@ pytest.importorskip("lhotse")
 
 import lhotse  # noqa: E402
 
+from tests.infer.records import record_of, weights_of, write_tuned  # noqa: E402
 from voxkit.cli.main import main  # noqa: E402
 from voxkit.eval.wer import score  # noqa: E402
 from voxkit.hypothesis import Hypothesis  # noqa: E402
@@ -68,7 +68,7 @@ def test_decode_takes_what_tune_chose(here, capsys):
     assert tune("--methods", "prefix_beam", "joint", *fused, "--ctc-weights", "0.2", "0.8", "--lm-weights", "0.1", "0.9",
                 "--length-bonuses", "0.25", "--boosts", "2.5", "--out", str(out)) == 0
     printed = capsys.readouterr().out
-    chosen = json.loads(out.read_text())["methods"]
+    chosen = record_of(out)["result"]["methods"]
     assert set(chosen["joint"]) == {"ctc_weight", "lm_weight", "length_bonus", "boost", "WER", "tried"}
     assert "ctc_weight" not in chosen["prefix_beam"]
     lines = [line for line in printed.splitlines() if line.startswith("method joint,")]
@@ -79,20 +79,20 @@ def test_decode_takes_what_tune_chose(here, capsys):
     where = here / "decoded"
     assert main([*decode, "--methods", "greedy", "joint", *fused, "--out", str(where)]) == 0
     weight = chosen["joint"]["lm_weight"]
-    record = json.loads((where / f"test_joint_lm{weight:g}_phrases2.json").read_text())
-    assert {key: record[key] for key in ("ctc_weight", "lm_weight", "length_bonus")} == {
+    record = record_of(where / f"test_joint_lm{weight:g}_phrases2.json")
+    assert {key: record["job"]["search"]["weights"][key] for key in ("ctc_weight", "lm_weight", "length_bonus")} == {
         key: chosen["joint"][key] for key in ("ctc_weight", "lm_weight", "length_bonus")}
-    assert record["phrases"] == {"ward": 2.5, "heal me": 4.0}
+    assert record["job"]["search"]["phrases"] == {"ward": 2.5, "heal me": 4.0}
     assert float(record["result"]["WER"]) == pytest.approx(chosen["joint"]["WER"], abs=0.006)
     again = ["decode", "--again", str(where / f"test_joint_lm{weight:g}_phrases2.json"), "--device", "cpu", "--out", str(here / "again")]
     assert main(again) == 0
 
     assert tune("--methods", "joint", "--ctc-weights", "0.9") == 0
     assert main([*decode[:-1], "--methods", "joint", "--out", str(where)]) == 0
-    assert json.loads((where / "test_joint.json").read_text())["ctc_weight"] == 0.9
+    assert weights_of(where / "test_joint.json")["ctc_weight"] == 0.9
 
     assert main([*decode, "--methods", "joint", *fused, "--lm-weight", "0.33", "--out", str(where)]) == 0
-    assert json.loads((where / "test_joint_lm0.33_phrases2.json").read_text())["lm_weight"] == 0.33
+    assert weights_of(where / "test_joint_lm0.33_phrases2.json")["lm_weight"] == 0.33
 
 
 def test_only_what_changes_a_search_is_tried(here, capsys):
@@ -107,7 +107,7 @@ def test_only_what_changes_a_search_is_tried(here, capsys):
                  "--boosts", "1.0", "3.0"]) == 0
     printed = capsys.readouterr().out
     assert "without language model (--lm): method greedy" in printed and "broken: left out: " in printed
-    content = json.loads((here / "some.json").read_text())
+    content = record_of(here / "some.json")["result"]
     assert content["utterances"] == 3
     assert set(content["methods"]["greedy"]) == {"boost", "WER", "tried"} and content["methods"]["greedy"]["tried"] == 2
     assert content["methods"]["prefix_beam"].items() >= {"lm_weight": 0.4, "length_bonus": 0.0, "tried": 2}.items()
@@ -120,39 +120,39 @@ def test_a_bonus_for_attention_is_tuned_within_what_ctc_hears(here, monkeypatch)
     monkeypatch.setattr("voxkit.infer.tuning.score", lambda references, texts, normalise: found.append(texts) or score(references, texts))
     common = ["--methods", "attention", "--lm", "lm.arpa", "--lm-weights", "0.3", "--length-bonuses", "0", "20", "--out", "bounded.json"]
     assert tune(*common, "--length-limits", "1.5", "1.0") == 0
-    assert set(json.loads((here / "bounded.json").read_text())["methods"]["attention"]) == {"lm_weight", "length_bonus", "length_limit",
-                                                                                            "WER", "tried"}
+    chosen = record_of(here / "bounded.json")["result"]["methods"]["attention"]
+    assert set(chosen) == {"lm_weight", "length_bonus", "length_limit", "WER", "tried"}
     said = [text for texts in found for text in texts.values() if text != "heal me"]
     assert said and max(map(len, said)) <= 5
     found.clear()
     assert tune(*common, "--length-limit", "inf") == 0
     assert max(len(text) for texts in found for text in texts.values()) > 10
-    assert json.loads((here / "bounded.json").read_text())["methods"]["attention"]["length_limit"] == math.inf
+    assert record_of(here / "bounded.json")["result"]["methods"]["attention"]["length_limit"] == math.inf
 
 
 def test_the_limit_of_joint_is_kept_and_what_else_was_typed(here):
     limits = here / "limits.json"
     common = ["--ctc-weights", "0.3", "--out", "limits.json"]
     assert tune("--methods", "joint", "attention", *common, "--length-limits", "1.5", "1.0") == 0
-    assert all(found["length_limit"] in (1.5, 1.0) for found in json.loads(limits.read_text())["methods"].values())
+    assert all(found["length_limit"] in (1.5, 1.0) for found in record_of(limits)["result"]["methods"].values())
 
     assert tune("--methods", "joint", "prefix_beam", *common, "--length-limit", "0.7", "--coverage", "0.1", "--phrases", "phrases.txt",
                 "--boost", "2") == 0
-    chosen = json.loads(limits.read_text())["methods"]
+    chosen = record_of(limits)["result"]["methods"]
     assert chosen["joint"].items() >= {"length_limit": 0.7, "coverage": 0.1, "ctc_weight": 0.3}.items()
     assert set(chosen["prefix_beam"]) == {"boost", "WER", "tried"}  # which looks at neither
     assert main(["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--methods", "joint", "--phrases", "phrases.txt",
                  "--tuned", "limits.json", "--out", "limited"]) == 0
-    record = json.loads((here / "limited" / "test_joint_phrases2.json").read_text())
-    assert (record["length_limit"], record["coverage"], record["beam"]) == (0.7, 0.1, 2)
+    weights = weights_of(here / "limited" / "test_joint_phrases2.json")
+    assert (weights["length_limit"], weights["coverage"], weights["beam"]) == (0.7, 0.1, 2)
 
 
 def test_of_methods_that_were_not_tuned_it_is_said(here, capsys):
-    (here / "joint.json").write_text(json.dumps({"lm": None, "phrases": None, "methods": {"joint": {"ctc_weight": 0.8}}}))
+    write_tuned(here / "joint.json", {"joint": {"ctc_weight": 0.8}})
     decode = ["decode", "exp/tiny", "--sets", "test", "--device", "cpu", "--beam", "2", "--tuned", "joint.json", "--out", "partly"]
     assert main([*decode, "--methods", "joint", "rescoring"]) == 0
     assert "--tuned: no weights for rescoring, only for joint; " in capsys.readouterr().out
-    assert [json.loads((here / f"partly/test_{m}.json").read_text())["ctc_weight"] for m in ("joint", "rescoring")] == [0.8, 0.3]
+    assert [weights_of(here / f"partly/test_{m}.json")["ctc_weight"] for m in ("joint", "rescoring")] == [0.8, 0.3]
     assert main([*decode, "--methods", "rescoring"]) == 2
     assert "no weights for rescoring, only for joint; run `voxkit tune` with --methods rescoring" in capsys.readouterr().err
 
@@ -169,11 +169,11 @@ def test_the_language_model_is_known_by_what_it_holds(here, capsys):
 
 
 def test_transcribe_and_hallucinate_take_it_too(here, capsys, monkeypatch):
-    (here / "weights.json").write_text(json.dumps({"lm": None, "phrases": None, "methods": {"joint": {"ctc_weight": 0.85}}}))
+    write_tuned(here / "weights.json", {"joint": {"ctc_weight": 0.85}})
     taken = []
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.transcribe",
                         lambda self, path, options: taken.append(options) or Hypothesis(""))
-    monkeypatch.setattr("voxkit.infer.nonspeech.hallucinations", lambda recognizer, clips, options: taken.append(options)
+    monkeypatch.setattr("voxkit.experiments.hallucinate.hallucinations", lambda recognizer, clips, options: taken.append(options)
                         or {"all": Hallucinations()})
     assert main(["transcribe", "exp/tiny", "data/test0.wav", "--method", "joint", "--tuned", "weights.json"]) == 0
     assert main(["hallucinate", "exp/tiny", "--methods", "joint", "--tuned", "weights.json", "--device", "cpu", "--out", "none"]) == 0
@@ -191,9 +191,9 @@ def test_errors_name_what_and_what_next(here, capsys):
         "tune", "exp/tiny", "--set", "test", "--methods", "prefix_beam", "--device", "cpu")
     assert "none of greedy" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "beem", "--device", "cpu")  # before the set
     assert "set empty is empty" in says("tune", "exp/tiny", "--set", "empty", "--methods", "joint", "--device", "cpu")
-    (here / "lm-tuned.json").write_text(json.dumps({"lm": "lm.arpa", "phrases": None, "methods": {"joint": {"lm_weight": 0.1}}}))
+    write_tuned(here / "lm-tuned.json", {"joint": {"lm_weight": 0.1}}, lm=here / "lm.arpa")
     decode = ["decode", "exp/tiny", "--sets", "test", "--methods", "joint", "--device", "cpu"]
     assert "give --lm" in says(*decode, "--tuned", "lm-tuned.json")
-    assert "leave --phrases away" in says(*decode, "--tuned", "lm-tuned.json", "--phrases", "phrases.txt", "--lm", "lm.arpa")
+    assert "omit --phrases" in says(*decode, "--tuned", "lm-tuned.json", "--phrases", "phrases.txt", "--lm", "lm.arpa")
     assert "--tuned nothing.json: no such file; `voxkit tune" in says(*decode, "--tuned", "nothing.json")
     assert "not a file that `voxkit tune` wrote" in says(*decode, "--tuned", "phrases.txt")

@@ -177,7 +177,7 @@ def test_words_out_of_token_spans():
 
 def test_word_times_that_are_not_there_are_named(folder):
     model = make_voxlm(folder, loss=VoxLMLossConfig(alignment=1.0))
-    with pytest.raises(ValueError, match="data.word_times"):
+    with pytest.raises(ValueError, match="--out-cuts"):
         model.loss(make_batch(model.vocabulary))
     with pytest.raises(ValueError, match="no transcripts"):
         model.loss(Batch(["a"], audio=Padded(torch.zeros(1, 16000), torch.tensor([16000]))))

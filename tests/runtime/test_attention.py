@@ -35,6 +35,15 @@ def test_alignment(seed):
     np.testing.assert_allclose([(s.log_prob, s.peak) for s in found], [(s.log_prob, s.peak) for s in expected.spans], rtol=1e-5)
 
 
+def test_a_long_alignment():
+    """More states than fit into the bytes that moves are kept in."""
+    generator = torch.Generator().manual_seed(3)
+    scores = (2 * torch.randn(400, 30, generator=generator)).log_softmax(-1)
+    tokens = torch.randint(1, 30, (150,), generator=generator).tolist()
+    (expected,) = torch_align(scores[None], torch.tensor([400]), torch.tensor([tokens]), torch.tensor([150]))
+    assert [(s.start, s.end) for s in forced_align(scores.numpy(), tokens)] == [(s.start, s.end) for s in expected.spans]
+
+
 def test_what_cannot_be_aligned():
     scores = np.log(np.full((3, 4), 0.25, np.float32))
     assert forced_align(scores, [1, 1, 2]) is None and forced_align(scores, [1, 2, 3]) is not None and forced_align(scores, []) == []
@@ -52,7 +61,7 @@ def decoders(tmp_path_factory):
     with torch.no_grad():
         decoder.output.weight.mul_(6)
         decoder.output.bias[2] += 2
-    for graph in decoder_graphs(decoder, 8):
+    for graph in decoder_graphs(decoder):
         trace(graph, folder / f"{graph.name}.onnx")
     return decoder, OnnxDecoder(*(open_session(folder / f"{name}.onnx", threads=1) for name in ("memory", "decoder")))
 
@@ -69,7 +78,7 @@ def test_hypotheses_are_scored_alike(decoders):
     padded = torch.tensor([[row + [0] * (5 - len(row)) for row in lists]])
     with torch.no_grad():
         expected = decoder.score(memory, torch.tensor([18]), padded, torch.tensor([[3, 0, 5]]))
-    np.testing.assert_allclose(ours.score(memory.numpy(), np.array([18]), [lists], 1, 2), expected.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(ours.score(memory.numpy(), np.array([18]), [lists]), expected.numpy(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,7 +94,7 @@ def test_beam(decoders, seed, options):
     expected = torch_expected(log_probs, lengths) if "expected" in options else None
     reference = theirs.attention_beam(decoder, memory, lengths, ctc_log_probs=log_probs if "ctc" in options else None, ctc_weight=0.3,
                                       scorer=NgramScorer(model, PIECES) if model else None, expected=expected, nbest=2, **own)[0]
-    found = attention_beam(ours, memory[0].numpy(), BeamOptions(1, 2, forbidden=frozenset([0]), **own),
+    found = attention_beam(ours, memory[0].numpy(), BeamOptions(forbidden=frozenset([0]), **own),
                            log_probs=log_probs[0].numpy() if "ctc" in options else None,
                            scorer=Ngram(NgramTable(model, PIECES)) if model else None, nbest=2,
                            expected=None if expected is None else expected_tokens(log_probs[0].numpy()))
@@ -104,10 +113,10 @@ def test_rescoring(decoders, seed):
     lists = ctc_prefix_beam(log_probs, lengths, 5, nbest=5)
     with torch.no_grad():
         (expected,) = theirs.attention_rescore(lists, memory, lengths, decoder.score, ctc_weight=0.4)
-    found = rescore(ours, memory[0].numpy(), lists[0], BeamOptions(1, 2, ctc_weight=0.4))
+    found = rescore(ours, memory[0].numpy(), lists[0], BeamOptions(ctc_weight=0.4))
     assert [h.tokens for h in found] == [h.tokens for h in expected]
     assert [h.score for h in found] == pytest.approx([h.score for h in expected], rel=1e-4)
 
 
 def test_nothing_to_hear(decoders):
-    assert attention_beam(decoders[1], np.zeros((0, 8), np.float32), BeamOptions(1, 2))[0].tokens == []
+    assert attention_beam(decoders[1], np.zeros((0, 8), np.float32), BeamOptions())[0].tokens == []

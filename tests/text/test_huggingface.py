@@ -1,5 +1,6 @@
 import json
 import pickle
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -111,5 +112,8 @@ def test_other_kinds_and_other_ids_are_refused(letter_ids, tmp_path):
         for id in (-1, 10_000):
             with pytest.raises(ValueError, match=f"token id {id} is outside"):
                 call([id])
+    assert letter_ids.sample("HEAL", 0.0, random.Random(0)) == letter_ids.encode("HEAL")
+    with pytest.raises(ValueError, match="data.bpe_dropout 0.1: .* spells in one way"):
+        letter_ids.sample("HEAL", 0.1, random.Random(0))
     with pytest.raises(ValueError, match="no tokenizer at"):
         load_vocabulary(tmp_path / "nothing")

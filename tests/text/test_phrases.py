@@ -7,8 +7,8 @@ from tests.text.vocabularies import Pieces
 from voxkit.search.context_graph import ContextGraph
 from voxkit.text.phrases import read_phrases
 
-TEXT = "ward now\nheal\t2.5\n\n  Zoë \u2028x \nward now\t1.5\n"
-FOUND = {"ward now": 1.5, "heal": 2.5, "Zoë x": 1.5}
+TEXT = "ward now\nheal\t2.5\n\n  Zoë \u2028x \nward now\n"
+FOUND = {"ward now": None, "heal": 2.5, "Zoë x": None}
 
 
 @pytest.mark.parametrize("content", [
@@ -16,7 +16,7 @@ FOUND = {"ward now": 1.5, "heal": 2.5, "Zoë x": 1.5}
     codecs.BOM_UTF16_LE + TEXT.encode("utf-16-le"), codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be")])
 def test_lists_in_any_unicode(tmp_path, content):
     (tmp_path / "phrases.txt").write_bytes(content)
-    assert read_phrases(tmp_path / "phrases.txt", 1.5) == FOUND
+    assert read_phrases(tmp_path / "phrases.txt") == FOUND
 
 
 @pytest.mark.parametrize("content, said", [
@@ -27,14 +27,15 @@ def test_lists_in_any_unicode(tmp_path, content):
     (b"heal\t1e999\n", "line 1: boost '1e999' is no finite number"),
     (b"heal\tmuch\n", "line 1: boost 'much' is no finite number"),
     (b"heal\t2\nheal\t3\n", "line 2: 'heal' has been there before, with the boost 2"),
+    (b"heal\nheal\t3\n", "line 2: 'heal' has been there before, without a boost"),
     (b"heal\t2\n\t3\n", "line 2: a boost without a phrase"),
     (b"\n \n", "it holds no phrase")])
 def test_the_line_that_is_wrong_is_named(tmp_path, content, said):
     (tmp_path / "phrases.txt").write_bytes(content)
     with pytest.raises(ValueError, match=said):
-        read_phrases(tmp_path / "phrases.txt", 1.5)
+        read_phrases(tmp_path / "phrases.txt")
     with pytest.raises(ValueError, match="no such file"):
-        read_phrases(tmp_path / "nothing.txt", 1.5)
+        read_phrases(tmp_path / "nothing.txt")
 
 
 @pytest.mark.parametrize("boost", [float("nan"), float("inf"), -float("inf")])

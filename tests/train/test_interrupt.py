@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.toys import TinyModel, tiny_config, tiny_trainer, weights
+from tests.train.toys import TinyModel, WithFrozenPart, tiny_config, tiny_trainer, weights
 from voxkit.checkpoint.folder import list_checkpoints
 from voxkit.checkpoint.format import read_meta
 from voxkit.train.config import ScheduleConfig
@@ -134,6 +134,14 @@ def test_a_run_goes_on_with_the_tokenizer_it_began_with(tmp_path, before, now):
         with pytest.raises(ValueError, match=rf"was trained with another tokenizer \({before}\) than lies there now \({now}\)"):
             tiny_trainer(tmp_path, extra_meta={"tokenizer": now}).fit()
     assert tiny_trainer(tmp_path, extra_meta={"tokenizer": before}).fit().step == 21
+
+
+@pytest.mark.parametrize("frozen", [(0, 1), (0,)])
+def test_a_run_goes_on_over_the_frozen_weights_it_began_with(tmp_path, frozen):
+    tiny_trainer(tmp_path, tiny_config(max_steps=5), model=WithFrozenPart(frozen)).fit()
+    with pytest.raises(ValueError, match="was trained over other weights of pretrained than are here: somewhere/encoder"):
+        tiny_trainer(tmp_path, model=WithFrozenPart(frozen, seed=6)).fit()
+    assert tiny_trainer(tmp_path, model=WithFrozenPart(frozen)).fit().step == 21
 
 
 @pytest.mark.parametrize("metrics", [{"error": (0.0, 0.0)}, {"error": (0, 0), "loss": (1.0, 2.0)}])

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from voxkit.batch import Batch, Padded
+from voxkit.checkpoint.external import External
+from voxkit.hub import Source
 from voxkit.models.contract import Losses
 from voxkit.train.config import OptimiserConfig, ScheduleConfig, TrainConfig
 
@@ -31,6 +33,26 @@ class TinyModel(nn.Module):
         mean = (features * mask[..., None]).sum(1) / lengths[:, None]
         error = (self.head(self.body(mean)).squeeze(-1).float() - batch.tokens.values[:, 0]) ** 2
         return Losses(error.mean(), torch.tensor(batch.size), {"absolute": error.detach().sqrt().mean()})
+
+
+class Pretrained(External):
+    """Two layers from elsewhere, some of them frozen."""
+
+    def __init__(self, frozen: tuple[int, ...]) -> None:
+        super().__init__(Source("somewhere/encoder"))
+        self.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+        for layer in frozen:
+            self.layers[layer].requires_grad_(False)
+
+
+class WithFrozenPart(TinyModel):
+    """A pretrained part of which some may be frozen; every copy has the same pretrained weights."""
+
+    def __init__(self, frozen: tuple[int, ...] = (0, 1), seed: int = 5) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.pretrained = Pretrained(frozen)
 
 
 class TinyLoader:

@@ -130,4 +130,4 @@ def _described(reference: Mapping[str, str]) -> str:
 def _remember_replaced(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     own = set(module.state_dict())
     module._replaced |= own & {key[len(prefix):] for key in state_dict if key.startswith(prefix)}  # type: ignore[operator]
-    module._fingerprints.clear()  # type: ignore[operator]
+    module._fingerprints.clear()  # type: ignore[operator,union-attr]

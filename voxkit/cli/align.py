@@ -1,5 +1,5 @@
-"""`voxkit align`: word times for audio or features and their text, by CTC forced alignment, by the decoder's cross-attention or by
-Whisper; JSON, CTM, SRT, WebVTT or TextGrid, or cuts that know their word times."""
+"""`voxkit align`: word times for audio or features and their text, by forced alignment with a CTC head or a transducer, by the decoder's
+cross-attention or by Whisper; JSON, CTM, SRT, WebVTT or TextGrid, or cuts that know their word times."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ def add_parser(subparsers: Any) -> None:
     """Register the command."""
     p = subparsers.add_parser("align", help=HELP, description=__doc__)
     p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name; with --method whisper a Whisper")
-    p.add_argument("--method", default="ctc", choices=["ctc", "attention", "whisper"],
-                   help="ctc: forced alignment; attention, whisper: cross-attention and DTW of our decoder, of a Whisper model")
+    p.add_argument("--method", default="ctc", choices=["ctc", "transducer", "head", "attention", "whisper"],
+                   help="ctc, transducer: forced alignment by that head; head: the alignment head of a VoxLM; attention, whisper: "
+                        "cross-attention and DTW of our decoder, of a Whisper model")
     p.add_argument("--audio", nargs="+", default=[], help="audio files, or features [T, F] as .npy")
     p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
     p.add_argument("--cuts", help="lhotse cuts with audio or features, and text, instead of --audio and --text")

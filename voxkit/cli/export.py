@@ -63,12 +63,17 @@ def run(args: argparse.Namespace) -> int:
             print(f"TensorRT: skipped, since {reason}")
         else:
             print("\n".join(f"engine: {engine}" for engine in build_engines(target)))
+    if getattr(loaded.model.heads, "llm", None) is not None:
+        from voxkit.export.llm import export_llm
+
+        print(f"language model: {export_llm(loaded.model, Path(target))}")
     print(f"exported: {target}")
     return 0
 
 
 def _utterances(data_dir: str, sets: list[str], count: int | None) -> list[Any]:
     """Those of the sets, or so many of them at even distances."""
+    from voxkit.data.reader import load_samples
     from voxkit.data.sets import read_sets
     from voxkit.export.parity import Utterance
 
@@ -78,4 +83,4 @@ def _utterances(data_dir: str, sets: list[str], count: int | None) -> list[Any]:
     if not cuts:
         raise ValueError(f"no utterances in {', '.join(sets)} of {data_dir}")
     chosen = [cuts[i * len(cuts) // count] for i in range(count)] if count is not None and len(cuts) > count else cuts
-    return [Utterance(c.id, c.resample(16000).load_audio()[0], c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]
+    return [Utterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]

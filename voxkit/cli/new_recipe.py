@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--from", dest="template", default="librispeech/voxformer", metavar="DATASET/MODEL", help="recipe to copy")
     parser.add_argument("--data", required=True, metavar="KIND:PATH",
                         help="folder:PATH for audio with a TSV or CSV, a Kaldi directory or lhotse manifests; "
-                             "or another corpus recipe by its name")
+                             "lhotse:NAME:PATH for a corpus that lhotse has a recipe for; or another corpus recipe by its name")
     parser.add_argument("--egs", type=Path, help="the egs folder (default: ./egs, else that of the checkout voxkit is installed from)")
     parser.add_argument("--force", action="store_true", help="overwrite run.sh and conf/ of a recipe that is there")
 
@@ -50,7 +50,7 @@ def make(name: str, template: str, data: str, egs: Path | None = None, force: bo
     Args:
         name: folder of the new recipe under egs, also the corpus's name.
         template: "dataset/model" of the recipe to copy.
-        data: "kind:path", kind being a module of voxkit/data/corpora.
+        data: "kind:path", kind being a module of voxkit/data/corpora, or "lhotse:name:path".
         egs: where recipes are; None finds it.
         force: overwrite.
 
@@ -140,9 +140,17 @@ def _template(template: str, places: list[Path]) -> Path:
 def _data(data: str) -> tuple[str, Path]:
     kind, colon, path = data.partition(":")
     kinds = recipe_kinds()
+    if kind == "lhotse":
+        name, colon, path = path.partition(":")
+        if not colon or not path:
+            raise ValueError(f"--data {data}: write lhotse:NAME:PATH, for example lhotse:aishell:/corpora/aishell")
+        from voxkit.data.corpora.lhotse import find_recipe
+
+        find_recipe(name)
+        kind = f"lhotse:{name}"
     if not colon or not path:
         raise ValueError(f"--data {data}: write KIND:PATH, for example folder:{data}; kinds: {', '.join(kinds)}")
-    if kind not in kinds:
+    if kind.partition(":")[0] not in kinds:
         raise ValueError(f"--data {data}: no corpus recipe {kind!r}; there are: {', '.join(kinds)}")
     folder = Path(path).expanduser().resolve()
     if not folder.exists():

@@ -13,14 +13,18 @@ CORPORA = {
     "toy": ("players' commands, synthesised on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
     "synthetic": ("speech for text, by small synthesisers", "none"),
+    "gaming": ("call-outs, briefings and dialogue of games, as unpack.py wrote them out", "librispeech"),
     "nonspeech": ("clips in which nobody speaks, labelled empty: made on the spot, or out of a folder of noise", "none"),
+    "lhotse": ("any corpus that lhotse has a recipe for: lhotse:aishell, lhotse:commonvoice, lhotse:tedlium, ...", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
 }
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("prepare", help="corpus → validated lhotse cuts", description=__doc__)
-    corpora = parser.add_subparsers(dest="corpus", required=True, metavar="|".join(CORPORA))
+    metavar = "|".join("lhotse:NAME" if name == "lhotse" else name for name in CORPORA)
+    corpora = parser.add_subparsers(dest="corpus", required=True, metavar=metavar)
+    corpora.choices = corpora._name_parser_map = _Names()
     for name, (what, text) in CORPORA.items():
         module = importlib.import_module(f"voxkit.data.corpora.{name}")
         sub = corpora.add_parser(name, help=what, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,12 +41,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         sub.set_defaults(prepare=module.add_arguments(sub))
 
 
+class _Names(dict):
+    """Parsers by corpus; `lhotse:NAME` is parsed as `lhotse`."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith("lhotse:")
+
+    def __missing__(self, name: str) -> argparse.ArgumentParser:
+        return self["lhotse"]
+
+
 def run(args: argparse.Namespace) -> None:
     from voxkit.data.validate import Checks
 
     logging.getLogger("lhotse").setLevel(logging.ERROR)
     checks = Checks(text=args.text, min_duration=args.min_duration, max_duration=args.max_duration,
                     max_characters_per_second=args.max_characters_per_second, decode=not args.skip_decode)
+    if args.corpus == "lhotse":
+        raise ValueError("which corpus of lhotse's? Write lhotse:NAME, for example lhotse:aishell")
     if args.force:
         (Path(args.out) / "prepare.json").unlink(missing_ok=True)
     preparation = args.prepare(args, checks)

@@ -35,6 +35,12 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--phrases", "--hotwords", metavar="FILE",
                        help="hotwords (contextual biasing, word boosting): phrases to favor, one a line, each maybe with PHRASE<TAB>BOOST")
     group.add_argument("--boost", type=float, help="of each token of a phrase that has none of its own, in nats; by default 1.5")
+    group.add_argument("--instruction", metavar="TEXT", help="generate: what the language model is told, by default as in training; "
+                                                             "--phrases are told too")
+    group.add_argument("--language", metavar="NAME", help="generate: the language that it is told")
+    group.add_argument("--previous", metavar="TEXT", help="generate: what was said before, that it is told")
+    group.add_argument("--stop", action=argparse.BooleanOptionalAction, default=True,
+                       help="generate: whether it is stopped where it says what nobody said (by default it is)")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
 
@@ -44,11 +50,13 @@ def search_settings(args: argparse.Namespace) -> SearchSettings:
     Raises:
         ValueError: the file of phrases is none.
     """
-    from voxkit.experiments.settings import SearchSettings, read_phrases
+    from voxkit.experiments.settings import SearchSettings
+    from voxkit.text.phrases import read_phrases
 
     weights = {name: value for name in WEIGHTS if (value := getattr(args, name)) is not None}
     return SearchSettings(weights, args.lm, args.rescore_lm, args.graph, read_phrases(args.phrases) if args.phrases else {}, args.boost,
-                          getattr(args, "times", None), getattr(args, "tuned", None))
+                          getattr(args, "times", None), args.instruction, args.language, args.previous, args.stop,
+                          getattr(args, "tuned", None))
 
 
 def add_set_arguments(parser: argparse.ArgumentParser, out: str) -> None:

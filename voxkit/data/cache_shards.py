@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +31,7 @@ _NOT_AUDIO = ("supervisions", "custom", "features")
 @dataclass(frozen=True)
 class Entry:
     """Where a cut's states lie. `states` are the fingerprints of the L states, in their order; `offset` in bytes. Indexes of older
-    versions tell neither the `seconds` of the cut nor the `encoder`, its name in the configuration."""
+    versions tell neither the `seconds` of the cut nor the `encoder`, its name in the configuration, nor the `sample` of its bytes."""
 
     shard: str
     offset: int
@@ -41,6 +42,7 @@ class Entry:
     states: tuple[str, ...]
     seconds: float | None = None
     encoder: str = ""
+    sample: int | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -69,7 +71,8 @@ class ShardWriter:
             self.file = open(self._path("part"), "wb")
         self.file.write(data.data)
         self.index[cut.id] = {"offset": self.offset, "frames": states.shape[1], "dim": states.shape[2],
-                              "audio": audio_identity(cut), "states": keys, "seconds": round(cut.duration, 3)}
+                              "audio": audio_identity(cut), "states": keys, "seconds": round(cut.duration, 3),
+                              "sample": sample_of(data.reshape(-1))}
         self.offset += data.nbytes
         if self.offset >= self.limit:
             self.close()
@@ -91,6 +94,20 @@ class ShardWriter:
 
     def _path(self, suffix: str) -> Path:
         return self.directory / f"shard-{self.number:05d}-{self.rank}.{suffix}"
+
+
+def data_size(index: Path) -> int:
+    """Bytes of a shard's data; 0 where it is gone."""
+    try:
+        return index.with_suffix(".bin").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def sample_of(data: np.ndarray) -> int:
+    """CRC-32 of 16 places of an entry [bytes], 256 bytes each: enough to see that a stretch of it is zeros or of something else."""
+    places = np.linspace(0, max(len(data) - 256, 0), 16).astype(int)
+    return zlib.crc32(b"".join(data[place:place + 256].tobytes() for place in places))
 
 
 def index_files(directory: Path) -> list[Path]:
@@ -120,7 +137,8 @@ def read_index(path: Path) -> dict[str, Entry]:
         groups = [tuple(group) for group in index["states"]]
         encoder = index.get("encoder", "")
         return {cut_id: Entry(data.name, item["offset"], item["frames"], item["dim"], index["dtype"], item["audio"],
-                              groups[item["states"]], item.get("seconds"), encoder) for cut_id, item in index["cuts"].items()}
+                              groups[item["states"]], item.get("seconds"), encoder, item.get("sample"))
+                for cut_id, item in index["cuts"].items()}
     except FileNotFoundError:  # deleted since the directory was listed
         return {}
     except (json.JSONDecodeError, KeyError, TypeError) as error:

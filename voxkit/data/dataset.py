@@ -14,6 +14,7 @@ from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment, brief, utterance_rng
 from voxkit.data.reader import load_features, load_samples
 from voxkit.data.sampler import alignable_frames, needed_frames, text_of
+from voxkit.data.state_cache import DamagedStates
 from voxkit.rate import RATE
 
 
@@ -33,6 +34,15 @@ class Loaded:
     index: int
     batch: Batch | None
     failures: dict[str, str] = field(default_factory=dict)
+    damaged: Damage | None = None
+
+
+@dataclass
+class Damage:
+    """Cached states of some cuts of a plan are damaged: `why` by id. Who has the encoder can restore them and load the plan again."""
+
+    plan: Plan
+    why: dict[str, str]
 
 
 class SpeechDataset(torch.utils.data.Dataset):
@@ -63,10 +73,13 @@ class SpeechDataset(torch.utils.data.Dataset):
             return self._load(plan)
 
     def _load(self, plan: Plan) -> Loaded:
-        kept, items, failures = [], [], {}
+        kept, items, failures, damaged = [], [], {}, {}
         for cut in plan.cuts:
             try:
                 item = self.item(cut)
+            except DamagedStates as error:
+                damaged[cut.id] = str(error)
+                continue
             except Exception as error:  # whatever a decoder raises: the utterance is named, counted and left out
                 failures[cut.id] = brief(error)
                 continue
@@ -76,6 +89,8 @@ class SpeechDataset(torch.utils.data.Dataset):
                 failures.update(missing)
             kept.append(cut)
             items.append(item)
+        if damaged:
+            return Loaded(plan.index, None, failures, Damage(plan, damaged))
         return Loaded(plan.index, self.collate(kept, items, plan.epoch) if kept else None, failures)
 
     def item(self, cut: Any) -> torch.Tensor:

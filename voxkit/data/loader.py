@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from voxkit.batch import Batch, Padded
 from voxkit.data.augment import Augment
 from voxkit.data.config import DataConfig
-from voxkit.data.dataset import Loaded, Plan, SpeechDataset
+from voxkit.data.dataset import Damage, Loaded, Plan, SpeechDataset
 from voxkit.data.sampler import BucketSampler, SortedSampler, UtteranceFilter, text_of
 from voxkit.rate import RATE
 
@@ -90,6 +90,8 @@ class Loader:
         start, given = self.position, 0
         for loaded in loader:
             self.position = loaded.index + 1
+            if loaded.damaged is not None:
+                loaded = self._restored(loaded.damaged)
             self._note(loaded)
             if loaded.batch is not None:
                 given += 1
@@ -98,6 +100,21 @@ class Loader:
             raise ValueError(self._why_empty())
         if self.failures:
             logger.warning("epoch %d: %d utterances could not be read", self.epoch, len(self.failures))
+
+    def _restored(self, damage: Damage) -> Loaded:
+        """The batch of a plan some of whose cached states are damaged: these are encoded anew, here, where the encoder is."""
+        states, ids = self.dataset.states, list(damage.why)
+        if getattr(states, "restores", False):
+            logger.warning("state cache: %s; %d cuts of this batch are encoded anew (%s)", "; ".join(sorted(set(damage.why.values()))),
+                           len(ids), ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else ""))
+            states.restore([cut for cut in damage.plan.cuts if cut.id in damage.why])
+            loaded = self.dataset[damage.plan]
+            if loaded.damaged is None:
+                return loaded
+        rest = Plan(damage.plan.epoch, damage.plan.index, [cut for cut in damage.plan.cuts if cut.id not in damage.why])
+        loaded = self.dataset[rest]
+        loaded.failures.update(damage.why)
+        return loaded
 
     def _why_empty(self) -> str:
         if self.failures:
@@ -160,10 +177,9 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
     """
     keep = UtteranceFilter(config, tokenizer)
     sampler = BucketSampler(cuts, config, keep, seed=seed, rank=rank, world_size=world_size)
-    changes = config.noise_prob > 0 or config.rir_prob > 0 or list(config.volume) != [1.0, 1.0]
-    if changes and states is not None:
-        logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
-    augment = Augment(config) if changes and states is None else None
+    if config.augments and states is not None:
+        logger.warning("cached states: data.noise, data.rir, data.volume and data.microphone have no effect")
+    augment = Augment(config) if config.augments and states is None else None
     dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed, bpe_dropout=config.bpe_dropout,
                             frames_per_second=config.frames_per_second, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)

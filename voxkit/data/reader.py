@@ -15,7 +15,7 @@ import numpy as np
 
 from voxkit.audio.decode import AudioError, audio_info, decode, mix_down
 from voxkit.audio.resample import resample
-from voxkit.data.shar import fill
+from voxkit.data.shar import fill, fill_recording
 from voxkit.data.sources import check_audio
 from voxkit.rate import RATE
 
@@ -61,6 +61,7 @@ def load_recording(recording: Any) -> np.ndarray:
     Raises:
         AudioError: as `decode`; files of a rate that the recording does not name, channels that are not there.
     """
+    recording = fill_recording(recording)
     if recording.transforms:
         return _readable_recording(recording, recording.id).load_audio()
     rows: dict[int, np.ndarray] = {}
@@ -97,7 +98,9 @@ def _shown(source: Any) -> str:
 
 
 def _has_audio(cut: Any) -> bool:
-    return any(_has_audio(track.cut) for track in cut.tracks) if hasattr(cut, "tracks") else getattr(cut, "has_recording", False)
+    if hasattr(cut, "tracks"):
+        return any(_has_audio(track.cut) for track in cut.tracks)
+    return getattr(cut, "recording", None) is not None
 
 
 def _readable(cut: Any, id: str) -> Any:
@@ -106,7 +109,7 @@ def _readable(cut: Any, id: str) -> Any:
 
     if hasattr(cut, "tracks"):
         return fastcopy(cut, tracks=[fastcopy(track, cut=_readable(track.cut, id)) for track in cut.tracks])
-    if not getattr(cut, "has_recording", False):  # padding
+    if getattr(cut, "recording", None) is None:  # padding
         return cut
     recording = _readable_recording(cut.recording, id)
     return cut if recording is cut.recording else fastcopy(cut, recording=recording)

@@ -115,6 +115,8 @@ class BucketSampler:
         self._own_dup_ids: frozenset[str] = frozenset()  # of cuts in memory, that end as those of lhotse's duplicates do
         self.cuts = cuts
         if self.lazy:
+            # Now: where the set is prepared anew while training reads it, this is still what it was.
+            self._content = self.cuts.data.fingerprint() if hasattr(self.cuts.data, "fingerprint") else ""
             if config.short_first:
                 raise ValueError("data.short_first needs all cuts in memory, and these are too many; switch it off")
             sample = list(islice(filter(keep, self._disk_order("sample")), _LAZY_ESTIMATE))
@@ -217,7 +219,7 @@ class BucketSampler:
         c = self.config
         ids = hashlib.sha256()
         if self.lazy:
-            ids.update(self.cuts.data.fingerprint().encode() if hasattr(self.cuts.data, "fingerprint") else b"")
+            ids.update(self._content.encode())
         else:
             for cut in self.cuts:
                 ids.update(f"{cut.id} {cut.duration}\n".encode())

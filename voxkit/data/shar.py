@@ -190,15 +190,24 @@ def fill(cut: Any) -> Any:
 
     if hasattr(cut, "tracks"):
         return fastcopy(cut, tracks=[fastcopy(track, cut=fill(track.cut)) for track in cut.tracks])
-    if getattr(cut, "has_recording", False) and any(source.type == "shar" for source in cut.recording.sources):
-        sources = []
-        for source in cut.recording.sources:
-            archive, _, id = source.source.rpartition("#")
-            sources.append(fastcopy(source, type="memory", source=member(archive, id)[1]))
-        cut = fastcopy(cut, recording=fastcopy(cut.recording, sources=sources))
-    if getattr(cut, "has_features", False) and cut.features.storage_type == "shar":
+    if getattr(cut, "recording", None) is not None and (recording := fill_recording(cut.recording)) is not cut.recording:
+        cut = fastcopy(cut, recording=recording)
+    if getattr(cut, "features", None) is not None and cut.features.storage_type == "shar":
         suffix, data, meta = member(cut.features.storage_path, cut.features.storage_key)
         features = deserialize_item(decode_json_line(meta.decode()))
         fill_shar_placeholder(features, data, f"data{suffix}")
         cut = fastcopy(cut, features=features)
     return cut
+
+
+def fill_recording(recording: Any) -> Any:
+    """The same for a recording."""
+    from lhotse.utils import fastcopy
+
+    if all(source.type != "shar" for source in recording.sources):
+        return recording
+    sources = []
+    for source in recording.sources:
+        archive, _, id = source.source.rpartition("#")
+        sources.append(fastcopy(source, type="memory", source=member(archive, id)[1]))
+    return fastcopy(recording, sources=sources)

@@ -22,12 +22,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from voxkit.data.cache_shards import DTYPES, Entry, ShardWriter, audio_identity, index_files, locked, read_index, unfinished
+from voxkit.data.cache_shards import (
+    DTYPES,
+    Entry,
+    ShardWriter,
+    audio_identity,
+    data_size,
+    index_files,
+    locked,
+    read_index,
+    sample_of,
+    unfinished,
+)
 from voxkit.data.reader import load_samples
 
 logger = logging.getLogger(__name__)
 
 Encode = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class DamagedStates(ValueError):
+    """A shard is not what was written; the message names it."""
 
 
 class StateCache:
@@ -45,10 +60,19 @@ class StateCache:
         wanted = fingerprint if fingerprint is None or isinstance(fingerprint, str) else tuple(fingerprint)
         self._maps: dict[str, np.ndarray] = {}
         self._columns: dict[tuple[str, ...], slice | list[int] | None] = {}
+        self._wanted = wanted
+        self._restore: Callable[[list[Any]], None] | None = None  # set by build_state_cache
+        self._read_indexes()
+
+    def _read_indexes(self) -> None:
         for index in index_files(self.directory):
-            for cut_id, entry in read_index(index).items():
-                if self._pick(entry.states, wanted) is not None:
-                    self.entries[cut_id] = entry
+            size = data_size(index)
+            entries = {id: entry for id, entry in read_index(index).items() if self._pick(entry.states, self._wanted) is not None}
+            whole = {id: entry for id, entry in entries.items() if entry.offset + entry.num_bytes <= size}
+            if len(whole) < len(entries):
+                logger.warning("state cache: %s is cut short; %d of its %d cuts are encoded anew", index.with_suffix(".bin"),
+                               len(entries) - len(whole), len(entries))
+            self.entries.update(whole)
 
     @classmethod
     def open(cls, directory: str | os.PathLike, fingerprint: str | Sequence[str] | None = None) -> StateCache:
@@ -75,13 +99,14 @@ class StateCache:
 
         Raises:
             KeyError: the cut is not cached.
+            DamagedStates: its shard was cut short, overwritten or removed since.
         """
         if cut_id not in self.entries:
             raise KeyError(f"no cached states of cut {cut_id} in {self.directory}; build the cache with the cuts you train on, "
                            "speed-perturbed copies included")
         entry = self.entries[cut_id]
         kind, dtype = DTYPES[entry.dtype]
-        raw = self._map(entry.shard)[entry.offset: entry.offset + entry.num_bytes]
+        raw = self._bytes(entry)
         states = torch.from_numpy(raw.view(kind).reshape(len(entry.states), entry.frames, entry.dim))
         states = states.view(dtype) if states.dtype != dtype else states
         columns = self._columns[entry.states]
@@ -119,25 +144,41 @@ class StateCache:
                 self._columns[have] = slice(rows[0], rows[-1] + 1) if run else rows
         return self._columns[have]
 
+    @property
+    def restores(self) -> bool:
+        """Whether `restore` can do its work here: it takes the encoder."""
+        return self._restore is not None
+
+    def restore(self, cuts: list[Any]) -> None:
+        """Encode cuts anew whose entries are damaged.
+
+        Raises:
+            ValueError: as build_state_cache.
+        """
+        assert self._restore is not None
+        self._restore(cuts)
+        self._read_indexes()
+
+    def _bytes(self, entry: Entry) -> np.ndarray:
+        path, end = self.directory / entry.shard, entry.offset + entry.num_bytes
+        try:  # before the map is touched: what lies behind the end of a file that was cut short ends the process (SIGBUS)
+            if os.stat(path).st_size < end:
+                raise DamagedStates(f"{path}: cut short")
+        except FileNotFoundError as error:
+            if entry.shard not in self._maps:  # one that is open is read to its end
+                raise DamagedStates(f"{path}: removed") from error
+        raw = self._map(entry.shard)[entry.offset:end]
+        if entry.sample is not None and sample_of(raw) != entry.sample:
+            raise DamagedStates(f"{path}: overwritten, by zeros or something else")
+        return raw
+
     def _map(self, shard: str) -> np.ndarray:
         if shard not in self._maps:  # copy-on-write: torch wants writable memory, and the file stays as it is
             self._maps[shard] = np.memmap(self.directory / shard, dtype=np.uint8, mode="c")
         return self._maps[shard]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}
-
-
-def collate_states(cache: StateCache, cut_ids: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Cached states of some cuts → states [B, L, T, D] in the cache's type, zero past each end, and lengths [B]."""
-    items = [cache.get(cut_id) for cut_id in cut_ids]
-    lengths = torch.tensor([item.shape[1] for item in items])
-    longest = int(lengths.max())
-    states = torch.empty(len(items), items[0].shape[0], longest, items[0].shape[2], dtype=items[0].dtype)
-    for row, item in zip(states, items):
-        row[:, : item.shape[1]] = item
-        row[:, item.shape[1]:] = 0
-    return states, lengths
+        return {**self.__dict__, "_maps": {}, "_restore": None}
 
 
 def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.PathLike, fingerprint: str | Sequence[str], *,
@@ -182,17 +223,26 @@ def build_state_cache(cuts: Iterable[Any], encode: Encode, directory: str | os.P
         failed = _build(cuts[rank::world_size], encode, writer, fingerprint, batch_duration, device, progress, world_size)
         barrier()
     built = StateCache(directory, fingerprint)
+
+    def restore(damaged: list[Any]) -> None:
+        with locked(directory):
+            again = ShardWriter(directory, shard_megabytes, dtype, rank, encoder)
+            _build(damaged, encode, again, fingerprint, batch_duration, device, False, 1, anew=True)
+
+    built._restore = restore
     if failed and len(built.missing(cuts)) == len(cuts):
         raise ValueError(f"none of {len(cuts)} cuts could be encoded: {_shown(failed)}")
     return built
 
 
 def _build(cuts: list[Any], encode: Encode, writer: ShardWriter, fingerprint: str | Sequence[str], batch_duration: float,
-           device: torch.device | str, progress: bool, world_size: int) -> dict[str, str]:
-    """Write what is missing of one process's share → {id: why it could not be encoded}."""
+           device: torch.device | str, progress: bool, world_size: int, anew: bool = False) -> dict[str, str]:
+    """Write what is missing of one process's share (`anew`: all of it) → {id: why it could not be encoded}."""
     directory, dtype = writer.directory, writer.dtype
     cache = StateCache(directory, fingerprint)
-    todo = set(cache.missing(cuts)) | {cut_id for cut_id, entry in cache.entries.items() if entry.dtype != dtype}
+    todo = {cut.id for cut in cuts}
+    if not anew:
+        todo = set(cache.missing(cuts)) | {cut_id for cut_id, entry in cache.entries.items() if entry.dtype != dtype}
     num_cuts = len(cuts)
     cuts = sorted((cut for cut in cuts if cut.id in todo), key=lambda cut: cut.duration)
     if not cuts:

@@ -335,6 +335,9 @@ def _probe(recording: Any, spans: list[tuple[float, float, int]]) -> list[tuple[
         return [(error.reason, str(error))] * len(spans)
     except Exception as error:  # whatever lhotse and its decoders may throw at a broken file: the file is what is broken
         return [("corrupt audio", (str(error).strip() or type(error).__name__).splitlines()[0][:200])] * len(spans)
+    seconds = audio.shape[1] / rate
+    if seconds > recording.duration + 10 * TOLERANCE:  # what lies behind would be heard by nobody
+        return [("wrong length", f"the manifest says {recording.duration:.2f} s, the audio has {seconds:.2f} s")] * len(spans)
     problems: list[tuple[str, str] | None] = []
     channels = {c: i for i, c in enumerate(recording.channel_ids or [0])}
     for start, duration, channel in spans:

@@ -165,12 +165,17 @@ class LLM(External):
         """The Transformer layers, for sharding one by one."""
         return list(self.model.base_model.layers)
 
-    @contextmanager
-    def merged(self) -> Iterator[None]:
-        """Within it LoRA's matrices are added into the weights beside them: as quick as without."""
+    def merge(self) -> list[Any]:
+        """Add LoRA's matrices into the weights beside them, as quick as without, for use → the layers that were not merged before."""
         layers = [m for m in self.model.modules() if hasattr(m, "lora_A") and not m.merged]
         for layer in layers:
             layer.merge()
+        return layers
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Within it LoRA is added in; behind it is as before."""
+        layers = self.merge()
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from voxkit.masks import causal_mask, lengths_to_mask
 from voxkit.nn.attention import MultiHeadAttention
 from voxkit.nn.feed_forward import FeedForward
-from voxkit.nn.positions import sinusoids, sinusoids_at
+from voxkit.nn.positions import sinusoids_at
 
 
 @dataclass
@@ -150,7 +150,12 @@ class TransformerDecoder(TokenDecoder):
         vocab_size: V, bos and eos among them.
         memory_dim: width of the encoder states.
         bos, eos: token ids.
+
+    Attributes:
+        whole: whether it attends to all states, padding included.
     """
+
+    whole = False
 
     def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, bos: int = 1, eos: int = 2) -> None:
         super().__init__(config, vocab_size, memory_dim)
@@ -179,6 +184,10 @@ class TransformerDecoder(TokenDecoder):
         losses = F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
         return -losses.sum(-1).unflatten(0, (size, n))
 
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of lengths [B] states may have: one for each."""
+        return lengths
+
     def init_state(self, memory: Tensor, memory_lengths: Tensor) -> DecoderState:
         """State before bos for each of the B utterances; `select` spreads it over a beam."""
         cross = [layer.cross_attention.keys_values(memory) for layer in self.layers]
@@ -188,8 +197,7 @@ class TransformerDecoder(TokenDecoder):
 
     def step(self, tokens: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """The last token of each hypothesis [N] → log-probabilities of the next [N, V] (float32) and the state after it."""
-        place = sinusoids(state.position + 1, self.dim, tokens.device)[-1:]
-        x = self.embed(tokens[:, None]) + place
+        x = self.embed_at(tokens[:, None], torch.arange(state.position, state.position + 1, device=tokens.device))
         past, watched = [], []
         mask = state.memory_mask if state.even else state.memory_mask[state.rows]
         for layer, own, cross in zip(self.layers, state.past, state.cross):
@@ -202,12 +210,12 @@ class TransformerDecoder(TokenDecoder):
         return log_probs, replace(state, past=past, attention=seen)
 
     def embed_at(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """tokens [N, P] that stand at places [P] → what the first layer gets [N, P, D]; for graphs, whose places are a tensor."""
+        """tokens [N, P] that stand at places [P] → what the first layer gets [N, P, D]."""
         return self.embed(tokens) + sinusoids_at(places, self.dim)
 
     def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
         """tokens [N, U] with memory [B, T, D], N a multiple of B."""
         length = tokens.shape[1]
-        x = self.dropout(self.embed(tokens) + sinusoids(length, self.dim, tokens.device))
+        x = self.dropout(self.embed_at(tokens, torch.arange(length, device=tokens.device)))
         cross_mask = lengths_to_mask(memory_lengths, memory.shape[1])[:, None, None, :]
         return self.run_layers(x, causal_mask(length, tokens.device), memory, cross_mask, need_weights)

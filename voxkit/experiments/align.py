@@ -15,14 +15,15 @@ from voxkit.eval.texts import read_texts
 from voxkit.experiments.search import Say, silent
 from voxkit.hypothesis import Hypothesis
 
-METHODS = ("ctc", "attention", "whisper")
+METHODS = ("ctc", "transducer", "head", "attention", "whisper")
 
 
 @dataclass(frozen=True)
 class AlignJob:
     """Attributes:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name; with method "whisper" a Whisper model.
-    method: "ctc": forced alignment; "attention", "whisper": cross-attention and DTW of our decoder, of a Whisper model.
+    method: "ctc", "transducer": forced alignment by that head; "head": the alignment head of a VoxLM; "attention", "whisper":
+        cross-attention and DTW of our decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
     normalise: text rule before tokenizing.
@@ -146,15 +147,15 @@ class Source:
 
 def _timing(job: AlignJob, ours: bool, say: Say) -> Any:
     """Shifts that are given, or that were fitted for the run."""
-    if ours and job.method == "ctc" and job.start_shift is None and job.end_shift is None:
+    if ours and job.method in ("ctc", "transducer") and job.start_shift is None and job.end_shift is None:
         from voxkit.checkpoint.loading import find_checkpoint
         from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
 
-        kept = timing_of(read_calibration(calibration_of(find_checkpoint(job.checkpoint))))
+        kept = timing_of(read_calibration(calibration_of(find_checkpoint(job.checkpoint))), job.method)
         if kept is not None:
             return kept
-        say("word times are not fitted, they are where CTC spikes: `voxkit decode RUN --calibrate SET`, with a set that knows them, brings "
-            "them to the words")
+        say("word times are not fitted, they are where tokens spike: `voxkit decode RUN --calibrate SET`, with a set that knows them, "
+            "brings them to the words")
     return WordTiming(job.start_shift or 0.0, job.end_shift or 0.0)
 
 
@@ -169,10 +170,15 @@ def _aligner(job: AlignJob, load: Callable[[str, str], Any] | None, items: list[
         from voxkit.infer.recognizer import Recognizer
 
         recognizer = (load or Recognizer.load)(job.checkpoint, job.device)
-        if job.method == "ctc":
+        if job.method in ("ctc", "transducer"):
             from voxkit.infer.alignment import align_utterance
 
-            return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start)
+            return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start,
+                                                                        head=job.method)
+        if job.method == "head":
+            from voxkit.infer.alignment import align_by_head
+
+            return lambda text, source, timing: align_by_head(recognizer, source.batch(), text, offset=source.start)
         from voxkit.infer.attention_times import AttentionAligner
 
         aligner = AttentionAligner(recognizer)

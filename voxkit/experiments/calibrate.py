@@ -9,8 +9,9 @@ from typing import Any
 from voxkit.eval.table import format_table
 from voxkit.experiments.search import Say, Search, silent
 from voxkit.infer.alignment import align_cuts
-from voxkit.infer.calibration import fit_confidence, fit_timing, read_calibration, true_words, write_calibration
+from voxkit.infer.calibration import TIMINGS, fit_confidence, fit_timing, read_calibration, true_words, write_calibration
 from voxkit.infer.decoding import decode_by_searches
+from voxkit.search.heads import NAMES
 
 
 def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out: Path, rule: Any, name: str, say: Say = silent) -> None:
@@ -22,16 +23,12 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     recognizer, content = search.recognizer, read_calibration(out)
     true = {c.id: words for c in cuts if (words := true_words(c))}
     heard = {c.id for c in cuts if c.has_recording}
-    if true and (recognizer.model.heads.ctc is None or not true.keys() <= heard):
-        say("word times are left as they are: fitting them takes a CTC head and audio (CIF's times need no fitting)")
+    heads = [head for head in TIMINGS if getattr(recognizer.model.heads, head) is not None]
+    if true and not (heads and true.keys() <= heard):
+        say("word times are left as they are: fitting them takes a CTC head or a transducer, and audio (CIF's times need no fitting)")
     elif true:
-        found = align_cuts(recognizer, cuts.filter(lambda c: c.id in true))
-        t: dict[str, Any] = {**fit_timing(recognizer, found, true), "set": name}
-        content["timing"] = t
-        ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
-        say(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
-                          for what, key in ways if t[f"error_{key}"] is not None],
-                         title=f"word times fitted on {name} ({t['words']} words)") + "\n")
+        for head in heads:
+            _fit_times(search, cuts.filter(lambda c: c.id in true), true, content, name, say, head)
     rows = []
     everything = decode_by_searches(recognizer, cuts, [search.of(method, temperature=1.0) for method in methods], data, name)
     for method, decoded in zip(methods, everything):
@@ -49,3 +46,17 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     write_calibration(out, content)
     if rows:
         say(format_table(rows, title=f"confidences fitted on {name}"))
+
+
+def _fit_times(search: Search, cuts: Any, true: dict[str, Any], content: dict[str, Any], name: str, say: Say, head: str) -> None:
+    """Fit word times for where the tokens of a head spike and say how good they are, or why they cannot be fitted."""
+    try:
+        t: dict[str, Any] = {**fit_timing(search.recognizer, align_cuts(search.recognizer, cuts, head), true), "set": name}
+    except ValueError as error:
+        say(f"word times stay as they are: {error}")
+        return
+    content[TIMINGS[head]] = t
+    ways = (("frames as they are", "plain"), ("one shift for all words", "shifted"), ("a shift for each token, held out", "held_out"))
+    say(format_table([{"word times": what, "ms off": f"{1000 * t[f'error_{key}']:.1f}", "F1 at 50 ms": f"{100 * t[f'f1_{key}']:.1f}"}
+                      for what, key in ways if t[f"error_{key}"] is not None],
+                     title=f"word times by {NAMES[head]}, fitted on {name} ({t['words']} words)") + "\n")

@@ -119,8 +119,8 @@ def decode(job: DecodeJob, say: Say = silent) -> list[Decoding]:
         held_out = read_sets(data_dir, [job.calibrate], job.calibrate_limit)
         calibrate(search, methods, held_out, data, out, rule, job.calibrate, say)
     fitted = {method: job.fitted or _fitted(search, method, out, opened.kept, say) for method in methods}
-    if job.words and not any(f.timing for f in fitted.values()) and any(map(recognizer.timed_by_ctc, methods)):
-        say("word times are not fitted, they are where CTC spikes: --calibrate, with a set that knows them, brings them to the words")
+    if job.words and not any(f.timing for f in fitted.values()) and any(map(recognizer.spikes_of, methods)):
+        say("word times are not fitted, they are where tokens spike: --calibrate, with a set that knows them, brings them to the words")
     searches = [search.of(method, temperature=f.temperature or 1.0, timing=_timing(f)) for method, f in fitted.items()]
     weights, written = records.stamp(opened.loaded.path / "model.safetensors", out / "x"), []
     for name in job.sets:
@@ -134,7 +134,8 @@ def decode(job: DecodeJob, say: Say = silent) -> list[Decoding]:
         whole = set_name(name) + (f"-first{job.limit}" if job.limit else "")  # a part never replaces the whole
         for method, options, found in zip(methods, searches, decoded):
             row = {"set": whole, "method": search.label(method), "beam": options.beam if recognizer.method(method).beam else "",
-                   **measures.scores(found, cuts, job.normalise), **measures.token_errors(found, recognizer.vocabulary)}
+                   **measures.scores(found, cuts, job.normalise), **measures.token_errors(found, recognizer.vocabulary),
+                   **measures.stopped(found)}
             if options.words:
                 row |= measures.word_scores(found, cuts, rule, fitted[method].temperature is not None)
             row |= measures.delay_columns(cuts, found.changes)
@@ -221,7 +222,7 @@ def _fitted(search: Search, method: str, out: Path, kept: Path, say: Say) -> Fit
     known, why = search.fitted(content, method)
     if search.options.words and why:
         say(f"confidences are not calibrated: {why}")
-    timing = timing_of(content)
+    timing = timing_of(content, search.recognizer.spikes_of(method))
     return Fitted(known["temperature"] if known else None, vars(timing) if timing else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import ceil
 from statistics import median
 from typing import Any
@@ -37,6 +38,15 @@ def token_errors(found: Decoded, vocabulary: Vocabulary) -> dict[str, str]:
     return {"TER": f"{100 * token_error_rate(found.references, found.hypotheses, vocabulary):.2f}", "RTF": f"{found.rtf:.3f}"}
 
 
+def stopped(found: Decoded) -> dict[str, str]:
+    """Share of the utterances of which a language model said what nobody said, by reason; {} where there are none."""
+    reasons = Counter(h.stopped for h in found.hypotheses.values() if h.stopped)
+    if not reasons:
+        return {}
+    each = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return {"stopped": f"{100 * reasons.total() / len(found.hypotheses):.1f} % ({each})"}
+
+
 def token_error_rate(references: dict[str, str], found: dict[str, Hypothesis], vocabulary: Vocabulary) -> float:
     """Edit distance in tokens over the tokens of the references: 1 - token accuracy."""
     tokens = {id: vocabulary.encode(text) for id, text in references.items()}
@@ -53,14 +63,15 @@ def word_scores(found: Decoded, cuts: Any, rule: Any, calibrated: bool) -> dict[
 
 
 def boundary_columns(cuts: Any, found: dict[str, Hypothesis]) -> dict[str, str]:
-    """Of the words that are right: mean and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times are
-    known."""
+    """Of the words that are right: mean, median and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times
+    are known."""
     true = {c.id: words for c in cuts if c.id in found and (words := true_words(c))}
     if not true:
         return {}
     times = boundary_scores(list(true.values()), [found[id].words for id in true])
-    return {"ms off": f"{1000 * times.error:.1f}", "start bias": f"{1000 * times.start_bias:+.1f}",
-            "end bias": f"{1000 * times.end_bias:+.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
+    return {"ms off": f"{1000 * times.error:.1f}", "ms median": f"{1000 * times.median:.1f}",
+            "start bias": f"{1000 * times.start_bias:+.1f}", "end bias": f"{1000 * times.end_bias:+.1f}",
+            "F1 50 ms": f"{100 * times.f1:.1f}"}
 
 
 def delay_columns(cuts: Any, changes: dict[str, list[tuple[float, str]]]) -> dict[str, str]:

@@ -55,7 +55,7 @@ class Record:
             ValueError: it is gone, or its content has changed.
         """
         known, is_are = self.inputs[name], "are" if what in _PLURAL else "is"
-        places = [Path(known["path"]), self.path.resolve().parent / known["near"]]
+        places = [Path(known["path"]), (self.path.resolve().parent / known["near"]).resolve()]
         there = [place for place in places if place.exists()]
         if not there:
             raise ValueError(f"the {what} of this record {is_are} not at {places[0]} any more{hint}")

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from voxkit.checkpoint.loading import Loaded, decode_dir
-from voxkit.experiments.settings import LANGUAGE_MODELS, SearchSettings, check_needs, option
+from voxkit.experiments.settings import LANGUAGE_MODELS, PROMPT, SearchSettings, check_needs, option
 from voxkit.files import read_text, sha256
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import Recognizer
 from voxkit.models.contract import Listener
 from voxkit.search.options import SearchOptions
 from voxkit.search.weights import FUSED, WEIGHTS
+from voxkit.text.prompt import Request
 from voxkit.train.distributed import choose_device
 
 Say = Callable[[str], None]
@@ -107,7 +108,12 @@ class Search:
     def resolved(self, method: str) -> SearchSettings:
         """Settings that give this search of the method whatever configuration and tuned weights say."""
         used: dict[str, Any] = {name: self.files[name] for name in self.models_of(method)}
-        return SearchSettings(self.weights_of(method), **used, phrases=self.phrases_of(method), times=self.settings.times)
+        return SearchSettings(self.weights_of(method), **used, phrases=self.phrases_of(method), times=self.settings.times,
+                              **self._told(method))
+
+    def _told(self, method: str) -> dict[str, Any]:
+        """What only a language model that reads audio looks at."""
+        return {name: getattr(self.settings, name) for name in (*PROMPT, "stop")} if method == "generate" else {}
 
     @cached_property
     def hashes(self) -> dict[str, str]:
@@ -117,6 +123,7 @@ class Search:
     def fingerprint(self, method: str) -> dict[str, Any]:
         """What decides what a method finds: the weights it looks at, SHA-256 of language model, graph and phrases with their boosts."""
         found = {"times": self.of(method).times, **self.weights_of(method), **{name: self.hashes[name] for name in self.models_of(method)}}
+        found |= {name: value for name, value in self._told(method).items() if value not in (None, True)}
         if phrases := self.phrases_of(method):
             found["phrases"] = hashlib.sha256(json.dumps(sorted(phrases.items())).encode()).hexdigest()
         return found
@@ -208,6 +215,11 @@ def build_search(settings: SearchSettings, opened: Opened, say: Say = silent, *,
     rescore_lm = _pretrained(settings.rescore_lm, recognizer) if settings.rescore_lm else None
     files = {name: path for name in ("lm", "graph") if (path := getattr(settings, name))}
     files |= {"rescore_lm": str(rescore_lm.folder)} if rescore_lm else {}
+    told = {name: value for name in PROMPT if (value := getattr(settings, name)) is not None}
+    if "llm" in recognizer.model.heads.there() and (told or settings.phrases):
+        changes["prompt"] = Request(**told, phrases=tuple(settings.phrases))
+    if not settings.stop:
+        changes["stop"] = None
     options = SearchOptions(**settled, lm=lm, context=context, rescore_lm=rescore_lm, graph=_graph(settings.graph, recognizer),
                             times=settings.times or ("peaks" if stream else "alignment"), **changes)
     search = Search(options, settings, recognizer, files=files, chunk=chunk)

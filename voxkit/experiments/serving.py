@@ -58,4 +58,5 @@ def application(job: ServeJob, say: Say = silent) -> Any:
     elif calibration is None:
         say(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {job.checkpoint} --sets SET "
             f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
-    return create_app(opened.recognizer, ServeConfig(search.of(method, timing=timing_of(content)), job.limits, job.batching, calibration))
+    options = search.of(method, timing=timing_of(content, opened.recognizer.spikes_of(method)))
+    return create_app(opened.recognizer, ServeConfig(options, job.limits, job.batching, calibration))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from voxkit.files import read_lines
 from voxkit.search.weights import WEIGHTS
 
 BOOST = 1.5  # nats per token of a phrase
+PROMPT = ("instruction", "language", "previous")  # what a language model is told
 LANGUAGE_MODELS = ("lm", "rescore_lm")  # attributes of SearchSettings and SearchOptions
 MODELS = {"lm": "language model (--lm)", "rescore_lm": "language model (--rescore-lm)", "graph": "graph (--graph)"}
 
@@ -38,6 +36,9 @@ class SearchSettings:
         phrases: phrase → nats per token, None: `boost`.
         boost: of phrases that have none of their own.
         times: of words that CTC says, "alignment" or "peaks"; None: as the way of decoding has it.
+        instruction, language, previous: what a language model that reads audio (method generate) is told; None: as in training. Phrases go
+            into its prompt.
+        stop: whether it is stopped where it says what nobody said.
         tuned: file of weights for each method that `voxkit tune` wrote, "": the one kept in the run, None: none. What is given here goes
             before.
     """
@@ -49,6 +50,10 @@ class SearchSettings:
     phrases: Mapping[str, float | None] = field(default_factory=dict)
     boost: float | None = None
     times: str | None = None
+    instruction: str | None = None
+    language: str | None = None
+    previous: str | None = None
+    stop: bool = True
     tuned: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +85,10 @@ class SearchSettings:
             ValueError: it names the weight and what it is for.
         """
         tried = tried or {}
+        told = [name for name in PROMPT if getattr(self, name) is not None] + ([] if self.stop else ["no_stop"])
+        if told and "generate" not in methods:
+            raise ValueError(f"{option(told[0])}: {', '.join(methods)} would not look at it; it is for generate, where a language model "
+                             "reads the audio. Name that method, or omit it")
         check_needs({**self.named, **tried})
         check_looked_at({**self.weights, **tried}, methods)
 
@@ -116,32 +125,6 @@ def check_looked_at(options: Mapping[str, Any], methods: Sequence[str]) -> None:
         if value is not None and able and not set(able) & set(methods):
             raise ValueError(f"{option(name)} {_shown(value)}: {', '.join(methods)} would not look at it; it is for {', '.join(able)}. "
                              "Name one of these, or omit it")
-
-
-def read_phrases(path: str | Path) -> dict[str, float | None]:
-    """Phrase → its own boost per token, None where its line says none.
-
-    Raises:
-        ValueError: no such file, no phrase in it, or a boost that is no finite number; with the line.
-    """
-    if not Path(path).is_file():
-        raise ValueError(f"--phrases {path}: no such file; write one phrase a line")
-    out: dict[str, float | None] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        phrase, _, own = line.partition("\t")
-        phrase = " ".join(phrase.split())
-        if not phrase:
-            continue
-        try:
-            out[phrase] = float(own) if own.strip() else None
-            if own.strip() and not math.isfinite(float(own)):
-                raise ValueError
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: boost {own.strip()!r} is no finite number; a line is PHRASE or "
-                             "PHRASE<TAB>BOOST") from error
-    if not out:
-        raise ValueError(f"--phrases {path}: it holds no phrase; omit the option where there are none")
-    return out
 
 
 def option(name: str) -> str:

@@ -63,7 +63,8 @@ def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message:
     opened = open_checkpoint(job.checkpoint, job.device)
     chunk = set_chunk(opened, job.search, [job.method], job.stream, job.chunk_ms, job.left_ms)
     content = read_calibration(opened.kept)
-    search = build_search(job.search, opened, say, chunk=chunk, stream=job.stream, words=job.words, timing=timing_of(content))
+    search = build_search(job.search, opened, say, chunk=chunk, stream=job.stream, words=job.words,
+                          timing=timing_of(content, opened.recognizer.spikes_of(job.method)))
     search.check([job.method], say)
     known, why = search.fitted(content, job.method)
     if job.words and why:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from voxkit.experiments.settings import option
+from voxkit.experiments.settings import check_needs, option
 from voxkit.hypothesis import Hypothesis
 from voxkit.runtime.artifact import Artifact
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
@@ -29,6 +29,7 @@ def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:
     if given:
         raise ValueError(f"{', '.join(map(option, given))}: {job.checkpoint} is an artifact, which runs without them; give the checkpoint "
                          "that it was made from")
+    check_needs(job.search.named)
     artifact = Artifact(job.checkpoint, device=job.device)
     if job.chunk_ms is not None and (artifact.streaming is None or job.chunk_ms != artifact.streaming["chunk_ms"]):
         baked = f"chunks of {artifact.streaming['chunk_ms']:g} ms" if artifact.streaming else "whole utterances"

@@ -51,7 +51,8 @@ class Steps(nn.Module):
         past = past.reshape(layers, 2, size * before, heads, done, depth).index_select(2, index)
         places = done + torch.arange(count, device=tokens.device)
         seen = torch.arange(done + count, device=tokens.device)[None, :] <= places[:, None]
-        cross_mask = lengths_to_mask(frames, cross.shape[4])[:, None, None, :]
+        seen_frames = torch.full_like(frames, cross.shape[4]) if decoder.whole else frames
+        cross_mask = lengths_to_mask(seen_frames, cross.shape[4])[:, None, None, :]
         x = decoder.embed_at(tokens.reshape(size * width, count), places)
         kept, watched = [], []
         for i, layer in enumerate(decoder.layers):
@@ -65,15 +66,14 @@ class Steps(nn.Module):
                 attention.reshape(size, width, count, cross.shape[4]))
 
 
-def decoder_graphs(decoder: Any, memory_dim: int, heads: list[tuple[int, int]] | None = None, most: int = 4096) -> list[Graph]:
+def decoder_graphs(decoder: Any, heads: list[tuple[int, int]] | None = None, most: int = 4096) -> list[Graph]:
     """Both graphs of a decoder in eval mode, float32.
 
     Args:
-        memory_dim: D, width of the encoder's states.
         heads: see Steps.
         most: tokens that a hypothesis may have.
     """
-    states = torch.randn(3, 37, memory_dim)
+    states = torch.randn(3, 37, decoder.layers[0].cross_attention.key.in_features)
     memory, steps = Memory(decoder), Steps(decoder, heads)
     with torch.no_grad():
         cross = memory(states)[0]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from voxkit.batch import Batch, Padded
+from voxkit.encoders.front_end import PretrainedFrontEnd
 from voxkit.export.trace import Graph, Port
 from voxkit.infer.chunks import Chunk
+from voxkit.models.front_end_listener import FrontEndListener
 from voxkit.rate import RATE
 
 MIN_SAMPLES, MIN_FEATURES = 16000, 64  # a graph's least width: shorter input is padded, and its length says where it ends
@@ -100,7 +102,7 @@ def streaming_graph(model: Any, chunk: Chunk) -> Graph:
 
 def input_of(model: Any) -> str:
     """What the encoder's graph takes: `audio` where a pretrained encoder reads it, `features` where fbank does, which stays outside."""
-    return "features" if hasattr(model.front_end, "fbank") else "audio"
+    return "features" if isinstance(model, FrontEndListener) and not isinstance(model.front_end, PretrainedFrontEnd) else "audio"
 
 
 def longest_input(model: Any) -> int:

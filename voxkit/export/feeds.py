@@ -11,7 +11,8 @@ from voxkit.export.encoder import MIN_SAMPLES
 from voxkit.export.quantise import Feed
 from voxkit.export.trace import Graph
 from voxkit.runtime.artifact import Artifact, Encoded
-from voxkit.runtime.decoder import OnnxDecoder
+from voxkit.runtime.decoder import greedy_tokens
+from voxkit.runtime.recognizer import OnnxRecognizer
 
 _MEASURED = 4  # utterances
 _TOKENS = 40  # of each that the decoder is asked for
@@ -46,13 +47,16 @@ def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.n
 
 
 def _decoder_feed(artifact: Artifact, encoded: Encoded) -> Feed:
-    """What CTC hears, as tokens that the decoder is asked for; without CTC the beginning alone."""
-    decoder, vocabulary = OnnxDecoder(artifact.session("memory"), artifact.session("decoder")), artifact.vocabulary
-    heard = encoded.log_probs.argmax(1).tolist() if encoded.log_probs is not None else []
-    tokens = [vocabulary.bos or 0, *[t for t in heard if t != vocabulary.blank][:_TOKENS]]
-    state = decoder.init_state(encoded.states[None], np.array([len(encoded.states)]))
-    return {"tokens": np.array([[tokens]]), "parents": np.zeros((1, 1), np.int64), "past": state.past, "cross": state.cross,
-            "frames": state.frames}
+    """The tokens that CTC hears, or without it the decoder itself, as what the decoder is asked for."""
+    decoder, vocabulary = OnnxRecognizer(artifact).decoder, artifact.vocabulary
+    assert decoder is not None
+    if encoded.log_probs is None:
+        heard = greedy_tokens(decoder, encoded.states, encoded.frames, frozenset(vocabulary.specials))[0]
+    else:
+        heard = [t for t in encoded.log_probs.argmax(1).tolist() if t != vocabulary.blank]
+    state = decoder.init_state(encoded.states[None], np.array([encoded.frames]))
+    return {"tokens": np.array([[[decoder.bos, *heard[:_TOKENS]]]]), "parents": np.zeros((1, 1), np.int64), "past": state.past,
+            "cross": state.cross, "frames": state.frames}
 
 
 def _wide(value: np.ndarray, least: int) -> np.ndarray:

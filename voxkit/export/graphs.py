@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from voxkit.decoders.whisper import WhisperDecoder
 from voxkit.encoders.pretrained.encoder import pretrained_encoder
 from voxkit.export.decoder import decoder_graphs
 from voxkit.export.encoder import has_ctc, input_of, longest_input, offline_graph, streaming_graph
@@ -19,7 +20,12 @@ from voxkit.system import SYSTEMS, find_system
 
 
 def _decoder(model: Any) -> list[Graph]:
-    return decoder_graphs(model.heads.decoder, model.encoder.output_dim) if model.heads.decoder is not None else []
+    decoder = model.heads.decoder
+    if decoder is None:
+        return []
+    if isinstance(decoder, WhisperDecoder):
+        return decoder_graphs(decoder, decoder.alignment_heads, decoder.positions.num_embeddings - 1)
+    return decoder_graphs(decoder)
 
 
 def _parallel(model: Any) -> list[Graph]:
@@ -75,6 +81,13 @@ def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, 
     least = dict(graphs[0].ranges).get("samples" if takes == "audio" else "features", (1, 0))[0]
     out: dict[str, Any] = {"input": takes, "heads": heads, "seconds_per_frame": model.seconds_per_frame,
                            "least_input": least, "longest_input": longest_input(model), "graphs": {name: f"{name}.onnx" for name in names}}
+    decoder = model.heads.decoder
+    if "decoder" in names:
+        out["tokens"] = {"bos": decoder.bos, "eos": decoder.eos}
+    if isinstance(decoder, WhisperDecoder) and "decoder" in names:
+        silent = [row.nonzero()[:, 0].tolist() for row in decoder.silent]
+        out["prompted"] = {"prompt": decoder.prompt, "silent_first": sorted(set(silent[0]) - set(silent[1])), "silent": silent[1],
+                           "languages": decoder.tokens.languages, "most_tokens": decoder.most_tokens, "whole": decoder.whole}
     if takes == "features":
         fbank = model.front_end.fbank
         out["fbank"] = {"num_bins": fbank.num_bins, "low_freq": fbank.low_freq, "high_freq": fbank.high_freq}

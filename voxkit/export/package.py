@@ -128,9 +128,10 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
 def _describe(loaded: Loaded, options: ExportOptions) -> dict[str, Any]:
     config = loaded.recipe.config
     pretrained = pretrained_encoder(loaded.model)
+    encoder = pretrained.config.name if pretrained is not None else loaded.meta.get("imported", "fbank")
     return {
         "format": FORMAT, "system": config.system, "name": config.name, "precision": options.precision, "vocab_size": loaded.tokenizer.size,
-        "sample_rate": RATE, "opset": OPSET, "encoder": Path(pretrained.config.name).name if pretrained is not None else "fbank",
+        "sample_rate": RATE, "opset": OPSET, "encoder": Path(encoder).name,
         **({"int8_bits": options.int8_bits} if options.precision == "int8" else {}),
         "checkpoint": {"name": loaded.path.name, "step": loaded.meta.get("step"), "sha256": sha256(loaded.path / "model.safetensors")},
         "made_with": {"voxkit": __version__, "torch": torch.__version__, "onnx": require("onnx", "export").__version__,

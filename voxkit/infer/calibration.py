@@ -22,7 +22,9 @@ from voxkit.hypothesis import Hypothesis, Word
 from voxkit.infer.alignment import Aligned
 
 NAME = "calibration.json"
+TIMINGS = {"ctc": "timing", "transducer": "timing_transducer"}  # head whose tokens spike → what was fitted for it
 _FEWEST = 5  # words that are wrong: with one among hundreds a temperature makes everything certain
+_FEWEST_TIMED = 10  # words with known times: fewer fit a shift for each token to chance
 
 
 def calibration_of(checkpoint: Path) -> Path:
@@ -61,9 +63,9 @@ def write_calibration(directory: str | Path, content: Mapping[str, Any]) -> Path
     return path
 
 
-def timing_of(content: Mapping[str, Any]) -> TokenTiming | WordTiming | None:
-    """The fitted word timing."""
-    found = content.get("timing")
+def timing_of(content: Mapping[str, Any], spikes: str = "ctc") -> TokenTiming | WordTiming | None:
+    """The word timing that was fitted for where a head's tokens spike, ctc or transducer."""
+    found = content.get(TIMINGS[spikes]) if spikes else None
     if not found:
         return None
     return TokenTiming(found["start"], found["end"]) if "start" in found else WordTiming(found["start_shift"], found["end_shift"])
@@ -93,6 +95,9 @@ def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[st
     Returns:
         weights of a `TokenTiming`, and how far boundaries are off (seconds) and their F1, without it and with it. "held out": fitted on
         two thirds of the utterances and measured on the rest; the weights are fitted on all.
+
+    Raises:
+        ValueError: fewer than ten words with a known time: a shift for each token would be fitted to chance.
     """
     step = recognizer.model.seconds_per_frame
     vocabulary = recognizer.vocabulary
@@ -101,6 +106,11 @@ def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[st
         groups = word_groups(a.spans, vocabulary)
         if id in true and [word for word, _ in groups] == [w.word for w in true[id]]:
             examples.append(([group for _, group in groups], [(w.start, w.end) for w in true[id]], a.seconds, id))
+
+    words = sum(len(e[1]) for e in examples)
+    if words < _FEWEST_TIMED:
+        raise ValueError(f"{words} words of the calibration set have known times and could be aligned, and it takes {_FEWEST_TIMED}; give "
+                         "a larger set, or one whose cuts carry word alignments (`voxkit align --out-cuts`)")
 
     def measure(timing: Any, chosen: list[Any]) -> BoundaryResult:
         found = [words_from_tokens(aligned[e[3]].spans, vocabulary, step, timing=timing, duration=e[2]) for e in chosen]
@@ -115,7 +125,7 @@ def fit_timing(recognizer: Any, aligned: Mapping[str, Aligned], true: Mapping[st
     shifted = measure(shift, rest or examples)
     return {**asdict(fitted), "error_plain": plain.error, "error_shifted": shifted.error, "f1_plain": plain.f1, "f1_shifted": shifted.f1,
             "error_held_out": held.error if held else None, "f1_held_out": held.f1 if held else None,
-            "words": sum(len(e[1]) for e in examples)}
+            "words": words}
 
 
 def true_words(cut: Any) -> list[Word] | None:

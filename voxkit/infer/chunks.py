@@ -47,7 +47,7 @@ def chunk_of(model: Any, chunk_ms: float | None = None, left_ms: float | None = 
     chunk = _bounded("--chunk-ms", chunk_ms, trained, step, f"a chunk of this model is a multiple of {step:g} ms", streaming)
     if chunk < 0:
         if left_ms not in (None, -1):
-            raise ValueError(f"--left-ms {left_ms:g}: with --chunk-ms -1 everything is seen; leave it away")
+            raise ValueError(f"--left-ms {left_ms:g}: with --chunk-ms -1 everything is seen; omit it")
         return Chunk(-1, -1, frame)
     trained = next((size for size in config.left_context if size > 0), -1) * frame
     trained = max(1, trained // chunk) * chunk if trained > 0 else -1

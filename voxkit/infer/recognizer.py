@@ -50,6 +50,14 @@ class Recognizer:
         loaded = load_checkpoint(path, device, overrides)
         return cls(loaded.model, loaded.tokenizer, device)
 
+    @classmethod
+    def from_pretrained(cls, name: str | os.PathLike, device: torch.device | str = "cpu", *, language: str = "auto",
+                        task: str = "transcribe") -> Recognizer:
+        """Of a pretrained Whisper, which needs no training (`voxkit.infer.pretrained_recognizer.from_pretrained`)."""
+        from voxkit.infer.pretrained_recognizer import from_pretrained
+
+        return from_pretrained(name, device, language=language, task=task)
+
     def language_model(self, path: str | os.PathLike) -> Scorer:
         """An n-gram in ARPA or KenLM's binary format, or a neural one's directory, over this vocabulary's pieces.
 
@@ -78,10 +86,12 @@ class Recognizer:
         """
         return methods.method_of(name, self.model.heads)
 
-    def timed_by_ctc(self, name: str) -> bool:
-        """Whether the words that a search finds get their times from where CTC spikes, which can be fitted."""
-        times = self.method(name).times
-        return bool(times) and WAYS[times[0]][1]
+    def spikes_of(self, name: str) -> str:
+        """Whose tokens' spikes give the words that a search finds their times, which can be fitted: ctc or transducer; "": of none."""
+        row = self.method(name)
+        if not row.times or not WAYS[row.times[0]][1]:
+            return ""
+        return "transducer" if "transducer" in row.needs else "ctc"
 
     def check(self, options: SearchOptions) -> None:
         """Refuse what is no search of this model.
@@ -153,7 +163,8 @@ class Recognizer:
             kept = [i for i, token in enumerate(candidate.tokens) if token not in self.vocabulary.specials]
             tokens = [candidate.tokens[i] for i in kept]
             confidences = [min(1.0, math.exp(log_probs[i] / options.temperature)) for i in kept] if scored else []
-            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences))
+            out.append(Hypothesis(self.vocabulary.decode(tokens), [], float(candidate.score), tokens, float(duration), confidences,
+                                  getattr(candidate, "stopped", "")))
         return out
 
     def add_peaked_words(self, hypotheses: list[Hypothesis], chosen: Sequence[Any], options: SearchOptions) -> None:

@@ -130,7 +130,7 @@ def check_method(method: str, ranked: bool = False) -> None:
     """The part of it that is of the search; `ranked`: by a second language model."""
     able = streaming_methods()
     if method not in able:
-        raise ValueError(f"method {method} does not stream, since it takes the whole utterance; {' and '.join(able)} do")
+        raise ValueError(f"method {method} does not stream, since it takes the whole utterance; {', '.join(able)} do")
     if ranked:
         raise ValueError("a second language model (--rescore-lm) ranks whole hypotheses and does not stream; omit it, or decode "
                          "without --stream. --lm and --phrases stream")
@@ -138,9 +138,6 @@ def check_method(method: str, ranked: bool = False) -> None:
 
 def check_model(model: Any) -> None:
     """The part of it that is of the model."""
-    if not hasattr(model, "stream"):
-        raise ValueError(f"a {type(model).__name__} does not stream: its decoder takes the whole utterance; a causal VoxFormer "
-                         "does (docs/training.md, Causal models)")
     if reason := model.not_streaming():
         raise ValueError(reason)
 

@@ -70,7 +70,7 @@ def spans_of_words(tokens: Sequence[int], log_probs: Sequence[float], placed: to
     return out
 
 
-# how a row's `times` calls it → the spans, and whether what was fitted on where CTC spikes applies
+# how a row's `times` calls it → the spans, and whether what was fitted on where tokens spike applies
 WAYS: dict[str, tuple[Way, bool]] = {"alignment": (by_alignment, True), "peaks": (by_peaks, True), "fires": (by_fires, False),
                                     "head": (by_head, False)}
 

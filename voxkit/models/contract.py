@@ -115,6 +115,11 @@ class Listener(SpeechModel):
         """A batch → states; `carried`: what the utterances before of the same sessions left."""
         raise NotImplementedError
 
+    def not_streaming(self) -> str | None:
+        """Why this model cannot take its audio as it comes, and which one can; None where it can, by `init_state` and `stream`."""
+        return (f"a {type(self).__name__} does not stream: its decoder takes the whole utterance; a causal VoxFormer does "
+                "(docs/training.md, Causal models)")
+
     def most_tokens(self, seconds: float) -> float:
         """How many tokens an utterance of so many seconds can have at the most; no limit by default."""
         return float("inf")

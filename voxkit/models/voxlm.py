@@ -49,18 +49,21 @@ class VoxLMLossConfig:
     Attributes:
         ctc: over the language model's tokens.
         transcript: cross-entropy of the transcript under the language model.
+        text: cross-entropy of the transcript behind its own misspelled text, beside what was heard: on speech that CTC knows by heart the
+            language model would unlearn to doubt it.
         alignment: of the word that each frame belongs to, where the cuts know their word times.
     """
 
     ctc: float = 0.3
     transcript: float = 1.0
+    text: float = 0.0
     alignment: float = 0.0
 
     def problems(self) -> list[str]:
-        weights = (self.ctc, self.transcript, self.alignment)
+        weights = (self.ctc, self.transcript, self.text, self.alignment)
         if not all(0 <= weight < float("inf") for weight in weights):
-            return [f"ctc, transcript, alignment: {weights} are not all numbers of at least 0"]
-        return [] if any(weights) else ["transcript: with ctc and alignment 0 too, nothing would be trained"]
+            return [f"ctc, transcript, text, alignment: {weights} are not all numbers of at least 0"]
+        return [] if any(weights) else ["transcript: with the others 0 too, nothing would be trained"]
 
 
 @dataclass
@@ -177,8 +180,7 @@ class VoxLM(FrontEndListener):
         if batch.tokens is None:
             raise ValueError("the batch has no transcripts to learn from")
         if batch.audio is None and batch.features is None and batch.states is None:
-            audio, lengths = self._misspelled(batch)
-            return self._summed({"transcript": self._transcript(audio, lengths, batch)[0]}, batch)
+            return self._summed({"transcript": self._transcript(*self._misspelled(batch), batch)[0]}, batch)
         return super().loss(batch)
 
     def loss_of(self, batch: Batch, heard: HeardBatch) -> Losses:
@@ -195,6 +197,8 @@ class VoxLM(FrontEndListener):
                 sums["transcript"] = transcript
             if self.config.loss.alignment:
                 sums["alignment"] = self._alignment(text, batch, heard.states, heard.lengths)
+        if self.config.loss.text:
+            sums["text"] = self._transcript(*self._misspelled(batch), batch)[0]
         return self._summed(sums, batch)
 
     def _summed(self, sums: dict[str, Tensor], batch: Batch) -> Losses:
@@ -206,7 +210,7 @@ class VoxLM(FrontEndListener):
         """→ cross-entropy summed over tokens and ends, and the language model's states after each token [B, U, D]."""
         tokens, counts = batch.tokens.values, batch.tokens.lengths
         states, places = self.llm.label_states(audio, lengths, tokens, counts, batch.prompt)
-        if not self.config.loss.transcript:
+        if not (self.config.loss.transcript or self.config.loss.text):
             return states.new_zeros(()), states[:, 1:]
         valid = torch.arange(states.shape[1], device=states.device) < places[:, None]
         targets = F.pad(tokens, (0, 1)).scatter(1, counts[:, None], END)
@@ -266,6 +270,10 @@ class VoxLMDecoder:
         assert self.model.prompt is not None
         return self.model.speaker([self.model.prompt.before(request)] * count)
 
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of so many frames may have: one for each, as CTC could say."""
+        return lengths
+
     def init_state(self, memory: Tensor, lengths: Tensor) -> SpeechState:
         """Frames [B, T, D], lengths [B] → the state of B empty hypotheses."""
         projected = self.model.project(memory, lengths)
@@ -284,6 +292,14 @@ class VoxLMDecoder:
         """One pass over known transcripts [B, U]: probabilities, entropies, text states."""
         projected = self.model.project(memory, lengths)
         return self.model.llm.examine(projected.embeddings, projected.lengths, tokens, token_lengths, self.prompt)
+
+    def attention_weights(self, tokens: Tensor, memory: Tensor, lengths: Tensor) -> Tensor:
+        """A language model has no cross-attention.
+
+        Raises:
+            ValueError: always; the message says what to use.
+        """
+        raise ValueError("--method attention follows cross-attention, and a language model has none; use --method head, or ctc")
 
     def align(self, text: Tensor, words: Tensor, states: Tensor, lengths: Tensor) -> Tensor | None:
         """Which word each frame belongs to, [B, W + 1, T], pause first; None of a model whose alignment head has learned nothing."""
@@ -326,4 +342,4 @@ def build(config: VoxLMConfig, vocabulary: Vocabulary | TokenIds) -> VoxLM:
                      "them")
 
 
-SYSTEM = System(VoxLMConfig, build, reader="speech_llm")
+SYSTEM = System(VoxLMConfig, build, reader="speech_llm", graphs=("encoder",))

@@ -27,15 +27,15 @@ def newton_schulz(x: Tensor, steps: int = 5, *, coefficients: Sequence[Triple] =
         coefficients: (a, b, c) of each iteration y ← a y + b (y yᵀ) y + c (y yᵀ)² y; the last triple serves for all iterations after it.
         dtype: what to iterate in; None = x's own (bfloat16 is enough).
     """
-    tall = x.shape[-2] > x.shape[-1]  # then the smaller products are those from the right
-    y = x.reshape(-1, *x.shape[-2:]).to(dtype or x.dtype)
+    tall = x.shape[-2] > x.shape[-1]  # lie it down: the products are then of the smaller side
+    y = (x.mT if tall else x).reshape(-1, *sorted(x.shape[-2:])).to(dtype or x.dtype)
     y = y / (y.norm(dim=(-2, -1), keepdim=True) + eps)  # Frobenius: no singular value above 1
     for step in range(steps):
         a, b, c = coefficients[min(step, len(coefficients) - 1)]
-        gram = torch.bmm(y.mT, y) if tall else torch.bmm(y, y.mT)
-        poly = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        y = torch.baddbmm(y, y, poly, beta=a) if tall else torch.baddbmm(y, poly, y, beta=a)
-    return y.to(x.dtype).view(x.shape)
+        gram = torch.bmm(y, y.mT)
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)  # a y + b (y yᵀ) y + c (y yᵀ)² y
+    y = y.to(x.dtype).view(x.mT.shape if tall else x.shape)
+    return y.mT.contiguous() if tall else y
 
 
 def orthogonal_reference(x: Tensor) -> Tensor:

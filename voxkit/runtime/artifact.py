@@ -29,11 +29,13 @@ _NEEDED = ("format", "system", "input", "graphs", "vocab_size", "seconds_per_fra
 
 
 class Encoded(NamedTuple):
-    """Of one utterance: states [T', D], log_probs [T', V] of CTC or None where there is no such head, seconds of audio."""
+    """Of one utterance: states [T', D], log_probs [T', V] of CTC or None where there is no such head, seconds of audio, frames of it: T',
+    but where a decoder wants the states of the padding too."""
 
     states: np.ndarray
     log_probs: np.ndarray | None
     seconds: float
+    frames: int
 
 
 class Artifact:
@@ -118,7 +120,9 @@ class Artifact:
         wanted = [output.name for output in session.get_outputs()]
         found = dict(zip(wanted, session.run(wanted, {self.meta["input"]: batch, "lengths": np.array([len(v) for v in values])})))
         scores = found.get("log_probs")
-        return [Encoded(found["states"][i, :n], None if scores is None else scores[i, :n], len(audio) / RATE)
+        whole = self.meta.get("prompted", {}).get("whole", False)
+        return [Encoded(found["states"][i] if whole else found["states"][i, :n], None if scores is None else scores[i, :n],
+                        len(audio) / RATE, n)
                 for i, (n, audio) in enumerate(zip(found["frames"].tolist(), audios))]
 
 

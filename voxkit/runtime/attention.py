@@ -22,7 +22,7 @@ _SPARE = 3  # tokens that a hypothesis may have besides: of a short text the exp
 @dataclass(frozen=True)
 class BeamOptions:
     """Attributes:
-    beam: hypotheses kept. bos, eos: token ids; forbidden: ids that are never said.
+    beam: hypotheses kept. forbidden: ids that are never said.
     ctc_weight: of CTC's prefix scores, where there are any.
     token_bonus: per token, for so many as CTC expects; length_limit: how many times as many there may be at the most.
     length_power: 0 none, 1 mean per token. coverage: weight of how much of the audio was attended to.
@@ -30,8 +30,6 @@ class BeamOptions:
     patience: nats by which an unfinished hypothesis may be behind the best finished one.
     """
 
-    bos: int
-    eos: int
     beam: int = 10
     forbidden: frozenset[int] = frozenset()
     ctc_weight: float = 0.3
@@ -51,12 +49,12 @@ def expected_tokens(log_probs: np.ndarray, blank: int = 0) -> float:
 
 
 def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOptions, *, log_probs: np.ndarray | None = None,
-                   scorer: TokenScorer | None = None, most: float = 0.0, expected: float | None = None,
+                   scorer: TokenScorer | None = None, most: float = 0.0, expected: float | None = None, frames: int | None = None,
                    nbest: int = 1) -> list[AttentionHypothesis]:
     """Search one utterance.
 
     Args:
-        states: [T, D] of the encoder.
+        states: [T, D] of the encoder; frames: of these that are audio, None: all.
         log_probs: CTC's [T, V] over the same frames, for joint decoding; None: the decoder alone.
         scorer: language model, phrases; most: what one token, or the end, can get from it at the most.
         expected: tokens that CTC hears; None: unknown, and neither bonus nor length is bounded by it.
@@ -66,15 +64,16 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
     """
     if not len(states):
         return [AttentionHypothesis([], 0.0)]
-    limit = max(1, len(states))
+    frames = len(states) if frames is None else frames
+    limit = max(1, decoder.limit(frames))
     rewarded = math.inf
     if expected is not None:
         rewarded = expected
         limit = min(limit, math.ceil(options.length_limit * expected + _SPARE)) if options.length_limit < math.inf else limit
     ctc = CtcPrefixScorer(log_probs) if log_probs is not None and options.ctc_weight else None
     ctc_weight = options.ctc_weight if ctc is not None else 0.0
-    beam = _Beam(decoder.init_state(states[None], np.array([len(states)], dtype=np.int64)), ctc, scorer)
-    last, parents = np.array([[[options.bos]]], dtype=np.int64), np.zeros((1, 1), dtype=np.int64)
+    beam = _Beam(decoder.init_state(states[None], np.array([frames])), ctc, scorer)
+    last, parents = np.array([[[decoder.bos]]], dtype=np.int64), np.zeros((1, 1), dtype=np.int64)
     finished: list[AttentionHypothesis] = []
     covered = np.zeros((1, len(states)))
     for length in range(limit + 1):
@@ -83,7 +82,7 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
         covered = covered[parents[0]] + beam.state.attention[0, :, 0] if options.coverage else covered
         # continuing: [W, K]
         choices = following.copy()
-        choices[:, [options.bos, options.eos, *options.forbidden]] = -np.inf
+        choices[:, [decoder.bos, decoder.eos, *options.forbidden]] = -np.inf
         count = min(options.candidates or 2 * options.beam, choices.shape[1])
         chosen = np.argpartition(-choices, count - 1, axis=1)[:, :count]
         best = np.take_along_axis(choices, chosen, 1)
@@ -96,7 +95,7 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
         total = total + fused
         total[best == -np.inf] = -np.inf
         # ending: [W]
-        ending = {"attention": beam.attention + following[:, options.eos], "fused": beam.fused + beam.ends()}
+        ending = {"attention": beam.attention + following[:, decoder.eos], "fused": beam.fused + beam.ends()}
         ended = (1 - ctc_weight) * ending["attention"] + ending["fused"]
         if ctc is not None:
             ending["ctc"] = ctc.final(beam.ctc)
@@ -138,7 +137,7 @@ def rescore(decoder: OnnxDecoder, states: np.ndarray, found: list[CtcHypothesis]
     """Rank CTC's n-best of one utterance anew: (1 - ctc_weight) · attention + ctc_weight · CTC + what scorers gave in the first pass."""
     if not len(states):
         return [AttentionHypothesis(h.tokens, h.score) for h in found]
-    (scores,) = decoder.score(states[None], np.array([len(states)], dtype=np.int64), [[h.tokens for h in found]], options.bos, options.eos)
+    (scores,) = decoder.score(states[None], np.array([len(states)], dtype=np.int64), [[h.tokens for h in found]])
     ranked = []
     for h, attention in zip(found, scores):
         fused = h.score - h.ctc_score if h.score > -math.inf else 0.0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from voxkit.search.hallucination import StopRule
 
 
 @dataclass
@@ -34,10 +37,15 @@ class OnnxDecoder:
 
     Args:
         memory, decoder: onnxruntime sessions.
+        bos, eos: token ids.
     """
 
-    def __init__(self, memory: Any, decoder: Any) -> None:
-        self.memory, self.decoder = memory, decoder
+    def __init__(self, memory: Any, decoder: Any, bos: int = 1, eos: int = 2) -> None:
+        self.memory, self.decoder, self.bos, self.eos = memory, decoder, bos, eos
+
+    def limit(self, frames: int) -> int:
+        """How many tokens an utterance of so many frames may have."""
+        return frames
 
     def init_state(self, states: np.ndarray, frames: np.ndarray) -> DecoderState:
         """Encoder states [B, T, D], frames [B] → before the first token, one hypothesis for each utterance."""
@@ -58,17 +66,78 @@ class OnnxDecoder:
             "frames": state.frames})
         return log_probs, replace(state, past=past, attention=attention)
 
-    def score(self, states: np.ndarray, frames: np.ndarray, hypotheses: list[list[list[int]]], bos: int, eos: int) -> list[list[float]]:
+    def score(self, states: np.ndarray, frames: np.ndarray, hypotheses: list[list[list[int]]]) -> list[list[float]]:
         """Log-probability of whole hypotheses, eos included: of each utterance a list of token lists → a number for each."""
         width = max(map(len, hypotheses))
         longest = 1 + max((len(tokens) for row in hypotheses for tokens in row), default=0)
-        given = np.full((len(hypotheses), width, longest), eos, dtype=np.int64)
-        given[:, :, 0] = bos
+        given = np.full((len(hypotheses), width, longest), self.eos, dtype=np.int64)
+        given[:, :, 0] = self.bos
         for row, lists in zip(given, hypotheses):
             for place, tokens in zip(row, lists):
                 place[1:1 + len(tokens)] = tokens
         log_probs, _ = self.step(given, self.init_state(states, frames), np.zeros(given.shape[:2], dtype=np.int64))
         out = []
         for row, lists in zip(log_probs, hypotheses):
-            out.append([float(sum(scores[i, t] for i, t in enumerate([*tokens, eos]))) for scores, tokens in zip(row, lists)])
+            out.append([float(sum(scores[i, t] for i, t in enumerate([*tokens, self.eos]))) for scores, tokens in zip(row, lists)])
         return out
+
+
+class PromptedDecoder(OnnxDecoder):
+    """Whisper's: it is told language and task when a state is made, and never says some tokens.
+
+    Args:
+        about: `prompted` of an artifact's meta.json.
+    """
+
+    def __init__(self, memory: Any, decoder: Any, eos: int, about: dict[str, Any]) -> None:
+        super().__init__(memory, decoder, about["prompt"][-1], eos)
+        self.prompt, self.languages, self.most = list(about["prompt"]), sorted(about["languages"].values()), int(about["most_tokens"])
+        self.silent = np.array(about["silent"], dtype=np.int64)
+        self.silent_first = np.array(about["silent_first"], dtype=np.int64)
+
+    def limit(self, frames: int) -> int:
+        """How many tokens an utterance of so many frames may have: speech has fewer than 15 a second."""
+        return min(self.most, math.ceil(frames * 0.3 + 20))
+
+    def init_state(self, states: np.ndarray, frames: np.ndarray) -> DecoderState:
+        """After all of the prompt but its last token."""
+        state, given = super().init_state(states, frames), np.repeat(np.array([[self.prompt[:-1]]]), len(states), axis=0)
+        if -1 in self.prompt:  # the language is to be found out
+            log_probs, state = super().step(given[:, :, :1], state)
+            given = given[:, :, 1:]
+            given[:, :, 0] = np.array(self.languages)[log_probs[:, :, 0][:, :, self.languages].argmax(-1)]
+        return super().step(given, state)[1] if given.shape[2] else state
+
+    def step(self, tokens: np.ndarray, state: DecoderState, parents: np.ndarray | None = None) -> tuple[np.ndarray, DecoderState]:
+        """As of every decoder, with minus infinity for what is never said."""
+        first = state.position == len(self.prompt) - 1
+        log_probs, state = super().step(tokens, state, parents)
+        log_probs[..., self.silent] = -np.inf
+        if first:
+            log_probs[:, :, 0, self.silent_first] = -np.inf
+        return log_probs, state
+
+
+def greedy_tokens(decoder: OnnxDecoder, states: np.ndarray, frames: int, forbidden: frozenset[int]) -> tuple[list[int], list[float], float]:
+    """The likeliest token at every step of one utterance, until the end, a loop, or as many as it may have: as voxkit.search.generation.
+
+    Returns:
+        tokens, their log-probabilities, and that of all with the end.
+    """
+    tokens: list[int] = []
+    said: list[float] = []
+    score, last, rule = 0.0, decoder.bos, StopRule()
+    state, barred = decoder.init_state(states[None], np.array([frames])), np.array(sorted(forbidden - {decoder.eos}), dtype=np.int64)
+    for _ in range(decoder.limit(frames)):
+        log_probs, state = decoder.step(np.array([[[last]]]), state)
+        row = log_probs[0, 0, 0]
+        row[barred] = -np.inf
+        last = int(row.argmax())
+        score += float(row[last])
+        if last == decoder.eos:
+            break
+        tokens.append(last)
+        said.append(float(row[last]))
+        if (cut := rule.loop(tokens)) is not None:
+            return tokens[:cut], said[:cut], score
+    return tokens, said, score

@@ -26,7 +26,7 @@ from voxkit.runtime.align import forced_align
 from voxkit.runtime.artifact import Artifact, Encoded
 from voxkit.runtime.attention import BeamOptions, attention_beam, expected_tokens, rescore
 from voxkit.runtime.checks import check_samples
-from voxkit.runtime.decoder import OnnxDecoder
+from voxkit.runtime.decoder import OnnxDecoder, PromptedDecoder, greedy_tokens
 from voxkit.runtime.greedy import Greedy
 from voxkit.runtime.parallel import recognize_parallel
 from voxkit.runtime.prefix_beam import PrefixBeam
@@ -107,7 +107,7 @@ class OnnxRecognizer:
         self.artifact = artifact if isinstance(artifact, Artifact) else Artifact(artifact, threads=threads, device=device)
         self.vocabulary = self.artifact.vocabulary
         graphs = self.artifact.meta["graphs"]
-        self.decoder = OnnxDecoder(self.artifact.session("memory"), self.artifact.session("decoder")) if "decoder" in graphs else None
+        self.decoder = _open_decoder(self.artifact) if "decoder" in graphs else None
         self.parallel = "parallel" in graphs
         self.has_ctc = "ctc" in self.artifact.meta["heads"]
         self._vad: Vad | None = None
@@ -121,8 +121,10 @@ class OnnxRecognizer:
         """The searches that this artifact can do, the usual one first."""
         if self.parallel:
             return ["greedy", *(["ctc_greedy", "prefix_beam"] if self.has_ctc else [])]
-        return (["greedy", "prefix_beam"] if self.has_ctc else []) + (["attention"] if self.decoder is not None else []) + (
-            ["joint", "rescoring"] if self.decoder is not None and self.has_ctc else [])
+        by_ctc = ["greedy", "prefix_beam"] if self.has_ctc else []
+        if self.decoder is None:
+            return by_ctc
+        return [*by_ctc, "attention", "joint", "rescoring"] if by_ctc else ["greedy", "attention"]
 
     def language_model(self, path: str | os.PathLike) -> NgramTable:
         """An n-gram in ARPA over this artifact's pieces.
@@ -187,7 +189,7 @@ class OnnxRecognizer:
         """What was encoded of one utterance → its hypothesis."""
         if self.parallel and options.method == "greedy":
             return recognize_parallel(self.artifact, encoded, options.words, self.temperature(options))
-        found = _METHODS[options.method](self, encoded, options)
+        found = (_METHODS if self.has_ctc else _WITHOUT_CTC)[options.method](self, encoded, options)
         return self.hypothesis(found, encoded, options)
 
     def hypothesis(self, found: Found, encoded: Encoded, options: SearchOptions) -> Hypothesis:
@@ -273,21 +275,27 @@ def _by_ctc(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions
     return Found(best.tokens, best.score, best.frames, best.token_log_probs)
 
 
+def _by_decoder(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
+    tokens, said, score = greedy_tokens(recognizer.decoder, encoded.states, encoded.frames, frozenset(recognizer.vocabulary.specials))
+    return Found(tokens, score, [], said)
+
+
 def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
     vocabulary, heard, joint = recognizer.vocabulary, encoded.log_probs, options.method == "joint"
     blank = vocabulary.blank or 0
     expected = expected_tokens(heard, blank) if heard is not None and options.length_limit < math.inf else None
-    beam = BeamOptions(vocabulary.bos, vocabulary.eos, options.beam, frozenset([blank]), options.ctc_weight, options.length_bonus,
+    forbidden = frozenset({blank, *vocabulary.specials})
+    beam = BeamOptions(options.beam, forbidden, options.ctc_weight, options.length_bonus,
                        options.length_limit, _length_power(options), options.coverage, _candidates(options))
     best = attention_beam(recognizer.decoder, encoded.states, beam, log_probs=heard if joint else None,
-                          scorer=options.scorer(bonus=False), most=options.most, expected=expected)[0]
+                          scorer=options.scorer(bonus=False), most=options.most, expected=expected, frames=encoded.frames)[0]
     return Found(best.tokens, best.score, [], best.token_log_probs)
 
 
 def _rescoring(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
     search = incremental(recognizer.vocabulary, options)
     nbest = search.nbest(search.advance(search.init(), encoded.log_probs), options.beam)
-    beam = BeamOptions(recognizer.vocabulary.bos, recognizer.vocabulary.eos, options.beam, ctc_weight=options.ctc_weight)
+    beam = BeamOptions(options.beam, ctc_weight=options.ctc_weight)
     best = rescore(recognizer.decoder, encoded.states, nbest, beam)[0]
     return Found(best.tokens, best.score, best.frames, best.token_log_probs)
 
@@ -305,3 +313,10 @@ def _length_power(options: SearchOptions) -> float:
 _METHODS: dict[str, Callable[[OnnxRecognizer, Encoded, SearchOptions], Found]] = {
     "greedy": _by_ctc, "ctc_greedy": _by_ctc, "prefix_beam": _by_ctc, "attention": _attention, "joint": _attention,
     "rescoring": _rescoring}
+_WITHOUT_CTC = {"greedy": _by_decoder, "attention": _attention}
+
+
+def _open_decoder(artifact: Artifact) -> OnnxDecoder:
+    tokens, about = artifact.meta["tokens"], artifact.meta.get("prompted")
+    sessions = artifact.session("memory"), artifact.session("decoder")
+    return OnnxDecoder(*sessions, tokens["bos"], tokens["eos"]) if about is None else PromptedDecoder(*sessions, tokens["eos"], about)

@@ -39,6 +39,9 @@ class Decoder(Protocol):
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Last tokens [N] → log-probabilities of the next [N, V] and the state."""
 
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of lengths [B] states may have, [B]."""
+
     def score(self, memory: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
         """Log-probabilities of whole texts, eos included: tokens [B, N, U] padded with 0, token_lengths [B, N] → [B, N]."""
 
@@ -51,7 +54,8 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
                    forbidden: Collection[int] = (), nbest: int = 1, ctc_log_probs: Tensor | None = None, ctc_weight: float = 0.3,
                    scorer: Scorer | None = None, token_bonus: float = 0.0, length_power: float = 0.0, coverage: float = 0.0,
                    candidates: int | None = None, expected: Tensor | None = None, length_limit: float = 1.2,
-                   max_tokens_per_frame: float = 1.0, patience: float = 10.0) -> list[list[AttentionHypothesis]]:
+                   max_tokens_per_frame: float = 1.0, most_tokens: Tensor | None = None,
+                   patience: float = 10.0) -> list[list[AttentionHypothesis]]:
     """Search a batch.
 
     The score is (1 - ctc_weight) · attention + ctc_weight · CTC + scorer + token_bonus · min(tokens, expected), over
@@ -72,6 +76,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
             Yang, Huang and Ma 2018), and
         length_limit: a hypothesis ends at this many times as many, and a few more.
         max_tokens_per_frame: likewise, at this many tokens per encoder frame.
+        most_tokens: [B] tokens that the decoder can say at the most; None: any number.
         patience: an utterance ends when the best unfinished hypothesis is this much worse than the best finished one (nats), or
             can no longer beat it.
 
@@ -83,6 +88,7 @@ def attention_beam(decoder: Decoder, memory: Tensor, lengths: Tensor, beam: int 
     empty = lengths == 0
     lengths = lengths.clamp(min=1)
     limit = (lengths * max_tokens_per_frame).long().clamp(min=1)
+    limit = limit if most_tokens is None else torch.minimum(limit, most_tokens)
     ctc_log_probs = ctc_log_probs if ctc_weight else None
     ctc_weight = ctc_weight if ctc_log_probs is not None else 0.0
     bos, eos = decoder.bos, decoder.eos

@@ -10,12 +10,23 @@ from torch import Tensor
 from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.ctc_length import expected_tokens
 from voxkit.search.ctc_methods import candidates, first_pass
+from voxkit.search.generation import generate
+from voxkit.search.hallucination import StopRule
 from voxkit.search.heads import Heard
 from voxkit.search.hypotheses import AttentionHypothesis
 from voxkit.search.options import SearchOptions
 from voxkit.text.vocabulary import Vocabulary
 
 ALONE, JOINTLY = 0.5, 0.0  # by which power of its length a score is divided where the options do not say
+
+
+def greedy(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list[list[AttentionHypothesis]]:
+    """The decoder's likeliest token at every step, until the end, a loop, or as many tokens as so much audio can hold."""
+    decoder = heard.heads.decoder
+    assert decoder is not None
+    said = generate(decoder, heard.states, heard.lengths, decoder.limit(heard.lengths), bos=decoder.bos, eos=decoder.eos,
+                    forbidden=tuple(sorted({*vocabulary.specials, decoder.bos} - {decoder.eos})), rule=StopRule())
+    return [[AttentionHypothesis(one.tokens, one.score, one.token_log_probs, parts={"attention": one.score})] for one in said]
 
 
 def attention(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list[list[AttentionHypothesis]]:
@@ -42,7 +53,7 @@ def _beam(heard: Heard, options: SearchOptions, vocabulary: Vocabulary, power: f
         decoder, heard.states, heard.lengths, options.beam, blank=heard.heads.blank if heard.heads.ctc is not None else None,
         forbidden=vocabulary.specials, nbest=options.nbest, scorer=options.scorer(with_bonus=False), token_bonus=options.length_bonus,
         expected=expected, length_limit=options.length_limit, length_power=power if options.length_power is None else options.length_power,
-        coverage=options.coverage, candidates=candidates(options), **ctc)
+        coverage=options.coverage, candidates=candidates(options), most_tokens=decoder.limit(heard.lengths), **ctc)
 
 
 def _expected(heard: Heard, options: SearchOptions) -> Tensor | None:

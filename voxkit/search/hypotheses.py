@@ -71,7 +71,8 @@ class TransducerHypothesis:
         tokens: ids without blanks.
         score: what the search ranks by (natural log, weights and length normalisation included).
         frames: per token, the frame that emits it.
-        token_log_probs: per token, its log-probability there.
+        token_log_probs: per token, its log-probability there among all tokens, blank apart: in which frame a token comes is no doubt about
+            the token.
         parts: log-probabilities that went into it: "transducer", and "fused" (scorers and internal language model, weighted already).
     """
 

@@ -18,9 +18,11 @@ from typing import Any, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from voxkit.files import read_lines, read_text, write_json, write_text
 from voxkit.ops.inference import outside_inference_mode
 from voxkit.optional import require
 from voxkit.search.hypotheses import CtcHypothesis
+from voxkit.search.k2_files import load_fsa, save_fsa
 from voxkit.search.ngram import BOS, EOS, UNK, NgramModel
 
 _LN10 = math.log(10)
@@ -160,16 +162,16 @@ def build_graph(spellings: Mapping[str, Sequence[int]], vocab_size: int, out: st
     graph.lm_scores = graph.scores.clone()
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    torch.save(k2.create_fsa_vec([graph]).as_dict(), out / "HLG.pt")
-    (out / "words.txt").write_text("".join(f"{word}\n" for word in table.words), encoding="utf-8")
-    (out / "graph.json").write_text(json.dumps({"vocab_size": vocab_size, "tokenizer": tokenizer}) + "\n", encoding="utf-8")
+    save_fsa(k2, k2.create_fsa_vec([graph]), out / "HLG.pt")
+    write_text(out / "words.txt", "".join(f"{word}\n" for word in table.words))
+    write_json(out / "graph.json", {"vocab_size": vocab_size, "tokenizer": tokenizer})
     (out / "G.pt").unlink(missing_ok=True)
     if rescoring_lm is not None:
         large = k2.Fsa.from_str(grammar_text(rescoring_lm, table, loops=table.silent), acceptor=True)
         labels = large.labels.clone()
         labels[labels == table.ids()[BACKOFF]] = 0
         large.labels = labels
-        torch.save(k2.create_fsa_vec([k2.arc_sort(large)]).as_dict(), out / "G.pt")
+        save_fsa(k2, k2.create_fsa_vec([k2.arc_sort(large)]), out / "G.pt")
     return out
 
 
@@ -207,19 +209,15 @@ def load_graph(path: str | os.PathLike, device: torch.device | str = "cpu") -> G
     """Load what `build_graph` wrote.
 
     Raises:
-        ValueError: no graph there; MissingPackage: no k2.
+        ValueError: no graph there, or none of plain tensors; MissingPackage: no k2.
     """
     k2 = _k2("decoding graphs")
     path = Path(path)
     if not (path / "HLG.pt").is_file() or not (path / "graph.json").is_file():
         raise ValueError(f"{path}: no decoding graph there; `voxkit lm graph` makes one")
-
-    def read(file: Path) -> Any:
-        return k2.Fsa.from_dict(torch.load(file, map_location=device, weights_only=False))
-
-    about = json.loads((path / "graph.json").read_text(encoding="utf-8"))
-    large = read(path / "G.pt") if (path / "G.pt").is_file() else None
-    return Graph(read(path / "HLG.pt"), (path / "words.txt").read_text(encoding="utf-8").splitlines(), large, **about)
+    about = json.loads(read_text(path / "graph.json"))
+    large = load_fsa(k2, path / "G.pt", device) if (path / "G.pt").is_file() else None
+    return Graph(load_fsa(k2, path / "HLG.pt", device), read_lines(path / "words.txt"), large, **about)
 
 
 @outside_inference_mode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,10 +45,13 @@ def generate(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> li
     if options.prompt is not None:
         speaker = speaker.prompted(options.prompt, size)
     expected = expected_tokens(heard.ctc, heard.lengths, heard.heads.blank)
-    limit = heard.lengths if rule is None else torch.tensor([rule.most_tokens(x) for x in expected.tolist()], device=heard.lengths.device)
-    said = say(speaker, heard.states, heard.lengths, limit, forbidden=vocabulary.specials, rule=rule, expected=expected)
-    out = [LLMHypothesis(one.tokens, one.score, one.token_log_probs) for one in said]
-    _read_again(speaker, heard, out, vocabulary, options)
+    limit = speaker.limit(heard.lengths) if rule is None else torch.tensor([rule.most_tokens(x) for x in expected.tolist()], device=heard.lengths.device)
+    said = say(speaker, heard.states, heard.lengths, limit, forbidden=vocabulary.specials, rule=rule, expected=expected,
+               told=options.told)
+    if options.words or rule is not None:
+        out = read_again(speaker, heard.states, heard.lengths, [one.tokens for one in said], vocabulary)
+    else:
+        out = [LLMHypothesis(one.tokens, one.score, one.token_log_probs) for one in said]
     if rule is not None:
         spoken = ctc_greedy(heard.ctc, heard.lengths, heard.heads.blank)
         for one, how, heard_tokens, by_ctc in zip(out, said, expected.tolist(), spoken):
@@ -61,25 +65,27 @@ def generate(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> li
     return [[one] for one in out]
 
 
-def _read_again(speaker: Speaker, heard: Heard, out: list[LLMHypothesis], vocabulary: Vocabulary, options: SearchOptions) -> None:
-    """Exact probabilities, entropies and places of the words, in one pass over the texts that are not empty."""
-    if not (options.words or options.stop is not None) or not any(one.tokens for one in out):
-        return
-    tokens = torch.zeros(len(out), max(len(one.tokens) for one in out), dtype=torch.long)
+def read_again(speaker: Speaker, states: Tensor, lengths: Tensor, texts: Sequence[Sequence[int]],
+               vocabulary: Vocabulary) -> list[LLMHypothesis]:
+    """Exact probabilities, entropies and places of the words of known texts, in one pass.
+
+    Args:
+        states: [B, T, D], lengths [B]; texts: the tokens of each utterance.
+    """
+    tokens = torch.zeros(len(texts), max(1, *map(len, texts)), dtype=torch.long)
     words = torch.full_like(tokens, -1)
-    for row, belongs, one in zip(tokens, words, out):
-        row[:len(one.tokens)] = torch.tensor(one.tokens, dtype=torch.long)
-        for n, (_, places) in enumerate(vocabulary.words(one.tokens)):
+    for row, belongs, text in zip(tokens, words, texts):
+        row[:len(text)] = torch.tensor(text, dtype=torch.long)
+        for n, (_, places) in enumerate(vocabulary.words(text)):
             belongs[places.start:places.stop] = n
-    device = heard.states.device
-    counts = torch.tensor([len(one.tokens) for one in out], device=device)
-    examined = speaker.examine(heard.states, heard.lengths, tokens.to(device), counts)
-    placed = speaker.align(examined.states, words.to(device), heard.states, heard.lengths)
-    for n, one in enumerate(out):
-        size, count = len(one.tokens), int(words[n].max()) + 1
-        if not size:
-            continue
-        one.token_log_probs, one.entropies = examined.log_probs[n, :size].tolist(), examined.entropies[n, :size].tolist()
-        one.score = float(examined.log_probs[n].sum())
-        if placed is not None:
-            one.placed = placed[n, :count + 1, :int(heard.lengths[n])].cpu()
+    device = states.device
+    examined = speaker.examine(states, lengths, tokens.to(device), torch.tensor([len(text) for text in texts], device=device))
+    placed = speaker.align(examined.states, words.to(device), states, lengths)
+    out = []
+    for n, text in enumerate(texts):
+        size, count = len(text), int(words[n].max()) + 1
+        out.append(LLMHypothesis(list(text), float(examined.log_probs[n].sum()), examined.log_probs[n, :size].tolist(),
+                                 examined.entropies[n, :size].tolist()))
+        if placed is not None and size:
+            out[-1].placed = placed[n, :count + 1, :int(lengths[n])].cpu()
+    return out

@@ -110,6 +110,7 @@ METHODS = (
     Method("greedy", parallel_methods.greedy, ("parallel",), **_AT_ONCE),
     Method("greedy", ctc_methods.greedy, ("ctc",), takes=("context",), why=_ALONE, times=_PEAKS, streams=ctc_methods.stream_greedy),
     Method("greedy", transducer_methods.greedy, ("transducer",), **_BY_FRAME),
+    Method("greedy", decoder_methods.greedy, ("decoder",), takes=(), why=_ALONE),
     Method("guided", parallel_methods.guided, ("parallel", "ctc"), **_AT_ONCE),
     Method("beam", parallel_methods.beam, ("parallel",), weights=("beam", "ctc_weight"), times=("fires",)),
     Method("ctc_greedy", ctc_methods.greedy, ("ctc", "parallel"), takes=("context",), why=_ALONE, times=_PEAKS),
@@ -129,8 +130,8 @@ METHODS = (
     Method("k2_nbest_rescoring", graph_methods.nbest_rescoring, ("ctc",), weights=("beam",), graph=True,
            check=graph_methods.check_large_graph, **_BY_GRAPH),
     Method("k2_rescoring", graph_methods.rescoring, ("ctc",), graph=True, check=graph_methods.check_large_graph, **_BY_GRAPH),
-    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=(), times=("head",),
-           why="it says what the language model finds likeliest; what it should know goes into the prompt"),
+    Method("generate", llm_methods.generate, ("llm", "ctc"), takes=("context",), times=("head",),
+           why="it says what the language model finds likeliest, and phrases go into its prompt"),
 )
 
 
@@ -169,7 +170,7 @@ def refusal(name: str, options: SearchOptions, heads: Heads) -> str | None:
         return None
     able = [other for other in methods_of(heads) if not method_of(other, heads).refused(options)]
     what = " and no ".join(FUSED[one] for one in refused)
-    return f"method {name} takes no {what}: {row.why}; " + (f"use {', '.join(able)}" if able else "this model has none that does")
+    return f"method {name} takes no {what}: {row.why}; use {', '.join(able) or 'another model, since no method of this one does'}"
 
 
 def methods_that_look_at(weight: str) -> list[str]:

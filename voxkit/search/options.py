@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -43,6 +43,7 @@ class SearchOptions:
     graph: decoding graph of the k2 methods (voxkit.search.k2_graphs).
     prompt: what a language model is told before the audio; None: what it was trained with.
     stop: what is taken for a hallucination of it; None: everything it says is believed.
+    told: called with utterance and token as soon as it says one.
     """
 
     method: str = "greedy"
@@ -67,6 +68,7 @@ class SearchOptions:
     graph: Any = None
     prompt: Request | None = None
     stop: StopRule | None = field(default_factory=StopRule)
+    told: Callable[[int, int], None] | None = None
 
     @property
     def nbest(self) -> int:

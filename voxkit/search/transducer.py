@@ -11,6 +11,7 @@ Streaming: `search = TransducerGreedy(head)`, `state = search.init(B)`, `state =
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -93,15 +94,16 @@ class TransducerGreedy:
             width = max(1, _LOOK // len(active))
             frames = [[min(t, ends[b] - 1) for t in range(at[b], at[b] + width)] for b in active]
             rows = torch.tensor(active, device=device)[:, None]
-            best, token = (x.tolist() for x in self.head.join(heard[rows, torch.tensor(frames, device=device)], said[rows]).max(-1))
+            x = self.head.join(heard[rows, torch.tensor(frames, device=device)], said[rows])
+            best, token = (y.tolist() for y in x.max(-1))
             speaking = []
-            for b, scores, tokens in zip(active, best, token):
-                for p, k in zip(scores[:ends[b] - at[b]], tokens):
+            for b, scores, tokens, blanks in zip(active, best, token, x[..., self.head.blank].tolist()):
+                for p, k, blank in zip(scores[:ends[b] - at[b]], tokens, blanks):
                     score[b] += p
                     if k == self.head.blank:
                         at[b], emitted[b] = at[b] + 1, 0
                         continue
-                    for old, value in zip(found[b], (k, start[b] + at[b], p)):
+                    for old, value in zip(found[b], (k, start[b] + at[b], among_tokens(p, blank))):
                         old.append(value)
                     context[b] = [*context[b][1:], k]
                     speaking.append(b)
@@ -117,6 +119,11 @@ class TransducerGreedy:
         """The one hypothesis of each utterance, as of the beam; `final` makes no difference."""
         return [[TransducerHypothesis(list(tokens), score, list(frames), list(log_probs), {"transducer": score})]
                 for (tokens, frames, log_probs), score in zip(state.found, state.score.tolist())]
+
+
+def among_tokens(log_prob: float, blank: float) -> float:
+    """Log-probability of a token where blank's is known to be no choice, from both among all."""
+    return min(0.0, log_prob - math.log(max(-math.expm1(blank), 1e-12)))
 
 
 def transducer_greedy(head: Transducer, states: Tensor, lengths: Tensor, symbols: int = 1) -> list[TransducerHypothesis]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +24,11 @@ from torch import Tensor
 from voxkit.search.hypotheses import TransducerHypothesis
 from voxkit.search.reference import logaddexp
 from voxkit.search.scorer import Scorer
-from voxkit.search.transducer import Transducer, check_states
+from voxkit.search.transducer import Transducer, among_tokens, check_states
 
 _INF = math.inf
 _CANDIDATES = 20
+_Before = tuple[float, Any, float]  # of a hypothesis before a frame: log-probability, chain; log-probability of blank in the frame
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class _Text:
         own, fused: log-probability by the transducer; by scorers and internal language model.
         key: hash of the text, before: of the text without its last token; equal texts have equal ones, others by a 2^-61 chance.
         last, size: last token, number of tokens.
-        chain: its tokens, last one first: (those before, token, frame, log-probability); None at its beginning.
+        chain: its tokens, last one first: (those before, token, frame, log-probability among tokens); None at its beginning.
         context: its last tokens, as the decoder sees them.
         row: its place among the vectors of all hypotheses; grown: the token that those have not seen yet, -1: none.
     """
@@ -69,6 +70,26 @@ class BeamState:
     said: Tensor
     scorer: Any
     frames: list[int]
+
+
+class _Layout(NamedTuple):
+    """N hypotheses of some utterances.
+
+    Attributes:
+        items: the utterances; texts: the hypotheses; of: the utterance of each, item: the same as a tensor.
+        row: [N] place of each in the state's vectors; said: [N, J] theirs.
+        pairs: (place of its beginning, place) of every text whose beginning is there too.
+        steps: (hypothesis, token) [N + pairs] of what leads to texts that are there: blanks, then the last tokens of the pairs.
+    """
+
+    items: list[int]
+    texts: list[_Text]
+    of: list[int]
+    item: Tensor
+    row: Tensor
+    said: Tensor
+    pairs: list[tuple[int, int]]
+    steps: tuple[Tensor, ...]
 
 
 class TransducerBeam:
@@ -110,58 +131,64 @@ class TransducerBeam:
         check_states(states, lengths, len(state.frames))
         heard, ends = self.head.hear(states), lengths.tolist()
         now = BeamState([[copy(text) for text in beam] for beam in state.beams], state.said, state.scorer, list(state.frames))
+        laid = None
         for t in range(max(ends, default=0)):
-            self._step(now, heard[:, t], [b for b, end in enumerate(ends) if t < end])
+            items = [b for b, end in enumerate(ends) if t < end]
+            if laid is None or laid.items != items:
+                laid = self._lay_out(now, items)
+            if self._step(now, heard[:, t], laid):
+                laid = None
         return now
 
-    def _step(self, s: BeamState, heard: Tensor, items: list[int]) -> None:
-        """One frame of the utterances `items`, in place; heard [B, J]."""
+    def _lay_out(self, s: BeamState, items: list[int]) -> _Layout:
+        """The hypotheses of the utterances `items` side by side; it holds until a beam changes."""
         texts, of = [text for b in items for text in s.beams[b]], [b for b in items for _ in s.beams[b]]
-        index = torch.tensor([of, [text.row for text in texts]], device=heard.device)
-        scores = self.head.join(heard[index[0]], s.said[index[1]])  # [N, V]
-        own, chains = [text.own for text in texts], [text.chain for text in texts]
-        for text, p in zip(texts, scores[:, self.head.blank].tolist()):
-            text.own += p
-        scores[:, self.head.blank] = -_INF
-        self._meet(s, texts, of, own, chains, scores)
+        places = {(b, text.key): n for n, (b, text) in enumerate(zip(of, texts))}
+        pairs = [(places[b, text.before], n) for n, (b, text) in enumerate(zip(of, texts)) if (b, text.before) in places]
+        blanks = [(n, self.head.blank) for n in range(len(texts))]
+        index = torch.tensor([of, [text.row for text in texts]], device=s.said.device)
+        steps = torch.tensor([*blanks, *((n, texts[m].last) for n, m in pairs)], device=s.said.device)
+        return _Layout(items, texts, of, index[0], index[1], s.said[index[1]], pairs, tuple(steps.unbind(1)))
+
+    def _step(self, s: BeamState, heard: Tensor, laid: _Layout) -> bool:
+        """One frame [B, J], in place → whether a beam has other hypotheses now."""
+        texts = laid.texts
+        scores = self.head.join(heard[laid.item], laid.said)  # [N, V]
+        known = scores[laid.steps].tolist()
+        scores[laid.steps] = -_INF  # blank, and tokens that make no new text: it is in the beam, and counts there
+        before = [(text.own, text.chain, blank) for text, blank in zip(texts, known)]
+        for text, blank in zip(texts, known):
+            text.own += blank
+        for (n, m), p in zip(laid.pairs, known[len(texts):]):  # by its last token, after the hypothesis that is its beginning
+            (own, chain, blank), text = before[n], texts[m]
+            arriving = own + p
+            if arriving > text.own:  # then its last token is most likely in this frame
+                text.chain = (chain, text.last, s.frames[laid.of[m]], among_tokens(p, blank))
+            text.own = logaddexp(text.own, arriving)
         values, tokens = scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1)
         best = values.tolist()
-        at, loud = 0, {}  # utterance → its place among the texts, where something new can come into the beam
-        for b in items:
+        at, loud, changed = 0, {}, False  # loud: utterance → its place among the texts, where something new can come into the beam
+        for b in laid.items:
             beam = s.beams[b]
             ranked = [text.own + text.fused for text in beam]
             least = max(ranked) - self.prune
-            if any(own[i] + text.fused + best[i][0] + self.most > (max(least, min(ranked)) if len(beam) == self.beam else least)
-                   for i, text in enumerate(beam, at)):
+            if any(before[n][0] + text.fused + best[n][0] + self.most > (max(least, min(ranked)) if len(beam) == self.beam else least)
+                   for n, text in enumerate(beam, at)):
                 loud[b] = at
-            else:
-                s.beams[b] = [text for text, score in zip(beam, ranked) if score >= least]
+            elif min(ranked) < least:
+                s.beams[b], changed = [text for text, score in zip(beam, ranked) if score >= least], True
             at += len(beam)
         if loud:
-            chosen = [i for b, at in loud.items() for i in range(at, at + len(s.beams[b]))]
-            gains = self._gains(s, index[1, chosen], tokens[chosen])
-            candidates = [list(zip(row, best[i], gain)) for i, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
-            openings = iter([(own[i], chains[i], of_one) for i, of_one in zip(chosen, candidates)])
+            chosen = [n for b, at in loud.items() for n in range(at, at + len(s.beams[b]))]
+            gains = self._gains(s, laid.row[chosen], tokens[chosen])
+            candidates = [list(zip(row, best[n], gain)) for n, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
+            openings = iter([(before[n], of_one) for n, of_one in zip(chosen, candidates)])
             for b in loud:
                 self._extend(s, b, [next(openings) for _ in s.beams[b]])
             self._move(s)
-        for b in items:
+        for b in laid.items:
             s.frames[b] += 1
-
-    def _meet(self, s: BeamState, texts: list[_Text], of: list[int], own: list[float], chains: list[tuple | None], scores: Tensor) -> None:
-        """Texts that come about in two ways, in place: by blank, which is counted already, and by their last token after the hypothesis
-        that is their beginning. Those tokens lose their scores, since they make nothing new."""
-        places = {(b, text.key): i for i, (b, text) in enumerate(zip(of, texts))}
-        pairs = [(places[b, text.before], j) for j, (b, text) in enumerate(zip(of, texts)) if (b, text.before) in places]
-        if not pairs:
-            return
-        at = tuple(torch.tensor([[i for i, _ in pairs], [texts[j].last for _, j in pairs]], device=scores.device))
-        for (i, j), p in zip(pairs, scores[at].tolist()):
-            text, arriving = texts[j], own[i] + p
-            if arriving > text.own:  # then its last token is most likely in this frame
-                text.chain = (chains[i], text.last, s.frames[of[j]], p)
-            text.own = logaddexp(text.own, arriving)
-        scores[at] = -_INF
+        return changed or bool(loud)
 
     def _gains(self, s: BeamState, rows: Tensor, tokens: Tensor) -> list[list[float]]:
         """What scorer and internal language model add: tokens [M, K] of the hypotheses at rows [M] → M times K."""
@@ -172,15 +199,15 @@ class TransducerBeam:
             gain += self.scorer.score(self.scorer.select(s.scorer, rows), tokens)
         return gain.tolist()
 
-    def _extend(self, s: BeamState, b: int, openings: list[tuple[float, tuple | None, list[tuple[int, float, float]]]]) -> None:
+    def _extend(self, s: BeamState, b: int, openings: list[tuple[_Before, list[tuple[int, float, float]]]]) -> None:
         """The beam of utterance b with texts that a token makes new, in place.
 
         Args:
-            openings: per hypothesis its log-probability and chain before the frame, and token, log-probability and gain of its candidates.
+            openings: per hypothesis what it was before the frame, and token, log-probability and gain of its candidates.
         """
         beam = s.beams[b]
         ranked: list[tuple[float, int, int]] = [(text.own + text.fused, n, -1) for n, text in enumerate(beam)]
-        for n, (text, (own, _, candidates)) in enumerate(zip(beam, openings)):
+        for n, (text, ((own, _, _), candidates)) in enumerate(zip(beam, openings)):
             ranked += [(own + text.fused + p + gain, n, c) for c, (_, p, gain) in enumerate(candidates) if p > -_INF]
         ranked.sort(key=lambda entry: -entry[0])
         least, kept = ranked[0][0] - self.prune, []
@@ -189,10 +216,10 @@ class TransducerBeam:
             if score < least or score == -_INF:
                 break
             if c >= 0:
-                own, chain, candidates = openings[n]
+                (own, chain, blank), candidates = openings[n]
                 token, p, gain = candidates[c]
                 text = _Text(own + p, text.fused + gain, hash((text.key, token)), text.key, token, text.size + 1,
-                             (chain, token, s.frames[b], p), [*text.context[1:], token], text.row, token)
+                             (chain, token, s.frames[b], among_tokens(p, blank)), [*text.context[1:], token], text.row, token)
             kept.append(text)
         s.beams[b] = kept or beam[:1]
 

@@ -11,6 +11,7 @@ import codecs
 import hashlib
 import json
 import os
+import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -132,6 +133,17 @@ class HuggingFaceVocabulary:
         if None in found:
             raise ValueError(f"{self._source}: no token for byte 0x{found.index(None):02X}, so that not every text can be spelled")
         return tuple(found)
+
+    def sample(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        """As `encode`: a pretrained model knows one spelling of a word.
+
+        Raises:
+            ValueError: another is asked for.
+        """
+        if dropout > 0:
+            raise ValueError(f"data.bpe_dropout {dropout:g}: the vocabulary of a pretrained model ({self._source}) spells in one way; set "
+                             "it to 0")
+        return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of token ids, special ones dropped; bytes that are no character show as U+FFFD.

@@ -8,8 +8,8 @@ from pathlib import Path
 from voxkit.files import read_lines
 
 
-def read_phrases(path: str | Path, boost: float) -> dict[str, float]:
-    """Phrase → boost per token, in nats; `boost` for those without their own.
+def read_phrases(path: str | Path) -> dict[str, float | None]:
+    """Phrase → its own boost per token in nats, None where it has none.
 
     Raises:
         ValueError: no such file, another encoding, no phrase in it, a boost that is no finite number, or one phrase with two boosts; with
@@ -17,7 +17,7 @@ def read_phrases(path: str | Path, boost: float) -> dict[str, float]:
     """
     if not Path(path).is_file():
         raise ValueError(f"--phrases {path}: no such file; write one phrase a line")
-    out: dict[str, float] = {}
+    out: dict[str, float | None] = {}
     for number, line in enumerate(read_lines(path), 1):
         phrase, _, own = line.partition("\t")
         phrase, own = " ".join(phrase.split()), own.strip()
@@ -25,12 +25,16 @@ def read_phrases(path: str | Path, boost: float) -> dict[str, float]:
             if own:
                 raise ValueError(f"{path}, line {number}: a boost without a phrase; a line is PHRASE or PHRASE<TAB>BOOST")
             continue
-        value = _boost(own, f"{path}, line {number}") if own else boost
+        value = _boost(own, f"{path}, line {number}") if own else None
         if out.setdefault(phrase, value) != value:
-            raise ValueError(f"{path}, line {number}: {phrase!r} has been there before, with the boost {out[phrase]:g}; keep one")
+            raise ValueError(f"{path}, line {number}: {phrase!r} has been there before, {_with(out[phrase])}; keep one")
     if not out:
         raise ValueError(f"--phrases {path}: it holds no phrase; omit the option where there are none")
     return out
+
+
+def _with(boost: float | None) -> str:
+    return "without a boost" if boost is None else f"with the boost {boost:g}"
 
 
 def _boost(text: str, where: str) -> float:

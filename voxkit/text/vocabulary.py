@@ -6,6 +6,7 @@ Nothing but a vocabulary knows which ids are special, or how a token shows that 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,13 @@ class Vocabulary(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of a transcript, without begin and end; an empty one gives an empty list."""
+
+    def sample(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        """Ids of one of the ways to spell a transcript, for training; 0: as `encode`.
+
+        Raises:
+            ValueError: this vocabulary has one spelling for every word.
+        """
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, specials dropped, white space squeezed to single blanks.

@@ -12,6 +12,7 @@ import torch
 from voxkit import files
 from voxkit.batch import Batch
 from voxkit.data.cache_shards import index_files
+from voxkit.data.coverage import check_coverage
 from voxkit.data.loader import Loader, build_eval_loader, build_train_loader, largest_batch, longest_seconds
 from voxkit.data.sets import lazy_set, read_sets, with_speeds
 from voxkit.data.state_cache import StateCache, build_state_cache
@@ -41,6 +42,8 @@ class SpeechReader:
         self.setup, self.model, self.vocabulary, self.run_dir, self.world = setup, model, vocabulary, run_dir, world
         train_cuts = read_sets(data.data_dir, data.train)
         dev_cuts = read_sets(data.data_dir, data.dev, config.decode.validation_limit) if data.dev else None
+        for cuts, option in ((train_cuts, "data.train"), (dev_cuts or [], "data.dev")):
+            check_coverage(cuts, vocabulary, option)
         train_states = dev_states = None
         if config.cache:
             train_states = self._cache(with_speeds(train_cuts, data.speed_perturb))
@@ -70,7 +73,7 @@ class SpeechReader:
 
     @staticmethod
     def check(setup: Recipe) -> None:
-        """Refuse before the run is begun sets whose cuts (the first of each) lack what data.input reads.
+        """Refuse before the run is begun sets that are empty, or whose cuts (the first of each) lack what data.input reads.
 
         Raises:
             ValueError: names the option.
@@ -80,7 +83,9 @@ class SpeechReader:
             raise ValueError(f"data.input: text teaches {setup.config.system} nothing without audio; set it to audio")
         for option, entry in [("train", entry) for entry in data.train] + [("dev", entry) for entry in data.dev or []]:
             first = next(iter(lazy_set(data.data_dir, entry)[0]), None)
-            if first is None or setup.config.cache:  # stored states are read in place of both
+            if first is None:
+                raise ValueError(f"data.{option}: {entry} holds no utterance; prepare it anew, or name another set")
+            if setup.config.cache:  # stored states are read in place of both
                 continue
             if data.input == "features" and not first.has_features:
                 raise ValueError(f"data.{option}: {entry} comes without features (data.input is features); set data.input: audio, or fbank")

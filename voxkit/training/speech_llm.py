@@ -8,8 +8,9 @@ from typing import Any
 
 from voxkit.data.llm_batches import LLMBatches
 from voxkit.data.loader import build_eval_loader
+from voxkit.data.sampler import text_of
 from voxkit.data.sentences import SentenceLoader, read_sentences
-from voxkit.data.sets import read_sets
+from voxkit.data.sets import named_set, read_sets
 from voxkit.models.contract import Listener
 from voxkit.recipe import Recipe
 from voxkit.text.vocabulary import Vocabulary
@@ -46,7 +47,8 @@ class SpeechLLMReader(SpeechReader):
         if not training:
             prompt = replace(prompt, phrases_share=0.0, previous_share=0.0)
         elif prompt.phrases_share > 0:
-            words = sorted({word for text in read_sentences(config.data.data_dir, config.data.train) for word in text.split()})
+            words = sorted({word for entry in config.data.train for cut in named_set(config.data.data_dir, entry)
+                            for word in text_of(cut).split()})
         return LLMBatches(self.vocabulary, prompt, words, model.loss.alignment > 0, config.seed)
 
     @staticmethod

@@ -19,6 +19,7 @@ domain_sets=                   # sets for stage 3; empty: the same speech
 tokens=bpe                     # bpe or char
 vocab_size=300                 # of the BPE
 size=mini_                     # configurations conf/${size}stage{1,2,3}.yaml: "mini_" for CPU, "" for the plan
+alone=                         # configuration conf/$alone.yaml trained in place of the three stages: "transducer"
 machine=                       # overlay for the machine: local_8gb or a100
 encoder=                       # Hugging Face name or folder of the pretrained encoder; empty: as the configuration says
 methods="greedy prefix_beam attention joint rescoring"  # searches in stage 6
@@ -48,6 +49,7 @@ overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "data.train=[$(echo $hea
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 overlay=${machine:+conf/$machine.yaml}
+last=${alone:-stage3}          # the run that is decoded and exported
 
 if stage 0 "Get the corpus"; then
   if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
@@ -81,21 +83,21 @@ if stage 2 "Tokens: $(basename "$tokenizer")"; then
   run voxkit tokenize --cuts "${cuts[@]}" --kind "$tokens" --vocab-size "$vocab_size" --out "$tokenizer"
 fi
 
-if stage 3 "Train stage 1: encoder frozen"; then
-  run $launch train --config "conf/${size}stage1.yaml" $overlay --exp "$exp" "${overrides[@]}" $train_options
+if stage 3 "Train ${alone:-stage 1: encoder frozen}"; then
+  run $launch train --config "conf/${alone:-${size}stage1}.yaml" $overlay --exp "$exp" "${overrides[@]}" $train_options
 fi
 
-if stage 4 "Train stage 2: top layers open"; then
+if [ -z "$alone" ] && stage 4 "Train stage 2: top layers open"; then
   run $launch train --config "conf/${size}stage2.yaml" $overlay --exp "$exp" --init "$exp/stage1" "${overrides[@]}" $train_options
 fi
 
-if stage 5 "Train stage 3: the domain"; then
+if [ -z "$alone" ] && stage 5 "Train stage 3: the domain"; then
   run $launch train --config "conf/${size}stage3.yaml" $overlay --exp "$exp" --init "$exp/stage2" "${overrides[@]}" \
     data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
 fi
 
 if stage 6 "Decode and score"; then
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods
+  run voxkit decode "$exp/$last" --data-dir "$data" --sets $test_sets --methods $methods
 fi
 
 fused=                         # of the methods: those that take a language model
@@ -106,9 +108,9 @@ if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-
   lm="$data/lm$lm_order-$(basename "$tokenizer").arpa"
   run voxkit lm train --text "${cuts[@]}" ${sample_lm:+--sampled "$sampled" --prune 0 0 0 1} \
     --tokenizer "$tokenizer" --order "$lm_order" --out "$lm"
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$lm" $lm_options
+  run voxkit decode "$exp/$last" --data-dir "$data" --sets $test_sets --methods $fused --lm "$lm" $lm_options
 fi
 
 if stage 7 "Export to ONNX and INT8, check parity"; then
-  run voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check $test_sets
+  run voxkit export "$exp/$last" --out "$exp/onnx" --data-dir "$data" --check $test_sets
 fi

@@ -19,6 +19,7 @@ methods="greedy joint"         # searches in stage 6
 lm_order=0                     # of an n-gram from the training text that stage 6 decodes with besides, e.g. 3; 0: none
 lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
+alone=                         # configuration trained in place of the three stages: "transducer"; with --methods "transducer_greedy ..."
 encoder_epochs=1               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
 export_options=                # further options of voxkit export
@@ -32,6 +33,7 @@ overrides=("data.data_dir=$data" "tokenizer=$data/bpe" "model.front_end.pretrain
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sed 's/:.*//' | sort -u)
 train="data.train=[$(echo $train_sets | tr ' ' ,)]"
+last=${alone:-stage3}          # the run that is decoded and exported
 
 if stage 0 "Get the corpus"; then
   log "nothing to download: it is synthesised in stage 1"
@@ -49,26 +51,26 @@ if stage 2 "Tokens, and a small pretrained encoder"; then
   together "${tokenize[@]}"
 fi
 
-if stage 3 "Train stage 1: encoder frozen"; then
-  run $launch train --config conf/stage1.yaml --exp "$exp" "${overrides[@]}" "$train" $train_options
+if stage 3 "Train ${alone:-stage 1: encoder frozen}"; then
+  run $launch train --config "conf/${alone:-stage1}.yaml" --exp "$exp" "${overrides[@]}" "$train" $train_options
 fi
 
-if stage 4 "Train stage 2: top layers open"; then
+if [ -z "$alone" ] && stage 4 "Train stage 2: top layers open"; then
   run $launch train --config conf/stage2.yaml --exp "$exp" --init "$exp/stage1" "${overrides[@]}" "$train" $train_options
 fi
 
-if stage 5 "Train stage 3: the domain"; then
+if [ -z "$alone" ] && stage 5 "Train stage 3: the domain"; then
   run $launch train --config conf/stage3.yaml --exp "$exp" --init "$exp/stage2" "${overrides[@]}" \
     data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
 fi
 
-export_command=(voxkit export "$exp/stage3" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *} $export_options)
+export_command=(voxkit export "$exp/$last" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *} $export_options)
 if stage 6 "Decode and score"; then
   if [ "$stop_stage" -ge 7 ]; then  # tracing the graph takes a core half a minute: the other one decodes
     beside "${export_command[@]}"
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
   fi
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
+  run voxkit decode "$exp/$last" --data-dir "$data" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
 fi
 
 fused=                         # of the methods: those that take a language model
@@ -76,12 +78,12 @@ for method in $methods; do [ "$method" = greedy ] || fused="$fused $method"; don
 if [ "$lm_order" -gt 0 ] && [ -n "$fused" ] && stage 6 "Decode with a $lm_order-gram from the training text"; then
   cuts_of "$data" $all_sets
   run voxkit lm train --text "${cuts[@]}" --tokenizer "$data/bpe" --order "$lm_order" --out "$data/lm$lm_order.arpa"
-  run voxkit decode "$exp/stage3" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
+  run voxkit decode "$exp/$last" --data-dir "$data" --sets $test_sets --methods $fused --lm "$data/lm$lm_order.arpa" $lm_options
 fi
 
 if stage 6 "One recording"; then
   recording=$(find "$data/audio/test" -type f | sort | sed -n 1p)
-  run voxkit transcribe "$exp/stage3" "$recording" --json
+  run voxkit transcribe "$exp/$last" "$recording" --json
 fi
 
 if stage 7 "Export to ONNX and INT8, check parity"; then

@@ -37,7 +37,7 @@ if stage 0 "Get the corpus, and VoxFormer's encoder"; then
 fi
 
 if stage 1 "Prepare: clips in which nobody speaks"; then
-  run voxkit prepare nonspeech --out "$corpus" --minutes "$nonspeech_minutes"
+  run voxkit prepare nonspeech --out "$corpus" --minutes "$nonspeech_minutes" --low 0.5 --high 3  # as long as what is said here
 fi
 
 if stage 2 "A small language model, and those of its tokens that the texts use"; then

@@ -1,4 +1,5 @@
 import gzip
+import io
 import tarfile
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 import soundfile
 
 from voxkit.cli.main import main
-from voxkit.data.corpora import load_cuts
+from voxkit.data.corpora import librispeech, load_cuts
 from voxkit.data.corpora.librispeech import _TEST_CLEAN_2, FULL, MINI, part_names, prepare_librispeech
+from voxkit.files import sha256
 
 
 def chapter(root, part, speaker, utterances=2):
@@ -98,6 +100,7 @@ def test_download(tree, tmp_path, monkeypatch, capsys):
         with tarfile.open(filename, "w:gz") as tar:
             part = filename.name.removesuffix(".tar.gz")
             tar.add(tree / part, f"LibriSpeech/{part}")
+        monkeypatch.setitem(librispeech.CHECKSUMS, part, f"sha256:{sha256(filename)}")
 
     monkeypatch.setattr(lhotse_recipe, "resumable_download", fetch)
     out = str(tmp_path / "out")
@@ -111,6 +114,30 @@ def test_download(tree, tmp_path, monkeypatch, capsys):
     assert main(["prepare", "librispeech", "--parts", "dev-other", "--out", out]) == 2
     assert "again continues the download" in capsys.readouterr().err
     assert main(["prepare", "librispeech", "--corpus-dir", out + "/no", "--out", out]) == 2
+
+
+@pytest.mark.parametrize("kind", ["symlink out", "symlink absolute", "hard link", "another archive"])
+def test_archives_that_are_not_what_they_should_be(tmp_path, monkeypatch, capsys, kind):
+    import lhotse.recipes.librispeech as lhotse_recipe
+
+    (tmp_path / "victim").write_text("mine")
+
+    def fetch(url, filename, **_):
+        with tarfile.open(filename, "w:gz") as tar:
+            link = tarfile.TarInfo("LibriSpeech/dev-other/1/2/x")
+            link.type = tarfile.LNKTYPE if kind == "hard link" else tarfile.SYMTYPE
+            link.linkname = str(tmp_path) if kind == "symlink absolute" else "../../../../../../victim"
+            tar.addfile(link)
+            written = tarfile.TarInfo("LibriSpeech/dev-other/1/2/x/victim" if "symlink" in kind else "LibriSpeech/dev-other/1/2/x")
+            written.size = 5
+            tar.addfile(written, io.BytesIO(b"their"))
+        if kind != "another archive":
+            monkeypatch.setitem(librispeech.CHECKSUMS, "dev-other", f"sha256:{sha256(filename)}")
+
+    monkeypatch.setattr(lhotse_recipe, "resumable_download", fetch)
+    assert main(["prepare", "librispeech", "--parts", "dev-other", "--out", str(tmp_path / "a/b/out")]) == 2
+    assert "openslr.org" in capsys.readouterr().err and (tmp_path / "victim").read_text() == "mine"
+    assert not (tmp_path / "a/b/out/download/LibriSpeech/dev-other/.completed").exists()
 
 
 @pytest.mark.real

@@ -54,10 +54,10 @@ def test_prepared_cuts_carry_features_and_times(tmp_path):
     config = DataConfig(input="features", num_workers=0, max_duration=8, frames_per_second=25)
     tokenizer = train_characters([u.text for u in made], tmp_path / "tokens")
     batches = list(build_eval_loader(cuts, tokenizer, config))
-    assert sum(b.size for b in batches) == 4 and all(b.features.shape[2] == 40 for b in batches)
-    assert batches[0].lengths.max() == batches[0].features.shape[1]
-    assert next(iter(build_train_loader(cuts, tokenizer, config, seed=1))).tokens.shape[1] > 2
-    assert largest_batch(cuts, tokenizer, config, 20).features.shape[2] == 40
+    assert sum(b.size for b in batches) == 4 and all(b.features.values.shape[2] == 40 for b in batches)
+    assert batches[0].features.lengths.max() == batches[0].features.values.shape[1]
+    assert next(iter(build_train_loader(cuts, tokenizer, config, seed=1))).tokens.values.shape[1] > 2
+    assert largest_batch(cuts, tokenizer, config, 20).features.values.shape[2] == 40
 
 
 def test_made_once(tmp_path):

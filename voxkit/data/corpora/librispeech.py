@@ -10,6 +10,7 @@ of the last, so where it is not in the tree it is the utterances of ten speakers
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
 import zlib
@@ -18,9 +19,12 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voxkit.audio.decode import AudioError
 from voxkit.data.executors import open_executor
 from voxkit.data.manifests import file_stamps
+from voxkit.data.reader import file_recording
 from voxkit.data.validate import Checks, Preparation, Report, mono_cut
+from voxkit.files import read_lines
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -29,6 +33,19 @@ FULL = ("train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "d
 MINI = ("train-clean-5", "dev-clean-2", "test-clean-2")
 PARTS = FULL + MINI
 GROUPS = {"full": FULL, "mini": MINI}
+
+_OPENSLR = "https://www.openslr.org/resources"
+CHECKSUMS = {  # of the archives, as openslr.org (31) and torchaudio (12) give them
+    "dev-clean": "sha256:76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+    "dev-other": "sha256:12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+    "test-clean": "sha256:39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+    "test-other": "sha256:d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+    "train-clean-100": "sha256:d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+    "train-clean-360": "sha256:146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+    "train-other-500": "sha256:ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+    "train-clean-5": "md5:5df7d4e78065366204ca6845bb08f490",
+    "dev-clean-2": "md5:6d7ab67ac6a1d2c993d050e16d61080d",
+}
 
 _TEST_CLEAN_2 = ("1320", "1580", "1995", "2094", "2300", "2830", "2961", "3570", "3575", "3729")  # speakers of test-clean
 
@@ -105,17 +122,41 @@ def download_librispeech(out: str | os.PathLike, parts: Sequence[str] = ("mini",
         ValueError: an archive that is not whole; doing it again continues.
         OSError: no connection, no space.
     """
-    from lhotse.recipes.librispeech import download_librispeech as download
+    from lhotse.recipes import librispeech as at_lhotse
 
     target = Path(out).absolute() / "download"
-    archives = dict.fromkeys("test-clean" if name == "test-clean-2" else name for name in part_names(parts))
-    for name in archives:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys("test-clean" if name == "test-clean-2" else name for name in part_names(parts)):
+        archive, done = target / f"{name}.tar.gz", target / "LibriSpeech" / name / ".completed"
+        if done.is_file():
+            continue
+        at_lhotse.resumable_download(f"{_OPENSLR}/{31 if name in MINI else 12}/{archive.name}", filename=archive)
         try:
-            download(target, dataset_parts=[name])
+            check_archive(archive, name)
+            with tarfile.open(archive) as tar:
+                tar.extractall(target, filter="data")  # no links out of the folder, no devices, nobody else's files
         except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise ValueError(f"{target / name}.tar.gz is not whole ({error}); the same command again continues the download, "
+            raise ValueError(f"{archive} is not whole, or not openslr.org's ({error}); the same command again continues the download, "
                              "if that does not help remove the file first") from error
+        done.touch()
     return target / "LibriSpeech"
+
+
+def check_archive(archive: Path, part: str) -> None:
+    """Compare an archive with what openslr.org publishes.
+
+    Raises:
+        ValueError: it is another.
+    """
+    algorithm, wanted = CHECKSUMS[part].split(":")
+    digest = hashlib.new(algorithm)
+    with open(archive, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    found = digest.hexdigest()
+    if found != wanted:
+        raise ValueError(f"{archive} is not whole, or not the archive that openslr.org publishes ({algorithm} {found[:12]}..., and not "
+                         f"{wanted[:12]}...); the same command again continues the download, if that does not help remove the file first")
 
 
 def _speakers(root: Path, part: str) -> list[Path]:
@@ -138,11 +179,10 @@ def _cuts(transcripts: Sequence[Path], report: Report, executor: Executor) -> It
 
 def _chapter(transcript: Path) -> tuple[list[Cut], list[tuple[str, str, str]]]:
     """The cuts of one chapter, and (id, reason, detail) of what cannot become one."""
-    from lhotse.recipes.librispeech import parse_utterance
+    from lhotse import SupervisionSegment
 
-    part = transcript.parents[2]
     cuts, rejected, named = [], [], set()
-    for number, line in enumerate(transcript.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_lines(transcript), 1):
         id, _, text = line.strip().partition(" ")
         if not id:
             continue
@@ -154,9 +194,12 @@ def _chapter(transcript: Path) -> tuple[list[Cut], list[tuple[str, str, str]]]:
             rejected.append((id, "missing audio", str(audio)))
         else:
             try:
-                cuts.append(mono_cut(*parse_utterance(part, line, {})))
-            except Exception as error:  # whatever a decoder may throw at a broken header
-                rejected.append((id, "corrupt audio", f"{audio}: {(str(error).splitlines() or [type(error).__name__])[0][:200]}"))
+                recording = file_recording(audio, id)
+            except AudioError as error:
+                rejected.append((id, error.reason, str(error)))
+                continue
+            cuts.append(mono_cut(recording, SupervisionSegment(id=id, recording_id=id, start=0.0, duration=recording.duration, channel=0,
+                                                               text=text.strip(), language="English", speaker=id.partition("-")[0])))
     rejected += [(f.stem, "missing transcript", f"{f} has no line in {transcript.name}")
                  for f in sorted(transcript.parent.glob("*.flac")) if f.stem not in named]
     return cuts, rejected

@@ -30,8 +30,8 @@ _MADE = "nonspeech.json"
 
 @dataclass
 class NonspeechConfig:
-    """Attributes: split: name of what is made; minutes: of it in all, half of them out of the folders where there are any; low, high: seconds
-    of a clip; folders: of recordings without speech; seed: of every draw."""
+    """Attributes: split: name of what is made; minutes: of it in all, half of them out of the folders where there are any; low, high:
+    seconds of a clip; folders: of recordings without speech; seed: of every draw."""
 
     split: str = "nonspeech"
     minutes: float = 5.0

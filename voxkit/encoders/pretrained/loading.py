@@ -99,3 +99,16 @@ def _preprocessor(source: Source, revision: str) -> dict[str, Any]:
         found = cached_file(source.name, "preprocessor_config.json", revision=revision or None, _raise_exceptions_for_missing_entries=False)
         path = Path(found) if found else None
     return json.loads(read_text(path)) if path is not None and path.is_file() else {}
+
+
+def empty_whisper(mel_bins: int, source_positions: int, dim: int, layers: int, heads: int, ffn: int) -> WhisperBackbone:
+    """Whisper's encoder of these sizes with fresh weights, for who has its own to fill in.
+
+    Raises:
+        MissingPackage: transformers is not installed.
+    """
+    transformers = require("transformers", "pretrained", why="Whisper's encoder")
+    config = transformers.WhisperConfig(num_mel_bins=mel_bins, max_source_positions=source_positions, d_model=dim, encoder_layers=layers,
+                                        encoder_attention_heads=heads, encoder_ffn_dim=ffn)
+    config._attn_implementation = "sdpa"
+    return WhisperBackbone(_whisper_encoder()(config), {})

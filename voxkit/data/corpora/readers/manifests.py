@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,9 @@ def read_manifests(files: list[Path]) -> Found:
     cuts = [p for p in files if "cuts" in p.name] if not shar else []
     for path in shar:
         rows = ((row, where) for shard in find_shards(str(path)) for where, row in shard.read())
-        found.sets[""] += [u for cut, where in _decoded(rows, _cut) for u in _of_cut(cut, where, path)]
+        found.sets[""] += [u for cut, where in _decoded(rows, _cut) for u in of_cut(cut, where, path)]
     for path in cuts:
-        found.sets[_set(path, "cuts")] += [u for cut, where in _decoded(_rows(path), _cut) for u in _of_cut(cut, where, path.parent)]
+        found.sets[_set(path, "cuts")] += [u for cut, where in _decoded(_rows(path), _cut) for u in of_cut(cut, where, path.parent)]
     if not cuts and not shar:
         recordings = {_set(p, "recordings"): p for p in files if "recordings" in p.name}
         supervisions = {_set(p, "supervisions"): p for p in files if "supervisions" in p.name}
@@ -113,25 +113,36 @@ def _cut(row: dict[str, Any]) -> Any:
 def _of_pair(recordings: Path, supervisions: Path) -> list[Utterance]:
     from lhotse import Recording, SupervisionSegment
 
+    return _joined(_decoded(_rows(recordings), Recording.from_dict), _decoded(_rows(supervisions), SupervisionSegment.from_dict),
+                   recordings.parent)
+
+
+def of_sets(recordings: Any, supervisions: Any, folder: Path) -> list[Utterance]:
+    """Utterances of a RecordingSet and a SupervisionSet, one for each supervision; relative paths start at `folder`."""
+    return _joined(((r, f"recording {r.id}") for r in recordings), ((s, f"supervision {s.id}") for s in supervisions), folder)
+
+
+def _joined(recordings: Iterable[tuple[Any, str]], supervisions: Iterable[tuple[Any, str]], folder: Path) -> list[Utterance]:
     by_id, bad = {}, []
-    for recording, where in _decoded(_rows(recordings), Recording.from_dict):
+    for recording, where in recordings:
         if isinstance(recording, Utterance):
             bad.append(recording)
         elif by_id.setdefault(recording.id, recording) is not recording:
             bad.append(Utterance(recording.id, None, problem=("duplicate id", f"{where}: another recording has it already")))
     found, used = [], set()
-    for supervision, _ in _decoded(_rows(supervisions), SupervisionSegment.from_dict):
+    for supervision, _ in supervisions:
         if isinstance(supervision, Utterance):
             found.append(supervision)
             continue
         recording = by_id.get(supervision.recording_id)
         used.add(supervision.recording_id)
-        found.append(_of_supervision(supervision, _found(recording, recordings.parent) if recording else None))
+        found.append(_of_supervision(supervision, _found(recording, folder) if recording else None))
     silent = [Utterance(id, None, problem=("missing transcript", "a recording without supervision")) for id in by_id if id not in used]
     return found + silent + bad
 
 
-def _of_cut(cut: Any, where: str, folder: Path) -> list[Utterance]:
+def of_cut(cut: Any, where: str, folder: Path) -> list[Utterance]:
+    """Utterances of a cut, one for each supervision; relative paths start at `folder`."""
     from lhotse import MonoCut
     from lhotse.cut import MultiCut
     from lhotse.utils import fastcopy

@@ -29,8 +29,10 @@ _TABLES = (".tsv", ".csv", ".txt", ".jsonl", ".json")
 
 
 def find_tables(folder: Path) -> list[Path]:
-    """Files in a folder that may be tables of transcripts; text files beside audio of the same name are not."""
+    """Files in a folder that may be tables of transcripts; text files beside audio of the same name are not, nor other ones among them."""
     audio = {p.stem for p in folder.iterdir() if p.suffix.lower() in AUDIO}
+    if any(p.suffix.lower() == ".txt" and p.stem in audio for p in folder.iterdir()):
+        return sorted(p for p in folder.iterdir() if p.suffix.lower() in (".tsv", ".csv") and not p.name.startswith("."))
     return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in _TABLES and not p.name.startswith(".")
                   and p.stem not in audio and not _is_notice(p))
 
