@@ -167,7 +167,7 @@ def split_by_text(found: dict[str, list[Clip]], dev: int) -> tuple[dict[str, lis
                 kept[name].append(clip)
         reasons[f"{name}_train"] = out
         keys = sorted({clip.key for clip in kept[name]}, key=lambda key: hashlib.sha256(key.encode()).digest())
-        counts = {key: 0 for key in keys}
+        counts = dict.fromkeys(keys, 0)
         for clip in kept[name]:
             counts[clip.key] += 1
         total = sum(counts[key] for key in keys if key in held_out)
