@@ -66,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
             print(f"TensorRT: skipped, since {reason}")
         else:
             print("\n".join(f"engine: {engine}" for engine in build_engines(target)))
+    if getattr(loaded.model.heads, "llm", None) is not None:
+        from voxkit.export.llm import export_llm
+
+        print(f"language model: {export_llm(loaded.model, Path(target))}")
     print(f"exported: {target}")
     return 0
 

@@ -32,7 +32,8 @@ class _Stacked(NamedTuple):
     n1: Tensor
 
 
-def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None = None) -> tuple[Tensor, FastWeights]:
+def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None = None, *,
+         learn_last: bool = True) -> tuple[Tensor, FastWeights]:
     """Read q with fast weights that learn from `frames`, chunk by chunk.
 
     Args:
@@ -41,6 +42,7 @@ def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
         state: weights, momentum and lengths of rows; in float32 or more whatever q is: the work is done in the state's type.
         options: chunk, order, norm, Muon.
         size: [N], of Muon's step; None = 1.
+        learn_last: False, in order apply_update, spares the step of the last chunk: for who reads and does not carry on.
 
     Returns:
         [N, L, d] in q's type (where a frame is not valid it means nothing), and the state after the last frame, which the last chunk
@@ -50,7 +52,7 @@ def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
         ValueError: shapes that do not go together.
     """
     with torch.autocast(q.device.type, enabled=False):
-        out, after, _ = _run(q, frames, state, options, size, None, final=True)
+        out, after, _ = _run(q, frames, state, options, size, None, True, learn_last)
     return out, after
 
 
@@ -77,7 +79,7 @@ def lact_stream(q: Tensor, frames: Frames, state: FastWeights, open_frames: Fram
 
 
 def _run(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None, pending: Frames | None,
-         final: bool) -> tuple[Tensor, FastWeights, Frames | None]:
+         final: bool, learn_last: bool = True) -> tuple[Tensor, FastWeights, Frames | None]:
     _check(q, frames, state, options)
     kind, (chunk, keys) = q.dtype, (options.chunk, options.keys or options.chunk)
     now = _Stacked(torch.cat((state.w0, state.w2), 1), state.w1, torch.cat((state.m0, state.m2), 1), state.m1,
@@ -99,9 +101,12 @@ def _run(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
     learned = _chunks(frames, keys)
     out = _Output(q)
     rest: Frames | None = None
+    spared = count - 1 if not learn_last and options.order == "apply_update" else -1
     for at in range(count):
         if options.order == "apply_update":
             out.add(_apply(q[:, borders[at]:borders[at + 1]], now, options))
+        if at == spared:
+            break
         if final or (at + 1) * chunk <= total:
             now = _update(learned[at], now, options, keys, size)
         else:
