@@ -13,6 +13,7 @@ CORPORA = {
     "toy": ("players' commands, synthesised on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
     "synthetic": ("speech for text, by small synthesisers", "none"),
+    "gaming": ("call-outs, briefings and dialogue of games, as unpack.py wrote them out", "librispeech"),
     "nonspeech": ("clips in which nobody speaks, labelled empty: made on the spot, or out of a folder of noise", "none"),
     "lhotse": ("any corpus that lhotse has a recipe for: lhotse:aishell, lhotse:commonvoice, lhotse:tedlium, ...", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),

@@ -10,13 +10,14 @@ if TYPE_CHECKING:
     from voxkit.eval.wer import WerResult
     from voxkit.experiments.evaluate import Evaluation, ScoreJob
 
-_FIELDS = ("ref", "hyp", "against", "normalise", "missing", "phrases", "bootstrap", "samples", "per", "condition", "name", "report",
-           "curves", "worst", "csv", "record")
+_FIELDS = ("ref", "hyp", "against", "normalise", "missing", "phrases", "commands", "command_confidence", "bootstrap", "samples", "per",
+           "condition", "name", "report", "curves", "worst", "csv", "record")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Register the command."""
     from voxkit.cli.again import add_again_argument
+    from voxkit.text.intents import CONFIDENCE
 
     p = subparsers.add_parser("score", help="WER / CER / SER with confidence intervals, significance tests and a report",
                               description=__doc__)
@@ -26,6 +27,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     p.add_argument("--against", help="hypotheses of another system: MAPSSWE and permutation test between the two")
     p.add_argument("--normalise", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
     p.add_argument("--phrases", metavar="FILE", help="recall of these phrases, one a line, and the WER of utterances without any")
+    p.add_argument("--commands", metavar="PACK", help="accuracy of the intents and slots of this pack, and what is missed against what is "
+                                                      "answered though nothing of it was said")
+    p.add_argument("--command-confidence", type=float, default=CONFIDENCE, metavar="P",
+                   help=f"with --commands: nothing is answered below it (default {CONFIDENCE})")
     p.add_argument("--missing", default="error", choices=["error", "empty"], help="a reference without hypothesis: stop, or all deleted")
     p.add_argument("--bootstrap", default="speaker", choices=["speaker", "utterance"], help="what the interval resamples")
     p.add_argument("--samples", type=int, default=10_000, help="bootstrap and permutation samples")
@@ -78,6 +83,10 @@ def _show(found: Evaluation, job: ScoreJob, args: argparse.Namespace) -> None:
               f"ends {1000 * t.end_bias:+.1f} ms, {t.words} words")
     if found.phrases:
         print("\n" + format_table(found.phrases, title=f"phrases of {job.phrases}"))
+    if found.commands:
+        shown = [found.commands.result, *found.commands.curve]
+        print("\n" + format_table([one.row() for one in shown[:1]], title=f"commands of {job.commands}, in %"))
+        print("\n" + format_table([one.row() for one in shown[1:]], title="rejection against miss"))
     if args.errors:
         _print_errors(found.words, args.errors)
     if found.other is not None:

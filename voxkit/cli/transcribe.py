@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voxkit.hypothesis import Hypothesis
+from voxkit.text.intents import CONFIDENCE, Matcher
 
 HELP = "transcribe audio files"
 
@@ -28,6 +29,10 @@ def add_parser(subparsers: Any) -> None:
                                 "and the final one (--json: a line for each; --format: changes go to stderr)",
                         "chunk of the encoder; -1, without --stream: without bound")
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")
+    parser.add_argument("--commands", metavar="PACK", help="answer what is meant by this pack (file, or name of a built-in one): intent, "
+                                                           "slots and confidence, or nothing")
+    parser.add_argument("--command-confidence", type=float, default=CONFIDENCE, metavar="P",
+                        help=f"with --commands: nothing is answered below it (default {CONFIDENCE})")
     parser.add_argument("--format", choices=["ctm", "srt", "vtt", "textgrid"], help="words and times in this format instead")
     parser.add_argument("--out", metavar="FOLDER", help="with --format: one file for each recording there, instead of printing")
     parser.add_argument("--state", metavar="FILE", help="of a model that adapts: begin with what `voxkit adapt` made of this speaker")
@@ -40,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.experiments.transcribe import TranscribeJob, transcriber
 
     _check_output(args)
+    matcher = _matcher(args)
     job = TranscribeJob(search=search_settings(args), words=args.json or bool(args.format),
                         **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device", "state", "save_state"))
     transcribe = transcriber(job, lambda message: print(message, file=sys.stderr))
@@ -51,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
             print(error if path in str(error) else f"{path}: {error}", file=sys.stderr)
             continue
-        _say(args, path, hypothesis)
+        _say(args, path, hypothesis, matcher)
     if failed and len(args.audio) > 1:
         print(f"{failed} of {len(args.audio)} files were not transcribed", file=sys.stderr)
     return 1 if failed else 0
@@ -68,7 +74,17 @@ def _changes(args: argparse.Namespace, path: str, heard: Iterator[tuple[float, H
     return hypothesis
 
 
-def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis) -> None:
+def _matcher(args: argparse.Namespace) -> Matcher | None:
+    if not args.commands:
+        return None
+    from voxkit.text.pack import load_pack
+
+    if args.format:
+        raise ValueError(f"--commands: an answer has no place in --format {args.format}; use --json, or leave --format out")
+    return Matcher(load_pack(args.commands), args.command_confidence)
+
+
+def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis, matcher: Matcher | None = None) -> None:
     from voxkit.align.formats import render, suffix, write
 
     stem = Path(path).stem
@@ -78,7 +94,10 @@ def _say(args: argparse.Namespace, path: str, hypothesis: Hypothesis) -> None:
         print(render(args.format, {stem: hypothesis}), end="")
     else:
         final = {"time": round(hypothesis.audio_duration, 3), "final": True} if args.stream else {}
-        print(_json(path, hypothesis, **final) if args.json else f"{path}\t{hypothesis.text}")
+        answer = matcher.answer(hypothesis) if matcher else None
+        told = {"command": answer.to_json() if answer else None} if matcher else {}
+        meant = f"\t{json.dumps(told['command'], ensure_ascii=False)}" if told else ""
+        print(_json(path, hypothesis, **final, **told) if args.json else f"{path}\t{hypothesis.text}{meant}")
 
 
 def _json(path: str, hypothesis: Hypothesis, **more: Any) -> str:

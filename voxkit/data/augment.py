@@ -1,4 +1,4 @@
-"""Changes to a waveform on the fly: room, noise, volume. Each utterance has a generator of its own, so nothing depends on the order of
+"""Changes to a waveform on the fly: room, noise, volume, microphone. Each utterance has a generator of its own, so nothing depends on the order of
 things or on which process does them.
 
 Speed is perturbed before batching, as a lhotse transform of the cut (`voxkit.data.sampler`), because it changes the duration.
@@ -17,6 +17,7 @@ import numpy as np
 from voxkit.audio.io import EXTENSIONS, RATE
 from voxkit.data.config import DataConfig
 from voxkit.data.manifests import cut_of
+from voxkit.data.microphone import through_microphone
 from voxkit.data.pieces import split_manifest
 from voxkit.data.reader import file_recording, load_samples
 from voxkit.data.sources import check_sources
@@ -33,10 +34,10 @@ def utterance_rng(seed: int, epoch: int, cut_id: str, purpose: str) -> random.Ra
 
 
 class Augment:
-    """Reverberation, then noise, then volume.
+    """Reverberation, then noise, then volume, then the microphone.
 
     Args:
-        config: `noise`, `noise_snr`, `noise_prob`, `rir`, `rir_prob`, `volume`.
+        config: `noise`, `noise_snr`, `noise_prob`, `rir`, `rir_prob`, `volume`, `microphone`.
 
     Raises:
         ValueError: a folder or manifest that is not there, or has no audio in it.
@@ -58,6 +59,8 @@ class Augment:
             audio = self._try(self._add_noise, rng.choice(self.noises), audio, rng, failures)
         if c.volume[0] != 1 or c.volume[1] != 1:
             audio = audio * math.exp(rng.uniform(math.log(c.volume[0]), math.log(c.volume[1])))
+        if c.microphone.changes:
+            audio = through_microphone(audio, c.microphone, rng)
         peak = float(np.abs(audio).max(initial=0.0))
         return (audio / peak if peak > 1 else audio).astype(np.float32, copy=False), failures
 

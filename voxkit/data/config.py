@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
+from voxkit.data.microphone import MicrophoneConfig
 from voxkit.data.session_config import SessionConfig
 
 INPUTS = ("audio", "fbank", "features", "text")
@@ -36,6 +37,7 @@ class DataConfig:
     bpe_dropout: probability that a merge of the tokenizer is left out, drawn anew for every utterance and epoch of training; 0 = always
         the same pieces, 1 = characters (see `Vocabulary.sample`).
     volume: range of gain factors; [1.0, 1.0] = none.
+    microphone: what a player's microphone and voice chat do: overload, Opus, push-to-talk cuts.
     max_failures: utterances that may fail to be read in an epoch before it is an error.
     sessions: for systems that carry state from utterance to utterance: how batches are made of sessions.
     """
@@ -66,16 +68,21 @@ class DataConfig:
     rir_prob: float = 0.0
     bpe_dropout: float = 0.0
     volume: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    microphone: MicrophoneConfig = field(default_factory=MicrophoneConfig)
     max_failures: int = 100
     sessions: SessionConfig = field(default_factory=SessionConfig)
+
+    @property
+    def augments(self) -> bool:
+        """Whether waveforms are changed on the fly, at whatever speed."""
+        return self.noise_prob > 0 or self.rir_prob > 0 or list(self.volume) != [1.0, 1.0] or self.microphone.changes
 
     def problems(self) -> list[str]:
         found = []
         if self.input not in INPUTS:
             found.append(f"input: {self.input!r} is none of {', '.join(INPUTS)}")
-        changes = self.noise_prob > 0 or self.rir_prob > 0 or list(self.volume) != [1.0, 1.0] or list(self.speed_perturb) != [1.0]
-        if self.input == "features" and changes:
-            found.append("input: features cannot be changed as audio can; leave out noise, rir, volume and speed_perturb")
+        if self.input == "features" and (self.augments or list(self.speed_perturb) != [1.0]):
+            found.append("input: features cannot be changed as audio can; leave out noise, rir, volume, microphone and speed_perturb")
         automatic = self.max_duration == "auto"
         if not automatic and (isinstance(self.max_duration, str) or self.max_duration <= 0):
             found.append(f"max_duration: {self.max_duration!r} is neither seconds above 0 nor auto")

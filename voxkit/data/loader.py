@@ -177,10 +177,9 @@ def build_train_loader(cuts: Any, tokenizer: Any, config: DataConfig, *, seed: i
     """
     keep = UtteranceFilter(config, tokenizer)
     sampler = BucketSampler(cuts, config, keep, seed=seed, rank=rank, world_size=world_size)
-    changes = config.noise_prob > 0 or config.rir_prob > 0 or list(config.volume) != [1.0, 1.0]
-    if changes and states is not None:
-        logger.warning("cached states: data.noise, data.rir and data.volume have no effect")
-    augment = Augment(config) if changes and states is None else None
+    if config.augments and states is not None:
+        logger.warning("cached states: data.noise, data.rir, data.volume and data.microphone have no effect")
+    augment = Augment(config) if config.augments and states is None else None
     dataset = SpeechDataset(tokenizer, input=config.input, augment=augment, states=states, seed=seed, bpe_dropout=config.bpe_dropout,
                             frames_per_second=config.frames_per_second, fbank_bins=config.fbank_bins, complete=complete)
     return Loader(sampler, dataset, num_workers=config.num_workers, prefetch=config.prefetch, max_failures=config.max_failures)

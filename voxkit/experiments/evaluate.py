@@ -21,10 +21,13 @@ from voxkit.eval.table import interval_cell, per_duration, per_group
 from voxkit.eval.texts import Texts, read_texts
 from voxkit.eval.wer import WerResult, score
 from voxkit.experiments import records
+from voxkit.experiments.commands import CommandScores, command_scores
+from voxkit.text.intents import CONFIDENCE
 from voxkit.text.phrases import read_phrases
 
 WHERE = "beside what score writes: REPORT_score.json for --report REPORT.html, NAME_score.json for --csv, or what --record says"
-_INPUTS = {"ref": "references", "hyp": "hypotheses", "against": "hypotheses (--against)", "phrases": "phrases", "condition": "condition"}
+_INPUTS = {"ref": "references", "hyp": "hypotheses", "against": "hypotheses (--against)", "phrases": "phrases", "condition": "condition",
+           "commands": "pack (--commands)"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class ScoreJob:
     against: hypotheses of another system.
     normalise: text rule on both sides; missing: what a reference without hypothesis is, "error" or "empty".
     phrases: file of phrases whose recall is counted.
+    commands: pack whose intents and slots are scored besides; command_confidence: below which nothing is answered.
     bootstrap: what the interval resamples, "speaker" or "utterance"; samples: of bootstrap and permutation.
     per: further tables, of "speaker", "duration", "condition"; condition: a field of the cuts, or a file of id<TAB>condition.
     name: of the run in tables, CSV and report; empty: the hypothesis file's.
@@ -47,6 +51,8 @@ class ScoreJob:
     normalise: str = "none"
     missing: str = "error"
     phrases: str | None = None
+    commands: str | None = None
+    command_confidence: float = CONFIDENCE
     bootstrap: str = "speaker"
     samples: int = 10_000
     per: tuple[str, ...] = ()
@@ -76,7 +82,7 @@ class Evaluation:
     resampled: what the interval is over, "speakers" or "utterances".
     tables: rows of each further table, by what it goes by.
     quality, times: of the words' confidences and times, None where hypotheses or references have none.
-    phrases: rows about the phrase list.
+    phrases: rows about the phrase list; commands: intents and slots of a pack, None where there is none.
     other, tests: the other system's result, and what tells the two apart; comparison: the same as rows.
     report: the page that was written.
     record: of it all, None where none is kept.
@@ -91,6 +97,7 @@ class Evaluation:
     quality: Calibration | None = None
     times: BoundaryResult | None = None
     phrases: list[dict[str, object]] = field(default_factory=list)
+    commands: CommandScores | None = None
     other: WerResult | None = None
     tests: dict[str, TestResult] = field(default_factory=dict)
     comparison: list[dict[str, object]] = field(default_factory=list)
@@ -130,6 +137,8 @@ def evaluate(job: ScoreJob) -> Evaluation:
     found.quality, found.times = _confidences(references, hypotheses, job.normalise)
     if job.phrases:
         found.phrases.append(_biasing(words, job.phrases, job.normalise, job.name))
+    if job.commands:
+        found.commands = command_scores(job.commands, references, hypotheses, job.command_confidence)
     if against is not None:
         found.other = other = score(references.texts, against, **how)
         found.tests = {"MAPSSWE": mapsswe(words, other), "permutation": permutation_test(words, other, groups, samples=job.samples)}
@@ -178,11 +187,12 @@ def curve_files(sources: tuple[str, ...]) -> list[Path]:
 
 def _record(job: ScoreJob, path: Path, found: Evaluation, curves: list[Path]) -> records.Record:
     inputs = {key: records.stamp(file, path) for key in _INPUTS
-              if (file := getattr(job, key)) and (key != "condition" or Path(file).is_file())}
+              if (file := getattr(job, key)) and (key not in ("condition", "commands") or Path(file).is_file())}
     inputs |= {f"curve {i}": records.stamp(file, path) for i, file in enumerate(curves, 1)}
     kept = replace(job, report=Path(job.report).name if job.report else None, csv=Path(job.csv).name if job.csv else None, record=None)
     return records.Record("score", records.as_json(kept), inputs, records.made_by("numpy"),
-                          {**found.row, "tests": found.comparison, "phrases": found.phrases}, path)
+                          {**found.row, "tests": found.comparison, "phrases": found.phrases,
+                           **({"commands": found.commands.result.row()} if found.commands else {})}, path)
 
 
 def _write(job: ScoreJob, found: Evaluation, references: Texts, conditions: Mapping[str, str], durations: Mapping[str, float]) -> None:

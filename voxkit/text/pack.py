@@ -10,9 +10,9 @@
       - {intent: enemy_spotted, kind: callout, say: ["enemy [at] {place}", "enemy {weapon} at {place:where}"]}
       - {intent: pick_lock, kind: command, say: [pick the lock], not: [try the lock]}
 
-A term is what the game calls a thing; `spoken` is how people say it, in words and without figures. `{place}` stands for a term of a class and
-fills the slot of that name, `{place:where}` another one; `[...]` may be left out. `not` names what is near to a term or a command and is
-another thing.
+A term is what the game calls a thing; `spoken` is how people say it, in words and without figures. `{place}` stands for a term of a class
+and fills the slot of that name, `{place:where}` another one; `[...]` may be left out. `not` names what is near to a term or a command and
+is another thing.
 """
 
 from __future__ import annotations
@@ -307,7 +307,8 @@ def warnings(pack: Pack) -> list[str]:
                 found.append(f"term {term.name!r}: {form!r} has figures; spell them as they are spoken")
     for kind, terms in pack.classes.items():
         forms = Counter(normalise("librispeech", form) for term in terms for form in dict.fromkeys(term.spoken))
-        found += [f"class {kind}: {form!r} is spoken for {count} terms, and the first is taken" for form, count in forms.items() if count > 1]
+        found += [f"class {kind}: {form!r} is spoken for {count} terms, and the first is taken"
+                  for form, count in forms.items() if count > 1]
     return found
 
 

@@ -17,7 +17,6 @@ from voxkit.text.pack import Pack, Template, Term, is_identifier, parse_pattern
 from voxkit.text.phrases import read_phrases
 
 TEXT_COLUMNS = ("english", "en", "en-us", "en_us", "text", "source", "value", "translation")
-KEY_COLUMNS = ("key", "id", "name", "identifier", "string id")
 # what localized strings hold besides words: tags, placeholders, formats, escapes
 _MARKUP = re.compile(r"<[^<>]*>|\{[^{}]*\}|%\d*\$?[-+ 0]*[\d.]*[a-zA-Z]|\\[nrt]|\$\w+\$?|\[/?[a-z]+(?:=[^\]]*)?\]")
 _LITTLE = {"of", "the", "and", "a", "an"}
@@ -58,8 +57,8 @@ def read_localization(path: str | os.PathLike, kind: str, *, column: str = "", l
     wanted = [name for name in columns if name.strip().lower() == column.lower()] if column else [
         name for known in TEXT_COLUMNS for name in columns if name.strip().lower() == known]
     if not wanted:
-        raise ValueError(f"{path}: no column {column or ' or '.join(TEXT_COLUMNS)!r} in its header; there are {', '.join(columns) or 'none'} "
-                         "(--column names it)")
+        raise ValueError(f"{path}: no column {column or ' or '.join(TEXT_COLUMNS)!r} in its header; there are "
+                         f"{', '.join(columns) or 'none'} (--column names it)")
     terms: dict[str, Term] = {}
     left_out = 0
     for row in rows:
@@ -124,7 +123,7 @@ def hotword_lines(pack: Pack, rule: str = "librispeech", score: float = 1.5) -> 
     """Lines of a hotwords file of sherpa-onnx: PHRASE, and ` :SCORE` where its weight is not 1.
 
     Args:
-        rule: as `phrase_lines`; score: of a weight of 1, sherpa-onnx's --hotwords-score.
+        rule: as `phrase_lines`; score: of a weight of 1, as sherpa-onnx has it for all phrases.
     """
     return [phrase if weight == 1 else f"{phrase} :{score * weight:g}" for phrase, weight in _spelled(pack, rule).items()]
 

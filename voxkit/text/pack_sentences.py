@@ -121,8 +121,9 @@ def refuse_overlap(training: Iterable[str], held_out: Mapping[str, Iterable[str]
     found = overlap(training, held_out)
     if found:
         shown = "; ".join(f"{text!r} ({', '.join(places)})" for text, places in list(found.items())[:10])
-        raise ValueError(f"{len(found)} sentences of training are in a test set: {shown}{'; ...' if len(found) > 10 else ''}. What was trained "
-                         "on cannot be tested with: leave them out of training (--leave-out)")
+        more = "; ..." if len(found) > 10 else ""
+        raise ValueError(f"{len(found)} sentences of training are in a test set: {shown}{more}. What was trained on cannot be tested with: "
+                         "leave them out of training (--leave-out)")
 
 
 def _spaces(pack: Pack) -> list[_Space]:
