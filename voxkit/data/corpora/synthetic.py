@@ -175,8 +175,8 @@ def _refuse_voices(out: Path, config: SyntheticConfig) -> None:
         if "voices" not in splits.get(name, {}).get("options", {}):
             raise ValueError(f"--other-voices-than {name}: no synthetic split of this name is in {out}; prepare it first")
         if shared := sorted(set(splits[name]["options"]["voices"]) & set(config.voices)):
-            raise ValueError(f"--voices {' '.join(shared)}: split {name} has them too, and --other-voices-than keeps its voices apart; take "
-                             "others")
+            raise ValueError(f"--voices {' '.join(shared)}: split {name} has them too, and --other-voices-than keeps its voices apart; "
+                             "take others")
 
 
 def _cut(item: Item, samples: int, custom: dict[str, Any]) -> Cut:
@@ -254,7 +254,8 @@ def add_arguments(parser) -> Callable:
     parser.add_argument("--lines", default="", help="text, a line an utterance")
     parser.add_argument("--pack", default="", help="in place of --lines: a pack's file or name, whose sentences are said")
     parser.add_argument("--part", default="", choices=["", "train", "dev", "test"], help="of a pack: sentences of this part alone")
-    parser.add_argument("--other-voices-than", nargs="+", default=[], metavar="SPLIT", help="synthetic splits whose voices are not to speak")
+    parser.add_argument("--other-voices-than", nargs="+", default=[], metavar="SPLIT",
+                        help="synthetic splits whose voices are not to speak")
     parser.add_argument("--voices", nargs="+", default=defaults["voices"],
                         help="hibari, hibari:VOICE, pico:en-US, pico:en-GB, espeak; one named twice speaks twice as often (espeak)")
     for name, what in (("split", "name of what is made"), ("count", "sentences of a pack, at most; 0: all"),
