@@ -204,8 +204,8 @@ def _readme(name: str, streaming: bool) -> str:
     call = "OnlineRecognizer.from_zipformer2_ctc" if streaming else "OfflineRecognizer.from_zipformer_ctc"
     return f"""# {name}
 
-For sherpa-onnx (`pip install sherpa-onnx sherpa-onnx-core`, https://k2-fsa.github.io/sherpa/onnx/), on Android, iOS, WebAssembly, C#, Unity,
-Unreal and the rest of its platforms:
+For sherpa-onnx (`pip install sherpa-onnx sherpa-onnx-core`, https://k2-fsa.github.io/sherpa/onnx/), on Android, iOS, WebAssembly, C#,
+Unity, Unreal and the rest of its platforms:
 
     {program} --tokens=tokens.txt {kind}model.onnx audio.wav
 
