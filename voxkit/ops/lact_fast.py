@@ -10,6 +10,7 @@ is written out too, keeps g, u and e, and needs eight.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import torch
@@ -51,7 +52,7 @@ def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
     Raises:
         ValueError: shapes that do not go together.
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with _in_full(q.device.type):
         out, after, _ = _run(q, frames, state, options, size, None, True, learn_last)
     return out, after
 
@@ -74,8 +75,13 @@ def lact_stream(q: Tensor, frames: Frames, state: FastWeights, open_frames: Fram
     """
     if options.keys not in (0, options.chunk):
         raise ValueError("chunks that overlap do not stream: give options without keys")
-    with torch.autocast(q.device.type, enabled=False):
+    with _in_full(q.device.type):
         return _run(q, frames, state, options, size, open_frames, final)
+
+
+def _in_full(device: str) -> contextlib.AbstractContextManager[Any]:
+    """No autocast: fast weights keep their precision. A device without autocast (meta) has none to switch off."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
 
 
 def _run(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None, pending: Frames | None,
