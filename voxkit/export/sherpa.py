@@ -202,6 +202,12 @@ def _readme(name: str, streaming: bool) -> str:
     kind = "--zipformer2-ctc-model=" if streaming else "--zipformer-ctc-model="
     program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
     call = "OnlineRecognizer.from_zipformer2_ctc" if streaming else "OfflineRecognizer.from_zipformer_ctc"
-    return (f"# {name}\n\nFor sherpa-onnx (`pip install sherpa-onnx`, https://k2-fsa.github.io/sherpa/onnx/), on Android, iOS,\n"
-            f"WebAssembly, C#, Unity, Unreal and the rest of its platforms:\n\n    {program} --tokens=tokens.txt {kind}model.onnx audio.wav\n\n"
-            f"    sherpa_onnx.{call}(model=\"model.onnx\", tokens=\"tokens.txt\")\n")
+    return f"""# {name}
+
+For sherpa-onnx (`pip install sherpa-onnx sherpa-onnx-core`, https://k2-fsa.github.io/sherpa/onnx/), on Android, iOS, WebAssembly, C#,
+Unity, Unreal and the rest of its platforms:
+
+    {program} --tokens=tokens.txt {kind}model.onnx audio.wav
+
+    sherpa_onnx.{call}(model="model.onnx", tokens="tokens.txt")
+"""

@@ -25,7 +25,7 @@ def greedy(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list
     decoder = heard.heads.decoder
     assert decoder is not None
     said = generate(decoder, heard.states, heard.lengths, decoder.limit(heard.lengths),
-                    forbidden=tuple(sorted({*vocabulary.specials, decoder.bos} - {decoder.eos})), rule=StopRule())
+                    forbidden={*vocabulary.specials, decoder.bos}, rule=StopRule())
     return [[AttentionHypothesis(one.tokens, one.score, one.token_log_probs, parts={"attention": one.score})] for one in said]
 
 
