@@ -131,3 +131,11 @@ class Batch:
 def audio_batch(wave: Tensor, id: str = "audio") -> Batch:
     """One waveform [S] at 16 kHz as a batch."""
     return Batch([id], audio=Padded(wave[None], torch.tensor([len(wave)])), seconds=len(wave) / RATE)
+
+
+def turns(sessions: list[str]) -> list[list[int]]:
+    """Which rows of a batch are heard together: the first utterance of every session, then the second of those that have one, ..."""
+    order: dict[str, list[int]] = {}
+    for row, session in enumerate(sessions):
+        order.setdefault(session, []).append(row)
+    return [[rows[turn] for rows in order.values() if turn < len(rows)] for turn in range(max(map(len, order.values()), default=0))]
