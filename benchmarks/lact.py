@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.eval.table import format_table
 from voxkit.ops.lact import FastOptions, Frames, start
 from voxkit.ops.lact_fast import lact
@@ -91,7 +92,8 @@ def published(path: Path) -> Callable[..., Tensor]:
 def ours(given: Given, chunk: int, muon: bool, dtype: torch.dtype | None) -> Tensor:
     """The same by voxkit."""
     w0, w1, w2, q, k, v, *rates = given
-    return lact(q, Frames(k, v, torch.cat(rates, -1)), start(w0, w1, w2), FastOptions(chunk, muon=muon, muon_dtype=dtype))[0]
+    options = FastOptions(chunk, muon=muon, muon_dtype=dtype)
+    return lact(q, Frames(k, v, torch.cat(rates, -1)), start(w0, w1, w2), options, learn_last=False)[0]  # nor does the peer learn from it
 
 
 def random_inputs(length: int, head: int) -> Given:
@@ -135,7 +137,10 @@ def against_peer(args: argparse.Namespace) -> list[dict[str, Any]]:
                     error = float((a - b).norm() / b.norm())
                     assert error < (0.2 if muon else 1e-4), f"they do not compute the same: {error:.1e} (head {head}, chunk {chunk})"
                     pairs = [(timed(theirs, given, args.gradient), timed(own, given, args.gradient)) for _ in range(args.rounds)]
-                    ratio = statistics.median(x / y for x, y in pairs)
+                    ratios = [x / y for x, y in pairs]
+                    ratio = statistics.median(ratios)
+                    Figures("lact", args.json).add(f"head {head}, length {length}, chunk {chunk}{', Muon' if muon else ''}"
+                                                   f"{', gradient' if args.gradient else ''}, against {peer.__name__}", ratios)
                     logs.append(math.log(ratio))
                     rows.append({"head": head, "length": length, "chunk": chunk, "Muon": "yes" if muon else "no",
                                  "peer ms": f"{1e3 * statistics.median(x for x, _ in pairs):.1f}",
@@ -182,6 +187,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--heads", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--skip-attention", action="store_true")
+    Figures.add_argument(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     who = "the published operator" if args.peer else "a stand-in for the published operator"

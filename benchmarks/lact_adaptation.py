@@ -51,7 +51,7 @@ def make_model(carry: bool, seed: int) -> LaCTASR:
     encoder = {"kind": "lact", "dim": 64, "heads": 2, "ffn": 96, "layers": 2, "dropout": 0.0, "left": 8,
                "fast": {"heads": 2, "chunk": 16, "rate": 0.1, "gate": 0.2}}
     return LaCTASR(LaCTASRConfig(vocab_size=FIRST + TOKENS, front_end=front_end, encoder=encoder, dropout=0.0,
-                                 loss=LaCTLossConfig(ctc=1.0, attention=0.0), carry=CarryConfig(on=carry)))
+                                 loss=LaCTLossConfig(ctc=1.0, attention=0.0), carry=CarryConfig(enabled=carry)))
 
 
 def train(model: LaCTASR, steps: int, seed: int, rate: float = 3e-3) -> float:

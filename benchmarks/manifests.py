@@ -2,8 +2,8 @@
 
 The manifests are made up: cuts like LibriSpeech's (recordings of 1 to 17 s, transcripts of some 12 characters a second) that all read one
 file of noise, once as `voxkit prepare` writes them, once as a plain .jsonl and once as anybody's .jsonl.gz. Each is opened in a process of
-its own; what it measures begins after the imports and ends with the first batch of `build_train_loader` (BPE pieces, 200 s a batch, no
-worker processes). Memory is the process's peak above what it had after the imports.
+its own. What is measured begins after the imports and ends with the first batch of `build_train_loader` (BPE pieces, 200 s a batch, no
+worker processes): the clock, the processor's time, which other jobs do not lengthen as much, and the peak of memory above the imports.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        print(f"{'manifest':<10}{'cuts':>10}{'to make':>10}{'first batch':>13}{'memory':>10}")
+        print(f"{'manifest':<10}{'cuts':>10}{'to make':>10}{'first batch':>13}{'CPU':>9}{'memory':>10}")
         for count in args.cuts:
             for kind in args.kinds:
                 start = time.perf_counter()
@@ -119,7 +119,8 @@ def main() -> None:
                 made = time.perf_counter() - start
                 out = subprocess.run([sys.executable, "-m", "benchmarks.manifests", "--one", str(path)], check=True, capture_output=True)
                 found = json.loads(out.stdout.splitlines()[-1])
-                print(f"{kind:<10}{count:>10}{made:>8.1f} s{found['seconds']:>11.2f} s{found['megabytes']:>7.0f} MB", flush=True)
+                print(f"{kind:<10}{count:>10}{made:>8.1f} s{found['seconds']:>11.2f} s{found['cpu_seconds']:>7.2f} s"
+                      f"{found['megabytes']:>7.0f} MB", flush=True)
                 Figures("manifests", args.json).add(f"memory to the first batch, {kind}, {count} cuts", [found["megabytes"]], "MB")
                 path.unlink()
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.figures import Figures
 from voxkit.decoders.transducer import Transducer, TransducerConfig
 from voxkit.eval.table import format_table
 from voxkit.eval.wer import edit_errors
@@ -103,7 +104,9 @@ def main() -> None:
     p.add_argument("--beam", type=int, default=4)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--cpu-time", action="store_true", help="count the processor's time, not the clock's: beside other jobs, one thread")
+    Figures.add_argument(p)
     args = p.parse_args()
+    figures = Figures("transducer", args.json)
     clock = time.process_time if args.cpu_time else time.perf_counter
     head = trained_like(args.vocab)
     states, truth = synthetic(head, args.utterances, args.frames)
@@ -129,10 +132,12 @@ def main() -> None:
                     if search is vectorised:
                         ours = found
             errors = [sum(map(edit_errors, truth, texts)) / sum(map(len, truth[:size])) for texts in (ours, found)]
-            ratio = statistics.median(b / a for a, b in zip(*times))
+            ratios = [b / a for a, b in zip(*times)]
+            figures.add(f"{name}, {size} utterances together against plain loops", ratios)
             rows.append({"search": name, "batch": size, "ms per utterance": f"{1000 * statistics.median(times[0]) / size:.2f}",
-                         "plain loop": f"{1000 * statistics.median(times[1]) / size:.2f}", "times faster": f"{ratio:.1f}",
-                         "token errors %": f"{100 * errors[0]:.2f}", "plain": f"{100 * errors[1]:.2f}"})
+                         "plain loop": f"{1000 * statistics.median(times[1]) / size:.2f}",
+                         "times faster": f"{statistics.median(ratios):.1f}", "token errors %": f"{100 * errors[0]:.2f}",
+                         "plain": f"{100 * errors[1]:.2f}"})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, vocabulary {args.vocab}, {args.frames} frames")
     print(format_table(rows))
 

@@ -22,5 +22,6 @@ def test_token_errors_are_counted_in_tokens():
 def test_boundaries_of_right_words():
     cuts = [_cut("a", ("heal", 0.10, 0.40), ("me", 0.50, 0.70)), _cut("b")]
     found = {"a": Hypothesis("heal you", [Word("heal", 0.13, 0.39, 1.0), Word("you", 0.5, 0.7, 1.0)]), "b": Hypothesis("x", [])}
-    assert boundary_columns(cuts, found) == {"ms off": "20.0", "start bias": "+30.0", "end bias": "-10.0", "F1 50 ms": "50.0"}
+    assert boundary_columns(cuts, found) == {"ms off": "20.0", "ms median": "20.0", "start bias": "+30.0", "end bias": "-10.0",
+                                              "F1 50 ms": "50.0"}
     assert boundary_columns([_cut("b")], found) == {}

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from voxkit.recipe import RecipeConfig, structure_recipe
 from voxkit.system import SYSTEMS, find_system
 
-PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md")
+PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md", "docs/voxlm.md")
 FILES = ("log", "safetensors", "onnx", "int8.onnx")  # train.log, model.safetensors ...
 
 

@@ -19,8 +19,8 @@ def _limited(repository, megabytes, *command, **more):
 def test_long_audio_keeps_within_a_limit_of_memory(repository):
     pytest.importorskip("psutil")
     environment = {**os.environ, "VOXKIT_MEMORY_LIMIT": str(LIMIT), "PYTHONPATH": str(repository)}
-    done = _limited(repository, LIMIT, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/long_audio",
-                    env=environment)
+    pytest_there = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "tests/long_audio"]
+    done = _limited(repository, LIMIT, *pytest_there, env=environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
     assert " passed" in done.stdout and " skipped" not in done.stdout
 

@@ -44,6 +44,14 @@ def test_every_option_named_exists(repository, options):
     assert not [f"{where} names {name}" for where, name in named if name not in there]
 
 
+def _docstrings(repository):
+    """(where, text) of every docstring of voxkit."""
+    for path in sorted((repository / "voxkit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and (text := ast.get_docstring(node)):
+                yield f"{path.relative_to(repository)}:{getattr(node, 'lineno', 1)}", text
+
+
 def _messages(repository):
     """(where, text) of every string of voxkit that is said: raised, warned of, logged."""
     for path in sorted((repository / "voxkit").rglob("*.py")):
@@ -59,10 +67,11 @@ def _is_module(repository, key):
 
 
 def test_every_configuration_key_named_exists(repository):
-    """Whole keys wherever they stand; parts of keys (`encoder.normalize`) in what is said."""
+    """Whole keys in docstrings and in what is said, there also parts of keys (`encoder.normalize`)."""
     keys = set(_paths(RecipeConfig))
     for system in SYSTEMS:
         keys |= {f"model.{path}" for path in _paths(find_system(system).config)}
+    keys |= {"model.encoder.kind", "model.encoder.preset"}
     keys |= {f"model.encoder.{path}" for config in ENCODERS.values() for path in _paths(config)}
     ends = {".".join(key.split(".")[i:]) for key in keys for i in range(key.count(".") + 1)}
     groups = {key.split(".")[i] for key in keys for i in range(key.count("."))}
@@ -71,7 +80,7 @@ def test_every_configuration_key_named_exists(repository):
         pattern = re.compile(rf"(?<![\w./-])(?:{'|'.join(sorted(first))})(?:\.[a-z_][a-z_0-9]*)+(?![\w(])")
         return [(where, key) for where, text in texts for key in pattern.findall(text)]
 
-    named = found(_strings(repository), TOP) + found(_messages(repository), groups)
+    named = found(_docstrings(repository), TOP) + found(_messages(repository), groups)
     assert len(named) > 60
     assert not [f"{where} names {key}" for where, key in named
                 if key not in ends and key not in NO_KEYS and not _is_module(repository, key)]

@@ -170,3 +170,16 @@ def test_frames_per_second_as_set(stereo, given, kept):
     config = DataConfig(num_workers=0, num_buckets=1, frames_per_second=given)
     loader = build_train_loader([said("a", "AB"), said("b", "ABCABCABC")], Letters(), config, seed=1)
     assert sum(b.size for b in loader) == kept
+
+
+def test_the_loader_s_fbank_is_the_front_end_s():
+    from voxkit.config import ConfigError, OmegaConf
+    from voxkit.recipe import structure_recipe
+
+    def recipe(bins, **data):
+        front_end = {"kind": "fbank", "fbank_bins": bins}
+        return structure_recipe(OmegaConf.create({"system": "voxformer", "model": {"front_end": front_end}, "data": data})).config.data
+
+    assert recipe(40, input="fbank").fbank_bins == 40 and recipe(23, input="fbank", fbank_bins=23).fbank_bins == 23
+    with pytest.raises(ConfigError, match="data.fbank_bins is 80 and model.front_end.fbank_bins 40"):
+        recipe(40, input="fbank", fbank_bins=80)

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-from zipformers import small
 
+from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import PRESETS, ConvSubsampling, Zipformer, from_preset, set_batch_count
 from voxkit.encoders.zipformer.stack import Downsample, LearnedUpsample, upsample
 from voxkit.nn.balance import Balancer, Whiten

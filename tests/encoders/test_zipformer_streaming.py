@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from zipformers import small
 
+from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import ConvSubsampling
 
 CHUNKS = {"causal": True, "chunk_size": [8, 16, -1], "left_context": [16, 32, -1]}

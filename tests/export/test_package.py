@@ -93,8 +93,8 @@ def test_phrases_change_what_is_heard_as_in_torch(exported):
     (wave,) = waves(2.0)
     theirs = Recognizer(exported[0].model, exported[0].tokenizer)
     for method in ("prefix_beam", "joint"):
-        found = recognizer.transcribe(wave, SearchOptions(method, context=recognizer.phrases({"to the base": 8.0, "order": 20.0}))).text
-        context = theirs.phrases({"to the base": 8.0, "order": 20.0})
+        found = recognizer.transcribe(wave, SearchOptions(method, context=recognizer.phrases({"to the base": 1000.0, "order": 900.0}))).text
+        context = theirs.phrases({"to the base": 1000.0, "order": 900.0})
         assert found == theirs.transcribe(torch.from_numpy(wave), TorchSearch(method, context=context)).text
         assert found != recognizer.transcribe(wave, SearchOptions(method)).text
     with pytest.raises(ValueError, match="takes no language model"):

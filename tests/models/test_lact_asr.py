@@ -85,9 +85,9 @@ def test_without_sessions_or_carrying_every_utterance_begins_anew():
     model = made().eval()
     with torch.no_grad():
         alone = model.encode(batch).states
-        model.config.carry.on = False
+        model.config.carry.enabled = False
         torch.testing.assert_close(model.hear(batch).states, alone)
-        model.config.carry.on, batch.sessions = True, None
+        model.config.carry.enabled, batch.sessions = True, None
         torch.testing.assert_close(model.hear(batch).states, alone)
 
 

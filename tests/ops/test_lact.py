@@ -202,3 +202,13 @@ def test_what_does_not_fit_is_refused():
         FastOptions(order="both")
     with pytest.raises(ValueError, match="chunk: 5 and keys: 4"):
         FastOptions(chunk=5, keys=4)
+
+
+def test_who_does_not_carry_on_may_spare_the_last_step():
+    q, frames, state = made(length=23)
+    options = FastOptions(chunk=5)
+    out, after = lact(q, frames, state, options)
+    same, before = lact(q, frames, state, options, learn_last=False)
+    torch.testing.assert_close(same, out)
+    close(before, lact(q[:, :20], frames.slice(0, 20), state, options)[1])
+    assert not torch.equal(before.w0, after.w0)

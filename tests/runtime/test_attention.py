@@ -35,6 +35,15 @@ def test_alignment(seed):
     np.testing.assert_allclose([(s.log_prob, s.peak) for s in found], [(s.log_prob, s.peak) for s in expected.spans], rtol=1e-5)
 
 
+def test_a_long_alignment():
+    """More states than fit into the bytes that moves are kept in."""
+    generator = torch.Generator().manual_seed(3)
+    scores = (2 * torch.randn(400, 30, generator=generator)).log_softmax(-1)
+    tokens = torch.randint(1, 30, (150,), generator=generator).tolist()
+    (expected,) = torch_align(scores[None], torch.tensor([400]), torch.tensor([tokens]), torch.tensor([150]))
+    assert [(s.start, s.end) for s in forced_align(scores.numpy(), tokens)] == [(s.start, s.end) for s in expected.spans]
+
+
 def test_what_cannot_be_aligned():
     scores = np.log(np.full((3, 4), 0.25, np.float32))
     assert forced_align(scores, [1, 1, 2]) is None and forced_align(scores, [1, 2, 3]) is not None and forced_align(scores, []) == []

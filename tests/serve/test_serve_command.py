@@ -70,9 +70,12 @@ def test_what_was_tuned_in_the_run_is_taken(made, tmp_path):
 def test_the_calibration_of_the_run_is_found(made, tmp_path, capsys):
     _application(_options())
     assert made["config"].calibration is None and "confidences are not calibrated: nothing was fitted for beam" in capsys.readouterr().out
-    _calibrate(tmp_path / "decode" / "calibration.json", greedy=2.0, beam=0.5)
+    _calibrate(tmp_path / "decode" / "calibration.json", greedy=2.0, beam=0.5, ctc_greedy=1.5)
     _application(_options())
-    assert made["config"].calibration == {"temperature": 0.5, "set": "dev"} and made["config"].search.timing.end_shift == 0.2
+    assert made["config"].calibration == {"temperature": 0.5, "set": "dev"}
+    assert made["config"].search.timing is None  # CIF says where words are
+    _application(_options("--method", "ctc_greedy"))
+    assert made["config"].calibration["temperature"] == 1.5 and made["config"].search.timing.end_shift == 0.2
     _application(_options("--method", "greedy"))
     assert made["config"].calibration["temperature"] == 2.0
     assert "not calibrated" not in capsys.readouterr().out

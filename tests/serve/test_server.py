@@ -166,12 +166,16 @@ def test_work_of_clients_that_left_is_dropped(serving, monkeypatch, caplog):
     free, begun = _held(monkeypatch)
     running = serving(batching=BatchingConfig(max_batch=1, max_wait=0.0))
     request = b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(AUDIO), AUDIO)
-    clients = [_raw(running, request) for _ in range(8)]
+    computed = _raw(running, request)
+    assert _until(lambda: begun)
+    waiting = [_raw(running, request) for _ in range(7)]
     assert _until(lambda: running.app.state.batcher.waiting == 7)
     with caplog.at_level(logging.INFO):
-        for client in clients:
+        for client in waiting:
             client.close()
-        assert _until(lambda: running.app.state.batcher.ended == 1 and running.app.state.batcher.waiting == 0)
+        assert _until(lambda: running.app.state.batcher.waiting == 0)
+        computed.close()
+        assert _until(lambda: running.app.state.batcher.ended == 1)
         free.set()
         assert running.ask("POST", "/recognize", AUDIO)[0] == 200
     assert begun == [1, 1]
@@ -213,7 +217,7 @@ def test_half_a_head_after_a_whole_request_ends(serving):
     together, apart = _raw(running, whole + b"GET /hea"), _raw(running, whole)
     first = apart.recv(4096)
     apart.sendall(b"GET /hea")
-    assert first.startswith(b"HTTP/1.1 200") and _rest(apart).startswith(b"HTTP/1.1 408")
+    assert first.startswith(b"HTTP/1.1 200") and b"HTTP/1.1 408" in _rest(apart)
     assert _rest(together).startswith(b"HTTP/1.1 200")
     assert _until(lambda: not running.server.server_state.connections)
 

@@ -107,16 +107,17 @@ class LaCTEncoder(nn.Module):
         Args:
             between: what to make of each layer's output before it goes on: (number of the layer from 1, [B, T, D]) → [B, T, D].
         """
-        states, _ = self.forward_carried(x, lengths, self.initial(len(x)), between=between)
+        states, _ = self.forward_carried(x, lengths, self.initial(len(x)), between=between, carry=False)
         return states, lengths
 
     def forward_carried(self, x: Tensor, lengths: Tensor, carried: Carried, *, marks: Tensor | None = None,
-                        between: Between | None = None) -> tuple[Tensor, Carried]:
+                        between: Between | None = None, carry: bool = True) -> tuple[Tensor, Carried]:
         """As `forward`, with what the fast weights learned before → states [B, T, D], and what they have learned by now.
 
         Args:
             carried: as `initial` gives it, or as the call before did.
             marks: [B, T], where chunks may end (`fast.borders: marked`).
+            carry: False spares the last step; what is given back has then not learned from the last chunk.
         """
         check_shapes({"x": (x, "BTF"), "lengths": (lengths, "B")}, F=self.input.in_features)
         check_lengths(lengths, x.shape[1])
@@ -128,9 +129,9 @@ class LaCTEncoder(nn.Module):
         for place, layer in enumerate(self.layers, 1):
             own = tuple(next(rest) for _ in range(FastLayer.state_size if layer.fast is not None else 0))
             if self.checkpointing and self.training and torch.is_grad_enabled():
-                x, own = checkpoint(layer, x, lengths, own, layout, use_reentrant=False)
+                x, own = checkpoint(layer, x, lengths, own, layout, carry, use_reentrant=False)
             else:
-                x, own = layer(x, lengths, own, layout)
+                x, own = layer(x, lengths, own, layout, carry)
             after += own
             x = x if between is None else between(place, x)
         return self.norm(x), tuple(after)

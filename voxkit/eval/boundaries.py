@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Protocol, Sequence
 
 from voxkit.eval.wer import align
@@ -18,14 +19,15 @@ class TimedWord(Protocol):
 
 @dataclass(frozen=True)
 class BoundaryResult:
-    """error: mean absolute distance of starts and ends of words that are right, seconds; f1: of all boundaries within the collar;
-    words: right words; start_bias, end_bias: mean signed error, seconds."""
+    """error, median: absolute distance of starts and ends of words that are right, mean and median, seconds; f1: of all boundaries within
+    the collar; words: right words; start_bias, end_bias: mean signed error, seconds."""
 
     error: float
     f1: float
     words: int
     start_bias: float
     end_bias: float
+    median: float = float("nan")
 
 
 def boundary_scores(true: Sequence[Sequence[TimedWord]], found: Sequence[Sequence[TimedWord]], collar: float = 0.05) -> BoundaryResult:
@@ -44,4 +46,5 @@ def boundary_scores(true: Sequence[Sequence[TimedWord]], found: Sequence[Sequenc
         return BoundaryResult(float("nan"), 0.0, 0, float("nan"), float("nan"))
     both = starts + ends
     hits = sum(abs(d) <= collar + 1e-9 for d in both)
-    return BoundaryResult(sum(map(abs, both)) / len(both), hits / total, len(starts), sum(starts) / len(starts), sum(ends) / len(ends))
+    return BoundaryResult(sum(map(abs, both)) / len(both), hits / total, len(starts), sum(starts) / len(starts), sum(ends) / len(ends),
+                          median(map(abs, both)))

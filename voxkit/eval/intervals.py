@@ -49,3 +49,31 @@ def by_group(values: Sequence[int], groups: Sequence[str] | None) -> np.ndarray:
     sums = np.zeros(index.max() + 1 if len(index) else 0, dtype=np.int64)
     np.add.at(sums, index, counts)
     return sums
+
+
+def paired_interval(errors: Sequence[int], others: Sequence[int], words: Sequence[int], groups: Sequence[str] | None = None, *,
+                    confidence: float = 0.95, samples: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
+    """How much lower or higher one rate is than another on the same utterances: sum(errors) / sum(others) - 1, with its percentile interval
+    under resampling of groups, the same for both.
+
+    Args:
+        errors, others: [N], of the two systems, per utterance; words: [N], of the references.
+        groups: [N], speaker of each utterance; None: every utterance for itself.
+
+    Returns:
+        (relative difference, low, high); low and high are minus and plus infinity where there is one group alone.
+
+    Raises:
+        ValueError: no reference words, the other system makes no error, or not one group for each utterance.
+    """
+    a, b, w = (by_group(values, groups) for values in (errors, others, words))
+    if w.sum() == 0 or b.sum() == 0:
+        raise ValueError("no reference words, or a system without errors: there is nothing to compare a rate with")
+    difference = float(a.sum() / b.sum() - 1)
+    if len(a) < 2:
+        return difference, float("-inf"), float("inf")
+    picks = np.random.default_rng(seed).integers(0, len(a), (samples, len(a)))
+    ratios = a[picks].sum(1) / np.maximum(b[picks].sum(1), 1) - 1
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    return difference, float(low), float(high)

@@ -63,14 +63,15 @@ def word_scores(found: Decoded, cuts: Any, rule: Any, calibrated: bool) -> dict[
 
 
 def boundary_columns(cuts: Any, found: dict[str, Hypothesis]) -> dict[str, str]:
-    """Of the words that are right: mean and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times are
-    known."""
+    """Of the words that are right: mean, median and signed errors of their times in ms, F1 of boundaries within 50 ms; {} where no times
+    are known."""
     true = {c.id: words for c in cuts if c.id in found and (words := true_words(c))}
     if not true:
         return {}
     times = boundary_scores(list(true.values()), [found[id].words for id in true])
-    return {"ms off": f"{1000 * times.error:.1f}", "start bias": f"{1000 * times.start_bias:+.1f}",
-            "end bias": f"{1000 * times.end_bias:+.1f}", "F1 50 ms": f"{100 * times.f1:.1f}"}
+    return {"ms off": f"{1000 * times.error:.1f}", "ms median": f"{1000 * times.median:.1f}",
+            "start bias": f"{1000 * times.start_bias:+.1f}", "end bias": f"{1000 * times.end_bias:+.1f}",
+            "F1 50 ms": f"{100 * times.f1:.1f}"}
 
 
 def delay_columns(cuts: Any, changes: dict[str, list[tuple[float, str]]]) -> dict[str, str]:

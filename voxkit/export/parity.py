@@ -155,7 +155,7 @@ class _Whole:
         found = self.onnx.artifact.encode(audios)
         values = self.model.ctc_log_probs(encoded.states) if self.onnx.has_ctc else encoded.states
         theirs = [row[:n].numpy() for row, n in zip(values, encoded.lengths.tolist())]
-        return theirs, [f.states if f.log_probs is None else f.log_probs for f in found]
+        return theirs, [f.states[:f.frames] if f.log_probs is None else f.log_probs for f in found]
 
     def texts(self, audio: np.ndarray, method: str) -> tuple[tuple[str, float], tuple[str, float]]:
         """Text and seconds it took, by the model and by the artifact."""
@@ -231,13 +231,13 @@ def _with_interval(result: WerResult) -> tuple[float, float, float]:
 
 
 def _difference(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """The largest between scores [T', V] of the same utterances, where the first are likely; infinite where they have not as many frames,
-    or are NaN."""
+    """The largest between scores [T', V] of the same utterances, where the first are likely (of states, which are no logarithms, relative
+    to those above 1); infinite where they have not as many frames, or are NaN."""
     largest = 0.0
     for one, other in zip(ones, others):
         if one.shape != other.shape:
             return float("inf")
-        distance = float(np.abs(np.where(one > _LIKELY, one - other, 0.0)).max(initial=0.0))
+        distance = float((np.abs(np.where(one > _LIKELY, one - other, 0.0)) / np.maximum(one, 1.0)).max(initial=0.0))
         largest = max(largest, distance if distance == distance and np.isfinite(other).all() else float("inf"))
     return largest
 

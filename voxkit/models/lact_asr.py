@@ -38,12 +38,12 @@ class CarryConfig:
     """How state goes from utterance to utterance in training.
 
     Attributes:
-        on: False = every utterance begins with the initial weights, although the batch says which belong together.
+        enabled: False = every utterance begins with the initial weights, although the batch says which belong together.
         gradient: utterances that gradients flow back through.
         reset: share of utterances that begin with the initial weights anyway, so that these stay good.
     """
 
-    on: bool = True
+    enabled: bool = True
     gradient: int = 3
     reset: float = 0.15
 
@@ -136,7 +136,7 @@ class LaCTASR(FrontEndListener):
         """Front end and encoder on a batch, the utterances of each of its sessions one after the other."""
         if views != 1:
             raise ValueError("a session is heard once: LaCT ASR has no loss over several views")
-        if batch.sessions is None or not self.carries or not self.config.carry.on:
+        if batch.sessions is None or not self.carries or not self.config.carry.enabled:
             encoded = self.encode(batch)
             return HeardBatch(encoded.states, encoded.lengths, [], encoded.lengths)
         x, lengths = self.front_end(batch)

@@ -270,6 +270,10 @@ class VoxLMDecoder:
         assert self.model.prompt is not None
         return self.model.speaker([self.model.prompt.before(request)] * count)
 
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of so many frames may have: one for each, as CTC could say."""
+        return lengths
+
     def init_state(self, memory: Tensor, lengths: Tensor) -> SpeechState:
         """Frames [B, T, D], lengths [B] → the state of B empty hypotheses."""
         projected = self.model.project(memory, lengths)
@@ -338,4 +342,4 @@ def build(config: VoxLMConfig, vocabulary: Vocabulary | TokenIds) -> VoxLM:
                      "them")
 
 
-SYSTEM = System(VoxLMConfig, build, reader="speech_llm")
+SYSTEM = System(VoxLMConfig, build, reader="speech_llm", graphs=("encoder",))

@@ -47,20 +47,20 @@ class Variant:
 
     encoder: str
     llm: str
-    projector: str = "stack"
+    projector: str = "lexical"
     language: str = ""
     about: str = ""
 
 
 VARIANTS: dict[str, Variant] = {
-    "voxlm-0.5b": Variant("openai/whisper-tiny", "Qwen/Qwen2-0.5B-Instruct", "lexical", about="the smallest that is trained in an hour"),
+    "voxlm-0.5b": Variant("openai/whisper-tiny", "Qwen/Qwen2-0.5B-Instruct", about="the smallest that is trained in an hour"),
     "voxlm-2b": Variant("openai/whisper-small", "Qwen/Qwen2-1.5B-Instruct", about="the default"),
     "voxlm-4b-multilingual": Variant("openai/whisper-large-v3-turbo", "Qwen/Qwen2.5-3B-Instruct", about="99 languages"),
     "voxlm-9b-global": Variant("openai/whisper-large-v3", "Qwen/Qwen2.5-7B-Instruct", about="99 languages, the most accurate"),
     "voxlm-9b-india": Variant("indicwhisper", "Qwen/Qwen2.5-7B-Instruct", language="Hindi", about="the languages of India"),
     "voxlm-llama-8b": Variant("openai/whisper-large-v3", "meta-llama/Llama-3.1-8B-Instruct", about="Llama"),
     "voxlm-phi-4": Variant("openai/whisper-large-v3", "microsoft/phi-4", about="Phi, fused projections"),
-    "voxlm-edge": Variant("openai/whisper-tiny", "Qwen/Qwen2.5-0.5B-Instruct", "lexical", about="small devices"),
+    "voxlm-edge": Variant("openai/whisper-tiny", "Qwen/Qwen2.5-0.5B-Instruct", about="small devices"),
 }
 ALIASES = {"qwen-stt-2b": "voxlm-2b", "voxlm": "voxlm-2b"}
 DEFAULT = "voxlm-2b"

@@ -31,7 +31,7 @@ class FastConfig:
         chunk: frames between two steps; overlap: frames before a chunk that its step looks at again.
         borders: fixed, or marked: where marks given with a batch allow it (voxkit.nn.chunks), not before `least`.
         order: apply_update, update_apply or bidirectional; norm: post or pre (see voxkit.ops.lact).
-        rate: what the learned rate of a frame starts at. Without Muon, on chunks of 64, rates of 0.1-0.5 move the weights by 3-15 % a chunk.
+        rate: what the learned rate of a frame starts at. Without Muon 0.1-0.5 move the weights by 3-15 % a chunk of 64.
         momentum: whether a gate lets steps go on into the next chunk.
         muon: orthogonal steps of learned size, which cost three to five times the rest; muon_dtype: empty = float32, bfloat16 or float16.
         gate: what the gate that lets the fast weights speak starts at.
@@ -113,12 +113,13 @@ class FastLayer(nn.Module):
         return start(*(w.float().repeat(batch, 1, 1) for w in (self.w0, self.w1, self.w2)))
 
     def forward(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, valid: Tensor | None, state: FastWeights,
-                layout: Layout | None = None) -> tuple[Tensor, FastWeights]:
+                layout: Layout | None = None, learn_last: bool = True) -> tuple[Tensor, FastWeights]:
         """Args:
             x, q, k, v: [B, T, D]; rates and gates are read from x.
             valid: [B, T]; None = every frame.
             state: before the first frame.
             layout: where chunks end; None = every `chunk` frames.
+            learn_last: False spares the last chunk's step where nobody carries the state on.
 
         Returns:
             [B, T, D], and the state after the last frame.
@@ -127,7 +128,7 @@ class FastLayer(nn.Module):
         if not self.updates:
             return self._speak(self._read(q, state), gate), state
         if layout is None:
-            out, state = lact(q, frames, state, self.options, self._size(len(x)))
+            out, state = lact(q, frames, state, self.options, self._size(len(x)), learn_last=learn_last)
             return self._speak(out, gate), state
         heads = partial(torch.flatten, start_dim=0, end_dim=1)  # [B, heads, ...] → [B · heads, ...]
 
@@ -136,7 +137,7 @@ class FastLayer(nn.Module):
 
         frames = frames.map(lambda y: moved(y, layout.to_learned))
         frames = frames._replace(valid=layout.valid.repeat_interleave(self.config.heads, 0))
-        out, state = lact(moved(q, layout.to_queries), frames, state, self.options, self._size(len(x)))
+        out, state = lact(moved(q, layout.to_queries), frames, state, self.options, self._size(len(x)), learn_last=learn_last)
         return self._speak(moved(out, layout.restore), gate), state
 
     def init_stream(self, batch: int) -> tuple[Tensor, ...]:
@@ -244,13 +245,14 @@ class LaCTAudioBlock(nn.Module):
         return tuple(self.fast.initial(batch)) if self.fast is not None else ()
 
     def forward(self, x: Tensor, lengths: Tensor, carried: tuple[Tensor, ...],
-                layout: Layout | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+                layout: Layout | None = None, learn_last: bool = True) -> tuple[Tensor, tuple[Tensor, ...]]:
         """x [B, T, D], lengths [B], carried: as `initial` → [B, T, D], carried. What padding holds does not matter."""
         y = self.norm(x)
         q, k, v = self.project(y).chunk(3, -1)
         near = self.window(q, k, v, lengths)
         if self.fast is not None:
-            far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried), layout)
+            far, carried = self.fast(y, q, k, v, lengths_to_mask(lengths, x.shape[1]), FastWeights(*carried), layout,
+                                     learn_last)
             near = near + far
         return self._finish(x, near), tuple(carried)
 

@@ -10,6 +10,7 @@ is written out too, keeps g, u and e, and needs eight.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, NamedTuple
 
 import torch
@@ -32,7 +33,8 @@ class _Stacked(NamedTuple):
     n1: Tensor
 
 
-def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None = None) -> tuple[Tensor, FastWeights]:
+def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None = None, *,
+         learn_last: bool = True) -> tuple[Tensor, FastWeights]:
     """Read q with fast weights that learn from `frames`, chunk by chunk.
 
     Args:
@@ -41,6 +43,7 @@ def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
         state: weights, momentum and lengths of rows; in float32 or more whatever q is: the work is done in the state's type.
         options: chunk, order, norm, Muon.
         size: [N], of Muon's step; None = 1.
+        learn_last: False, in order apply_update, spares the step of the last chunk: for who reads and does not carry on.
 
     Returns:
         [N, L, d] in q's type (where a frame is not valid it means nothing), and the state after the last frame, which the last chunk
@@ -49,8 +52,8 @@ def lact(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
     Raises:
         ValueError: shapes that do not go together.
     """
-    with torch.autocast(q.device.type, enabled=False):
-        out, after, _ = _run(q, frames, state, options, size, None, final=True)
+    with _in_full(q.device.type):
+        out, after, _ = _run(q, frames, state, options, size, None, True, learn_last)
     return out, after
 
 
@@ -72,12 +75,17 @@ def lact_stream(q: Tensor, frames: Frames, state: FastWeights, open_frames: Fram
     """
     if options.keys not in (0, options.chunk):
         raise ValueError("chunks that overlap do not stream: give options without keys")
-    with torch.autocast(q.device.type, enabled=False):
+    with _in_full(q.device.type):
         return _run(q, frames, state, options, size, open_frames, final)
 
 
+def _in_full(device: str) -> contextlib.AbstractContextManager[Any]:
+    """No autocast: fast weights keep their precision. A device without autocast (meta) has none to switch off."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else contextlib.nullcontext()
+
+
 def _run(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, size: Tensor | None, pending: Frames | None,
-         final: bool) -> tuple[Tensor, FastWeights, Frames | None]:
+         final: bool, learn_last: bool = True) -> tuple[Tensor, FastWeights, Frames | None]:
     _check(q, frames, state, options)
     kind, (chunk, keys) = q.dtype, (options.chunk, options.keys or options.chunk)
     now = _Stacked(torch.cat((state.w0, state.w2), 1), state.w1, torch.cat((state.m0, state.m2), 1), state.m1,
@@ -99,9 +107,12 @@ def _run(q: Tensor, frames: Frames, state: FastWeights, options: FastOptions, si
     learned = _chunks(frames, keys)
     out = _Output(q)
     rest: Frames | None = None
+    spared = count - 1 if not learn_last and options.order == "apply_update" else -1
     for at in range(count):
         if options.order == "apply_update":
             out.add(_apply(q[:, borders[at]:borders[at + 1]], now, options))
+        if at == spared:
+            break
         if final or (at + 1) * chunk <= total:
             now = _update(learned[at], now, options, keys, size)
         else:

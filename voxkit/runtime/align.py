@@ -40,7 +40,7 @@ def forced_align(log_probs: np.ndarray, tokens: Sequence[int], blank: int = 0) -
     path = np.empty(frames, dtype=np.int64)
     for t in range(frames - 1, -1, -1):
         path[t] = state
-        state -= moves[t, state]
+        state -= int(moves[t, state])
     spans = []
     for place in range(1, len(labels), 2):
         at = np.flatnonzero(path == place)

@@ -121,8 +121,10 @@ class OnnxRecognizer:
         """The searches that this artifact can do, the usual one first."""
         if self.parallel:
             return ["greedy", *(["ctc_greedy", "prefix_beam"] if self.has_ctc else [])]
-        return (["greedy", "prefix_beam"] if self.has_ctc else ["greedy"] if self.decoder is not None else []) + (["attention"] if self.decoder is not None else []) + (
-            ["joint", "rescoring"] if self.decoder is not None and self.has_ctc else [])
+        by_ctc = ["greedy", "prefix_beam"] if self.has_ctc else []
+        if self.decoder is None:
+            return by_ctc
+        return [*by_ctc, "attention", "joint", "rescoring"] if by_ctc else ["greedy", "attention"]
 
     def language_model(self, path: str | os.PathLike) -> NgramTable:
         """An n-gram in ARPA over this artifact's pieces.

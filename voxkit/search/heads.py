@@ -47,6 +47,12 @@ class Examined(Protocol):
 class Speaker(Protocol):
     """A language model that reads a prompt and the states and says a text; a `Decoder` besides."""
 
+    bos: int
+    eos: int
+
+    def limit(self, lengths: Tensor) -> Tensor:
+        """How many tokens utterances of lengths [B] states may have, [B]."""
+
     def prompted(self, request: Any, count: int) -> Speaker:
         """The same with a prompt (`voxkit.text.prompt.Request`) for each of so many utterances."""
 

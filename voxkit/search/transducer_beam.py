@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,6 +72,26 @@ class BeamState:
     frames: list[int]
 
 
+class _Layout(NamedTuple):
+    """N hypotheses of some utterances.
+
+    Attributes:
+        items: the utterances; texts: the hypotheses; of: the utterance of each, item: the same as a tensor.
+        row: [N] place of each in the state's vectors; said: [N, J] theirs.
+        pairs: (place of its beginning, place) of every text whose beginning is there too.
+        steps: (hypothesis, token) [N + pairs] of what leads to texts that are there: blanks, then the last tokens of the pairs.
+    """
+
+    items: list[int]
+    texts: list[_Text]
+    of: list[int]
+    item: Tensor
+    row: Tensor
+    said: Tensor
+    pairs: list[tuple[int, int]]
+    steps: tuple[Tensor, ...]
+
+
 class TransducerBeam:
     """The search.
 
@@ -111,60 +131,64 @@ class TransducerBeam:
         check_states(states, lengths, len(state.frames))
         heard, ends = self.head.hear(states), lengths.tolist()
         now = BeamState([[copy(text) for text in beam] for beam in state.beams], state.said, state.scorer, list(state.frames))
+        laid = None
         for t in range(max(ends, default=0)):
-            self._step(now, heard[:, t], [b for b, end in enumerate(ends) if t < end])
+            items = [b for b, end in enumerate(ends) if t < end]
+            if laid is None or laid.items != items:
+                laid = self._lay_out(now, items)
+            if self._step(now, heard[:, t], laid):
+                laid = None
         return now
 
-    def _step(self, s: BeamState, heard: Tensor, items: list[int]) -> None:
-        """One frame of the utterances `items`, in place; heard [B, J]."""
+    def _lay_out(self, s: BeamState, items: list[int]) -> _Layout:
+        """The hypotheses of the utterances `items` side by side; it holds until a beam changes."""
         texts, of = [text for b in items for text in s.beams[b]], [b for b in items for _ in s.beams[b]]
-        index = torch.tensor([of, [text.row for text in texts]], device=heard.device)
-        scores = self.head.join(heard[index[0]], s.said[index[1]])  # [N, V]
-        own, chains = [text.own for text in texts], [text.chain for text in texts]
-        blanks = scores[:, self.head.blank].tolist()
-        for text, p in zip(texts, blanks):
-            text.own += p
-        scores[:, self.head.blank] = -_INF
-        self._meet(s, texts, of, list(zip(own, chains, blanks)), scores)
+        places = {(b, text.key): n for n, (b, text) in enumerate(zip(of, texts))}
+        pairs = [(places[b, text.before], n) for n, (b, text) in enumerate(zip(of, texts)) if (b, text.before) in places]
+        blanks = [(n, self.head.blank) for n in range(len(texts))]
+        index = torch.tensor([of, [text.row for text in texts]], device=s.said.device)
+        steps = torch.tensor([*blanks, *((n, texts[m].last) for n, m in pairs)], device=s.said.device)
+        return _Layout(items, texts, of, index[0], index[1], s.said[index[1]], pairs, tuple(steps.unbind(1)))
+
+    def _step(self, s: BeamState, heard: Tensor, laid: _Layout) -> bool:
+        """One frame [B, J], in place → whether a beam has other hypotheses now."""
+        texts = laid.texts
+        scores = self.head.join(heard[laid.item], laid.said)  # [N, V]
+        known = scores[laid.steps].tolist()
+        scores[laid.steps] = -_INF  # blank, and tokens that make no new text: it is in the beam, and counts there
+        before = [(text.own, text.chain, blank) for text, blank in zip(texts, known)]
+        for text, blank in zip(texts, known):
+            text.own += blank
+        for (n, m), p in zip(laid.pairs, known[len(texts):]):  # by its last token, after the hypothesis that is its beginning
+            (own, chain, blank), text = before[n], texts[m]
+            arriving = own + p
+            if arriving > text.own:  # then its last token is most likely in this frame
+                text.chain = (chain, text.last, s.frames[laid.of[m]], among_tokens(p, blank))
+            text.own = logaddexp(text.own, arriving)
         values, tokens = scores.topk(min(self.candidates, scores.shape[1] - 1), dim=1)
         best = values.tolist()
-        at, loud = 0, {}  # utterance → its place among the texts, where something new can come into the beam
-        for b in items:
+        at, loud, changed = 0, {}, False  # loud: utterance → its place among the texts, where something new can come into the beam
+        for b in laid.items:
             beam = s.beams[b]
             ranked = [text.own + text.fused for text in beam]
             least = max(ranked) - self.prune
-            if any(own[i] + text.fused + best[i][0] + self.most > (max(least, min(ranked)) if len(beam) == self.beam else least)
-                   for i, text in enumerate(beam, at)):
+            if any(before[n][0] + text.fused + best[n][0] + self.most > (max(least, min(ranked)) if len(beam) == self.beam else least)
+                   for n, text in enumerate(beam, at)):
                 loud[b] = at
-            else:
-                s.beams[b] = [text for text, score in zip(beam, ranked) if score >= least]
+            elif min(ranked) < least:
+                s.beams[b], changed = [text for text, score in zip(beam, ranked) if score >= least], True
             at += len(beam)
         if loud:
-            chosen = [i for b, at in loud.items() for i in range(at, at + len(s.beams[b]))]
-            gains = self._gains(s, index[1, chosen], tokens[chosen])
-            candidates = [list(zip(row, best[i], gain)) for i, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
-            openings = iter([((own[i], chains[i], blanks[i]), of_one) for i, of_one in zip(chosen, candidates)])
+            chosen = [n for b, at in loud.items() for n in range(at, at + len(s.beams[b]))]
+            gains = self._gains(s, laid.row[chosen], tokens[chosen])
+            candidates = [list(zip(row, best[n], gain)) for n, row, gain in zip(chosen, tokens[chosen].tolist(), gains)]
+            openings = iter([(before[n], of_one) for n, of_one in zip(chosen, candidates)])
             for b in loud:
                 self._extend(s, b, [next(openings) for _ in s.beams[b]])
             self._move(s)
-        for b in items:
+        for b in laid.items:
             s.frames[b] += 1
-
-    def _meet(self, s: BeamState, texts: list[_Text], of: list[int], before: list[_Before], scores: Tensor) -> None:
-        """Texts that come about in two ways, in place: by blank, which is counted already, and by their last token after the hypothesis
-        that is their beginning. Those tokens lose their scores, since they make nothing new."""
-        places = {(b, text.key): i for i, (b, text) in enumerate(zip(of, texts))}
-        pairs = [(places[b, text.before], j) for j, (b, text) in enumerate(zip(of, texts)) if (b, text.before) in places]
-        if not pairs:
-            return
-        at = tuple(torch.tensor([[i for i, _ in pairs], [texts[j].last for _, j in pairs]], device=scores.device))
-        for (i, j), p in zip(pairs, scores[at].tolist()):
-            own, chain, blank = before[i]
-            text, arriving = texts[j], own + p
-            if arriving > text.own:  # then its last token is most likely in this frame
-                text.chain = (chain, text.last, s.frames[of[j]], among_tokens(p, blank))
-            text.own = logaddexp(text.own, arriving)
-        scores[at] = -_INF
+        return changed or bool(loud)
 
     def _gains(self, s: BeamState, rows: Tensor, tokens: Tensor) -> list[list[float]]:
         """What scorer and internal language model add: tokens [M, K] of the hypotheses at rows [M] → M times K."""

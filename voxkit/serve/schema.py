@@ -106,9 +106,12 @@ class Bodies:
         if kind == "missing":
             return RequestError(422, "send either features or audio" if self.bins else "send audio")
         if kind in ("too_short", "too_long") and len(where) == 2:
-            return RequestError(422, f"{_place(where)}: {self._width(where[1], said.get('actual_length'))}")
-        what = {"audio": self._audio, "features": self._features, "rate": _rate, "words": _words}[str(where[0])]
-        return RequestError(422, f"{_place(where)}: {what(where, kind, value)}")
+            why = self._width(where[1], said.get("actual_length"))
+        else:
+            what = {"audio": self._audio, "features": self._features, "rate": _rate, "words": _words}[str(where[0])]
+            why = what(where, kind, value)
+        message = f"{_place(where)}: {why}"
+        return RequestError(422, message)
 
     def _width(self, row: int, found: Optional[int]) -> str:
         what = f"{found} values" if found is not None else "too many values"

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 from typing import Any
 
 from voxkit.optional import require
 
-_WHY = b'{"error": "the head of the request was not in time"}'
+_WHY = json.dumps({"error": "the head of the request was not in time"}).encode()
 _LATE = (b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\nConnection: close\r\n"
          b"Content-Length: %d\r\n\r\n%s" % (len(_WHY), _WHY))
 

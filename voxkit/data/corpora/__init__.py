@@ -4,6 +4,7 @@
     toy           players' commands, synthesised on the spot
     toyseq        features like those of speech, every boundary known, made on the spot
     nonspeech     clips in which nobody speaks, labelled empty
+    lhotse        any corpus that lhotse has a recipe for: lhotse:aishell, lhotse:commonvoice, ...
     folder        your own: audio with a table of transcripts, a Kaldi directory, or lhotse manifests
 """
 
