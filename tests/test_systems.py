@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.decoders.tiny_llms import make_llm
 from tests.noise import noise_set
 from voxkit import config as configuration
 from voxkit.batch import Counts
@@ -19,7 +21,10 @@ from voxkit.recipe import Recipe, structure_recipe
 from voxkit.run import Run, train
 from voxkit.search.options import SearchOptions
 from voxkit.system import SYSTEMS, find_system
+from voxkit.text.huggingface import HuggingFaceVocabulary
+from voxkit.text.llm_vocabulary import LLMVocabulary
 from voxkit.text.sentencepiece import train_characters
+from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
 
 TEXTS = ("heal me", "ward", "push the left lane", "now")
@@ -34,6 +39,11 @@ SMALL = {  # the least of each system that still has all its parts
                 "sizes": {"mel_bins": 16, "source_positions": 100, "dim": 16, "encoder_layers": 1, "encoder_heads": 2, "encoder_ffn": 32,
                           "decoder_layers": 1, "decoder_heads": 2, "decoder_ffn": 32, "positions": 64}},
     "token_lm": {"kind": "lstm", "dim": 16, "layers": 1},
+    "lact_asr": {"front_end": {**FBANK, "kind": "stacked"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1},
+                 "encoder": {"kind": "lact", "dim": 16, "heads": 2, "ffn": 32, "layers": 2, "fast_layers": 1,
+                             "fast": {"heads": 2, "chunk": 8}}},
+    "voxlm": {"front_end": FBANK, "encoder": TRANSFORMER, "projector": {"kind": "lexical"}, "alignment": {"dim": 16, "kernel": 3, "layers": 1},
+              "llm": {"name": "LLM", "dtype": "float32", "lora": {"rank": 2, "dropout": 0.0}}, "prompt": {"instruction": "write"}},
 }
 
 
@@ -43,14 +53,29 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("systems")
     for name, count in (("train", 8), ("dev", 3)):
         noise_set(root / "data", name, count, lambda i: TEXTS[i % len(TEXTS)], seconds=1.5)
-    train_characters(TEXTS, root / "data" / "tokens")
+    make_llm(root / "llm", "qwen2")
+    for system in SYSTEMS:
+        tokens(root, system, root / "tokens" / system, TEXTS)
     return root
 
 
+def tokens(project: Path, system: str, folder: Path, texts: Sequence[str]) -> Vocabulary:
+    """The vocabulary of a system over some texts, kept in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if system != "voxlm":
+        return train_characters(texts, folder)
+    vocabulary = LLMVocabulary.of_texts(HuggingFaceVocabulary.load(project / "llm"), list(texts))
+    vocabulary.save(folder)
+    return vocabulary
+
+
 def setup(project: Path, system: str, **more) -> Recipe:
-    values = {"name": system, "system": system, "tokenizer": str(project / "data/tokens"), "model": copy.deepcopy(SMALL[system]),
+    model = copy.deepcopy(SMALL[system])
+    if system == "voxlm":
+        model["llm"]["name"] = str(project / "llm")
+    values = {"name": system, "system": system, "tokenizer": str(project / "tokens" / system), "model": model,
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
-                       "max_tokens": 60},
+                       "max_tokens": 60, "sessions": {"utterances": [1]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
     return structure_recipe(configuration.OmegaConf.create(values))
 
@@ -116,7 +141,7 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, syst
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_another_tokenizer_is_refused(project, tmp_path, system):
     _, folder = train(setup(project, system, max_steps=1), run_dir=tmp_path / "run", device="cpu")
-    other = train_characters(["another alphabet zyx"], tmp_path / "other")
+    other = tokens(project, system, tmp_path / "other", ["another alphabet zyx"])
     changed = setup(project, system)
     changed.config.tokenizer = str(tmp_path / "other")
     with pytest.raises(ValueError, match="tokenizer"):

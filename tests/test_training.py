@@ -91,7 +91,7 @@ def test_an_empty_tokenizer_says_what_makes_one(project, capsys, given):
 
 def test_a_search_that_the_model_lacks_is_said_before_training(project, capsys):
     assert main([*TRAIN, "decode.validation_method=guided"]) == 2
-    assert "decode.validation_method: method 'guided' is none of greedy, prefix_beam" in capsys.readouterr().err
+    assert "decode.validation_method: method guided needs a parallel decoder, and this model has none" in capsys.readouterr().err
     assert not (latest_run("exp", "tiny") / "metrics.json").exists()
 
 

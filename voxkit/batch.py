@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,7 +124,7 @@ class Batch:
         return replace(self, ids=ids, seconds=self.seconds * len(ids) / self.size, **lists,
                        **{name: value.take(rows) for name, value in self._padded().items()})
 
-    def _padded(self) -> dict[str, Padded]:
+    def _padded(self) -> dict[str, Any]:
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Padded)}
 
 

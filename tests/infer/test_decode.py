@@ -243,3 +243,18 @@ def test_hallucinations_are_counted(here, capsys):
     (here / "nothing").mkdir(exist_ok=True)
     assert main(["hallucinate", "exp/tiny", "--folders", "nothing", "--device", "cpu", "--minutes", "0.01"]) == 2
     assert "no audio there" in capsys.readouterr().err
+
+
+def test_commands_that_nobody_gave_are_counted(here):
+    """The untrained model says words where they are favored; the pack's one command is the first of what it says."""
+    (here / "loud.txt").write_text("ward\t40\n")
+    args = ["hallucinate", "exp/tiny", "--minutes", "0.05", "--seconds", "1.5", "--methods", "prefix_beam", "--phrases", "loud.txt",
+            "--device", "cpu", "--out", "empty"]
+    result = here / "empty/hallucination_prefix_beam_phrases1.json"
+    assert main(args) == 0
+    said = [" ".join(json.loads(line)["text"].split()) for line in result.with_suffix(".jsonl").read_text().splitlines()]
+    (here / "pack.yaml").write_text(json.dumps({"templates": [{"intent": "odd", "say": [said[0]]}]}))
+    assert main([*args, "--commands", "pack.yaml", "--command-confidence", "1"]) == 0
+    row = json.loads(result.read_text())["result"][-1]
+    assert row["condition"] == "all" and row["commands"] == said.count(said[0]) > 0
+    assert main(["hallucinate", "--again", str(result), "--device", "cpu"]) == 0

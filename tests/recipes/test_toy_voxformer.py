@@ -25,7 +25,7 @@ def test_every_stage_runs(repository, tmp_path):
         cwd=recipe, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "WER" in done.stdout and '"audio_duration"' in done.stdout
-    for found in ("exp/onnx/model.onnx", "data/encoder/model.safetensors", "data/validation.json"):
+    for found in ("exp/onnx/encoder.onnx", "data/encoder/model.safetensors", "data/validation.json"):
         assert (recipe / found).is_file(), found
     again = subprocess.run(["./run.sh", "--stop-stage", "2", SMALL, "--vocab-size", "80"], cwd=recipe,
                            env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300)

@@ -22,8 +22,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--chunk-ms", type=float, help="of --streaming: milliseconds of a chunk, e.g. 160 or 320; it is baked in")
     parser.add_argument("--left-ms", type=float, help="of --streaming: milliseconds that are seen before a chunk")
     parser.add_argument("--decoder", action=argparse.BooleanOptionalAction, default=True, help="the attention decoder too, if there is one")
-    parser.add_argument("--format", choices=("onnx", "ort", "tensorrt"), default="onnx",
-                        help="ort: what onnxruntime's mobile builds load; tensorrt: engines of the ONNX files, beside them")
+    parser.add_argument("--format", choices=("onnx", "ort", "tensorrt", "sherpa-onnx"), default="onnx",
+                        help="ort: what onnxruntime's mobile builds load; tensorrt: engines of the ONNX files, beside them; sherpa-onnx: "
+                             "what its runtimes load on phones, in browsers and in games")
     parser.add_argument("--check", nargs="+", metavar="SET", default=[],
                         help="prepared sets to compare on; none: noise, scores only, and the card says that no text was verified")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.infer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(args.checkpoint, "cpu", args.overrides)
+    if args.format == "sherpa-onnx":
+        return _for_sherpa(args, loaded)
     data_dir = args.data_dir or loaded.recipe.config.data.data_dir
     heard = _utterances(data_dir, args.check, args.utterances) if args.check else []
     options = ExportOptions(
@@ -68,6 +71,17 @@ def run(args: argparse.Namespace) -> int:
 
         print(f"language model: {export_llm(loaded.model, Path(target))}")
     print(f"exported: {target}")
+    return 0
+
+
+def _for_sherpa(args: argparse.Namespace, loaded: Any) -> int:
+    from voxkit.export.sherpa import export_sherpa
+
+    if args.precision == "fp16" or args.check:
+        raise ValueError("--format sherpa-onnx is written in fp32 or int8 and compared by its scores: omit --precision fp16 and --check")
+    found = export_sherpa(loaded, args.out, streaming=args.streaming, chunk_ms=args.chunk_ms, left_ms=args.left_ms,
+                          int8=args.precision == "int8", tolerance=args.tolerance)
+    print(f"scores differ from the model's by {found.difference:.1e} at most (fp32)\nexported: {found.folder}")
     return 0
 
 

@@ -12,6 +12,7 @@ HELP = "words per minute where nobody speaks"
 def add_parser(subparsers: Any) -> None:
     from voxkit.cli.again import add_again_argument
     from voxkit.cli.search_options import add_search_arguments, add_tuned_argument
+    from voxkit.text.intents import CONFIDENCE
 
     parser = subparsers.add_parser("hallucinate", help=HELP, description=__doc__)
     parser.add_argument("checkpoint", nargs="?", help="a checkpoint, a run, or exp/NAME for the newest run of that name")
@@ -19,6 +20,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--folders", nargs="*", default=[], help="recordings without speech, besides what is made")
     parser.add_argument("--minutes", type=float, default=2.0, help="of each condition")
     parser.add_argument("--seconds", type=float, default=10.0, help="of a clip")
+    parser.add_argument("--commands", metavar="PACK", help="count the clips that are answered with a command of this pack")
+    parser.add_argument("--command-confidence", type=float, default=CONFIDENCE, metavar="P",
+                        help=f"with --commands: nothing is answered below it (default {CONFIDENCE})")
     parser.add_argument("--methods", nargs="+", default=[], help="greedy, prefix_beam, attention, joint, rescoring")
     add_search_arguments(parser)
     add_tuned_argument(parser)
@@ -39,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
         return say_whether_same(known, differing, f"{found.rows[-1]['words/min']} words a minute")
     if not args.checkpoint:
         raise ValueError("give a checkpoint, or --again with the record of a method")
-    job = HallucinateJob(search=search_settings(args), **job_fields(args, "checkpoint", "folders", "minutes", "seconds", "methods", "out",
-                                                                    "device", "overrides"))
+    job = HallucinateJob(search=search_settings(args), **job_fields(args, "checkpoint", "folders", "minutes", "seconds", "commands",
+                                                                    "command_confidence", "methods", "out", "device", "overrides"))
     _show(hallucinate(job, print))
     return 0
 

@@ -1,5 +1,5 @@
-"""Changes to a waveform on the fly: room, noise, volume, microphone. Each utterance has a generator of its own, so nothing depends on the order of
-things or on which process does them.
+"""Changes to a waveform on the fly: room, noise, volume, microphone. Each utterance has a generator of its own, so nothing depends on the
+order of things or on which process does them.
 
 Speed is perturbed before batching, as a lhotse transform of the cut (`voxkit.data.sampler`), because it changes the duration.
 """

@@ -46,8 +46,8 @@ class MicrophoneConfig:
         if not self.cut_ms >= 0:
             found.append(f"cut_ms: {self.cut_ms} is below 0")
         if self.opus_prob > 0 and not has_opus():
-            found.append(f"opus_prob: {self.opus_prob}, and this soundfile cannot write Opus; upgrade it (pip install -U soundfile), or set "
-                         "opus_prob to 0")
+            found.append(f"opus_prob: {self.opus_prob}, and this soundfile cannot write Opus; upgrade it (pip install -U soundfile), or "
+                         "set opus_prob to 0")
         return found
 
 

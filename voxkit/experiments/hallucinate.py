@@ -14,6 +14,8 @@ from voxkit.experiments.decode import checkpoint_inputs, checkpoint_of, located_
 from voxkit.experiments.search import Say, build_search, open_checkpoint, silent
 from voxkit.experiments.settings import SearchSettings
 from voxkit.infer.nonspeech import folder_clips, hallucinations, made_clips
+from voxkit.text.intents import CONFIDENCE, Matcher
+from voxkit.text.pack import load_pack
 
 WHERE = "decode/hallucination_METHOD.json in a run"
 
@@ -24,6 +26,7 @@ class HallucinateJob:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name.
     folders: recordings without speech, besides what is made; each subfolder is a condition.
     minutes: of each condition; seconds: of a clip.
+    commands: pack; clips that are answered with one of its commands are counted. command_confidence: below which none is.
     methods, search, out, device, overrides: as of DecodeJob.
     """
 
@@ -31,6 +34,8 @@ class HallucinateJob:
     folders: tuple[str, ...] = ()
     minutes: float = 2.0
     seconds: float = 10.0
+    commands: str | None = None
+    command_confidence: float = CONFIDENCE
     methods: tuple[str, ...] = ()
     search: SearchSettings = field(default_factory=SearchSettings)
     out: str | None = None
@@ -54,6 +59,7 @@ def hallucinate(job: HallucinateJob, say: Say = silent) -> list[Hallucinations]:
     """
     if not (job.minutes > 0 and job.seconds > 0):
         raise ValueError("--minutes and --seconds must be above 0")
+    matcher = Matcher(load_pack(job.commands), job.command_confidence) if job.commands else None
     opened = open_checkpoint(job.checkpoint, job.device, job.overrides)
     out = Path(job.out) if job.out else opened.kept
     methods = job.methods or (opened.config.decode.method,)
@@ -71,12 +77,15 @@ def hallucinate(job: HallucinateJob, say: Say = silent) -> list[Hallucinations]:
         for condition, h in found.items():
             rows.append({"method": label, "condition": condition, "minutes": f"{h.seconds / 60:.1f}", "clips": h.clips,
                          "with words": h.speaking, "words": h.words, "words/min": f"{h.per_minute:.2f}"})
+            if matcher:
+                rows[-1]["commands"] = sum(matcher.answer(text) is not None for text in h.said.values())
             files.append_csv(out / "hallucination.csv", {"date": made["date"], **rows[-1], "checkpoint": str(opened.loaded.path),
                                                          "record": path.name})
         said = [{"id": id, "text": text} for id, text in found["all"].said.items()]
         files.write_text(path.with_suffix(".jsonl"), "".join(json.dumps(s, ensure_ascii=False) + "\n" for s in said))
         alone = replace(job, methods=(method,), search=search.resolved(method), out=None)
         inputs = {**checkpoint_inputs(opened, path, weights), **folders,
+                  **({"commands": records.stamp(job.commands, path)} if job.commands and Path(job.commands).is_file() else {}),
                   **{model: records.stamp(search.files[model], path) for model in search.models_of(method)}}
         record = records.Record("hallucinate", records.as_json(alone), inputs, made, rows, path)
         record.write()
@@ -95,6 +104,7 @@ def hallucinate_again(path: str, *, device: str = "auto", out: str | None = None
     folder = known.again_folder(out)
     job = records.from_json(HallucinateJob, known.job)
     found = tuple(known.located(f"recordings {i}", "recordings") for i in range(1, len(job.folders) + 1))
-    now = hallucinate(replace(job, checkpoint=checkpoint_of(known), search=located_models(known, job.search), folders=found,
+    pack = known.located("commands", "pack (--commands)") if "commands" in known.inputs else job.commands
+    now = hallucinate(replace(job, commands=pack, checkpoint=checkpoint_of(known), search=located_models(known, job.search), folders=found,
                               out=str(folder), device=device), say)[0]
     return known, now, records.differences(known.result, now.rows)

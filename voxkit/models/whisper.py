@@ -105,6 +105,11 @@ class Whisper(Listener):
         return _SECONDS_PER_FRAME
 
     @property
+    def seconds_per_ctc_frame(self) -> float:
+        """There is no CTC head that a text has to fit: as of the states, of which there are always enough."""
+        return _SECONDS_PER_FRAME
+
+    @property
     def max_seconds(self) -> float:
         """What the encoder has positions for: 30 s."""
         return self.config.sizes.source_positions * _SECONDS_PER_FRAME
@@ -195,20 +200,22 @@ def read_pretrained(name: str | os.PathLike, language: str = "auto", task: str =
 
 def _tokens(generation: dict[str, Any]) -> WhisperTokens:
     """Of generation_config.json."""
+    languages = {code.strip("<|>"): token for code, token in (generation.get("lang_to_id") or {}).items()}
     return WhisperTokens(
-        generation["decoder_start_token_id"], generation["eos_token_id"], generation["no_timestamps_token_id"],
-        {code.strip("<|>"): token for code, token in (generation.get("lang_to_id") or {}).items()},
-        dict(generation.get("task_to_id") or {}), list(generation.get("suppress_tokens") or []), list(generation.get("begin_suppress_tokens") or []),
-        [list(pair) for pair in generation.get("alignment_heads") or []])
+        start=generation["decoder_start_token_id"], end=generation["eos_token_id"], plain=generation["no_timestamps_token_id"],
+        languages=languages, tasks=dict(generation.get("task_to_id") or {}), suppressed=list(generation.get("suppress_tokens") or []),
+        suppressed_first=list(generation.get("begin_suppress_tokens") or []),
+        alignment_heads=[list(pair) for pair in generation.get("alignment_heads") or []])
 
 
 _NAMES = (("model.encoder.embed_positions", "encoder.positions"), ("model.encoder.layer_norm", "encoder.last_norm"),
           ("model.encoder.", "encoder."),
           ("model.decoder.embed_tokens", "decoder.embedding"), ("model.decoder.embed_positions", "decoder.positions"),
           ("model.decoder.layer_norm", "decoder.norm"), ("model.decoder.", "decoder."))
-_IN_DECODER = ((".self_attn_layer_norm.", ".self_norm."), (".encoder_attn_layer_norm.", ".cross_norm."),
-               (".final_layer_norm.", ".ffn_norm."), (".self_attn.", ".self_attention."), (".encoder_attn.", ".cross_attention."), (".q_proj.", ".query."), (".k_proj.", ".key."),
-               (".v_proj.", ".value."), (".out_proj.", ".output."), (".fc1.", ".ffn.0."), (".fc2.", ".ffn.3."))
+_IN_DECODER = (
+    (".self_attn_layer_norm.", ".self_norm."), (".encoder_attn_layer_norm.", ".cross_norm."), (".final_layer_norm.", ".ffn_norm."),
+    (".self_attn.", ".self_attention."), (".encoder_attn.", ".cross_attention."), (".q_proj.", ".query."), (".k_proj.", ".key."),
+    (".v_proj.", ".value."), (".out_proj.", ".output."), (".fc1.", ".ffn.0."), (".fc2.", ".ffn.3."))
 
 
 def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,8 +24,8 @@ def greedy(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list
     """The decoder's likeliest token at every step, until the end, a loop, or as many tokens as so much audio can hold."""
     decoder = heard.heads.decoder
     assert decoder is not None
-    said = generate(decoder, heard.states, heard.lengths, decoder.limit(heard.lengths), bos=decoder.bos, eos=decoder.eos,
-                    forbidden=tuple(sorted({*vocabulary.specials, decoder.bos} - {decoder.eos})), rule=StopRule())
+    said = generate(decoder, heard.states, heard.lengths, decoder.limit(heard.lengths),
+                    forbidden={*vocabulary.specials, decoder.bos}, rule=StopRule())
     return [[AttentionHypothesis(one.tokens, one.score, one.token_log_probs, parts={"attention": one.score})] for one in said]
 
 

@@ -71,7 +71,7 @@ if stage 6 "Decode and score"; then
   for run in phase2 domain; do
     run voxkit decode "$exp/$run" --data-dir "$corpus" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
   done
-  run voxkit hallucinate "$exp/phase2" --method generate
+  run voxkit hallucinate "$exp/phase2" --methods generate
 fi
 
 if stage 6 "One recording"; then

@@ -189,3 +189,27 @@ def test_command(tmp_path, capsys):
     assert not main(command) and (tmp_path / "data/cuts_calls.jsonl.gz").stat().st_mtime_ns == there
     made_by = json.loads((tmp_path / "data/prepare.json").read_text())["splits"]["calls"]
     assert made_by["recipe"] == "synthetic" and made_by["cuts"] == 2 * len(LINES)
+
+
+def test_a_pack_is_said_with_its_meaning_by_voices_that_were_not_learned_from(tmp_path, capsys):
+    data = str(tmp_path / "data")
+    common = ["prepare", "synthetic", "--pack", "shooter", "--out", data, "--jobs", "1", "--text", "librispeech"]
+    assert main([*common, "--part", "train", "--count", "6", "--voices", "espeak"]) == 0
+    cuts = made(tmp_path / "data")
+    from voxkit.text.intents import Matcher
+    from voxkit.text.pack import load_pack
+    from voxkit.text.pack_sentences import part_of
+
+    matcher = Matcher(load_pack("shooter"))
+    assert len(cuts) == 6
+    for cut in cuts:
+        said = cut.supervisions[0]
+        answer = matcher.answer(said.text)
+        assert part_of(said.text) == "train" and (answer.intent, answer.slots) == (said.custom["intent"], said.custom["slots"])
+    test = [*common, "--part", "test", "--split", "held", "--count", "2", "--other-voices-than", "synthetic"]
+    assert main([*test, "--voices", "espeak"]) == 2
+    assert "--voices espeak: split synthetic has them too" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="give one of the two"):
+        prepare_synthetic(tmp_path / "x", SyntheticConfig(lines(tmp_path, *LINES), pack="shooter"))
+    with pytest.raises(ValueError, match="no synthetic split of this name"):
+        prepare_synthetic(tmp_path / "x", SyntheticConfig(pack="shooter", other_voices_than=["synthetic"]))

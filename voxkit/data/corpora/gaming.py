@@ -20,6 +20,7 @@ import io
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +168,7 @@ def split_by_text(found: dict[str, list[Clip]], dev: int) -> tuple[dict[str, lis
                 kept[name].append(clip)
         reasons[f"{name}_train"] = out
         keys = sorted({clip.key for clip in kept[name]}, key=lambda key: hashlib.sha256(key.encode()).digest())
-        counts = {key: 0 for key in keys}
-        for clip in kept[name]:
-            counts[clip.key] += 1
+        counts = Counter(clip.key for clip in kept[name])
         total = sum(counts[key] for key in keys if key in held_out)
         for key in keys:
             if total >= dev:

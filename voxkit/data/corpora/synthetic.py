@@ -3,7 +3,12 @@ arXiv 1909.11699). A model learns from it words that its own recordings never ha
 
     voxkit prepare synthetic --lines callouts.txt --voices hibari pico:en-US pico:en-GB espeak --out data
 
-makes the split `synthetic`: data.train=[train,synthetic]. A voice and its pace are drawn for every utterance, which is played back a little
+makes the split `synthetic`: data.train=[train,synthetic]. The sentences of a pack (`voxkit pack`) come with their intents and slots:
+
+    voxkit prepare synthetic --pack shooter --part train --voices espeak pico:en-US --out data
+    voxkit prepare synthetic --pack shooter --part test --split synthetic_test --voices pico:en-GB --other-voices-than synthetic --out data
+
+ A voice and its pace are drawn for every utterance, which is played back a little
 faster or slower, as if by a smaller or larger speaker. The transcript is the line after normalisation (`--text librispeech` takes
 punctuation out).
 Lines with figures, other signs or other letters than Latin ones are left out: they are read out otherwise than they are written. The same
@@ -13,6 +18,7 @@ options and packages give the same speech, but for the last bits of Pico's.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,17 +27,22 @@ from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxkit.data.corpora.synthesis import sounds
 from voxkit.data.corpora.synthesis.engines import Engine, open_engine, speech
 from voxkit.data.executors import cores, open_executor
+from voxkit.data.manifests import read_json
 from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
+from voxkit.files import read_lines
 from voxkit.text.normalise import normalisation
 
-_VERSION = 3  # part of the fingerprint: a change in how the corpus sounds makes it anew
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+_VERSION = 4  # part of the fingerprint: a change in how the corpus sounds makes it anew
 _SAID = re.compile(r"(?=.*[A-Za-z])[A-Za-zÀ-ÖØ-öø-ÿ '’.,?!;:\"()-]+")  # letters, and what is read over
 _STEP = 500  # Hz between the rates that an utterance is played back at
 _LEVELS = (-32.0, -18.0)  # root mean square of an utterance, dB of full scale
@@ -43,7 +54,9 @@ class SyntheticConfig:
     """What is said by whom.
 
     Attributes:
-        lines: text file, a line an utterance.
+        lines: text file, a line an utterance; or pack: a pack's file or name, whose sentences are said, at most `count` of them, of `part`
+            (train, dev, test; "": all).
+        other_voices_than: splits in the same folder none of whose voices may speak: what is measured on them is not learned from them.
         split: name of what is made.
         voices: synthesisers (`synthesis.engines`); one named twice speaks twice as often.
         times: utterances of every line, each by a voice drawn anew.
@@ -53,6 +66,10 @@ class SyntheticConfig:
     """
 
     lines: str = ""
+    pack: str = ""
+    count: int = 5000
+    part: str = ""
+    other_voices_than: list[str] = field(default_factory=list)
     split: str = "synthetic"
     voices: list[str] = field(default_factory=lambda: ["espeak"])
     times: int = 1
@@ -61,7 +78,9 @@ class SyntheticConfig:
     seed: int = 0
 
     def problems(self) -> list[str]:
-        found = [] if Path(self.lines).is_file() else [f"lines: {self.lines!r} is no file"]
+        found = [] if self.pack or Path(self.lines).is_file() else [f"lines: {self.lines!r} is no file"]
+        if bool(self.lines) == bool(self.pack):
+            found = ["lines, pack: give one of the two, text or a pack"]
         found += split_problems(self.split)
         if not self.voices:
             found.append("voices: none; espeak is one")
@@ -69,7 +88,7 @@ class SyntheticConfig:
             found.append(f"times: {self.times}, and must be at least 1")
         if not 0 <= self.speed_perturb < 0.5:
             found.append(f"speed_perturb: {self.speed_perturb} is not in [0, 0.5)")
-        return found + [f"{name}: {getattr(self, name)} is negative" for name in ("hours", "seed") if getattr(self, name) < 0]
+        return found + [f"{name}: {getattr(self, name)} is negative" for name in ("hours", "seed", "count") if getattr(self, name) < 0]
 
 
 @dataclass(frozen=True)
@@ -95,19 +114,22 @@ def prepare_synthetic(out: str | os.PathLike, config: SyntheticConfig, *, checks
     if problems := config.problems():
         raise ValueError("; ".join(problems))
     out = Path(out).absolute()
-    text = Path(config.lines).read_text(encoding="utf-8")
-    options = {"version": _VERSION, **{name: value for name, value in asdict(config).items() if name != "lines"}}
-    preparation = Preparation(out, "synthetic", checks, options, {config.split: hashlib.sha256(text.encode()).hexdigest()})
+    where, texts, meanings = config.pack or config.lines, *_texts(config)
+    options = {"version": _VERSION, **{name: value for name, value in asdict(config).items() if name not in ("lines", "other_voices_than")}}
+    content = json.dumps([texts, meanings], sort_keys=True)
+    preparation = Preparation(out, "synthetic", checks, options, {config.split: hashlib.sha256(content.encode()).hexdigest()})
+    _refuse_voices(out, config)
     if preparation.done(config.split):
         return preparation
     preparation.check_own(config.split)
     for voice in dict.fromkeys(config.voices):
         open_engine(voice)  # what is missing is said before anything is removed
     rule = normalisation(checks.text)
-    lines = [line for line in map(rule, text.splitlines()) if line.strip()]
+    meaning = {rule(text): custom for text, custom in zip(texts, meanings)}
+    lines = [line for line in map(rule, texts) if line.strip()]
     said = [line for line in lines if _SAID.fullmatch(line)]
     if not said:
-        raise ValueError(f"{config.lines}: no line is of Latin letters and punctuation alone, without figures and other signs")
+        raise ValueError(f"{where}: no line is of Latin letters and punctuation alone, without figures and other signs")
     report = preparation.begin(config.split)
     if len(said) < len(lines):
         report.note("lines with figures, signs or other letters, left out", len(lines) - len(said))
@@ -119,14 +141,49 @@ def prepare_synthetic(out: str | os.PathLike, config: SyntheticConfig, *, checks
     with open_executor(jobs, dask) as executor:
         made = list(_made(executor, blocks, config, 4 * (jobs or cores())))
     if not any(samples for _, samples in made):
-        raise ValueError(f"{', '.join(dict.fromkeys(config.voices))}: no speech came of any line of {config.lines}; try other --voices")
+        raise ValueError(f"{', '.join(dict.fromkeys(config.voices))}: no speech came of any line of {where}; try other --voices")
     if mute := sum(not samples for _, samples in made):
         report.note("utterances that their voice could not say", mute)
     with open_executor(jobs, dask, threads=True) as executor:
         preparation.executor = executor
         preparation.finish(config.split, (
-            file_cut(item.id, item.path, samples, item.text, speaker=item.voice, language="English") for item, samples in made if samples))
+            _cut(item, samples, meaning[item.text]) for item, samples in made if samples))
     return preparation
+
+
+def _texts(config: SyntheticConfig) -> tuple[list[str], list[dict[str, Any]]]:
+    """What is to be said, and of a pack what each of it means."""
+    if not config.pack:
+        lines = read_lines(config.lines)
+        return lines, [{} for _ in lines]
+    from voxkit.text.pack import check_spelling, load_pack
+    from voxkit.text.pack_sentences import sentences
+
+    pack = load_pack(config.pack)
+    check_spelling(pack)
+    found = sentences(pack, config.count, config.seed, config.part)
+    return [s.text for s in found], [{"intent": s.intent, "kind": s.kind, "slots": dict(s.slots)} for s in found]
+
+
+def _refuse_voices(out: Path, config: SyntheticConfig) -> None:
+    """
+    Raises:
+        ValueError: a voice that another split has, which was to be kept apart; a split that is not there.
+    """
+    splits = read_json(out / "prepare.json").get("splits", {})
+    for name in config.other_voices_than:
+        if "voices" not in splits.get(name, {}).get("options", {}):
+            raise ValueError(f"--other-voices-than {name}: no synthetic split of this name is in {out}; prepare it first")
+        if shared := sorted(set(splits[name]["options"]["voices"]) & set(config.voices)):
+            raise ValueError(f"--voices {' '.join(shared)}: split {name} has them too, and --other-voices-than keeps its voices apart; "
+                             "take others")
+
+
+def _cut(item: Item, samples: int, custom: dict[str, Any]) -> Cut:
+    cut = file_cut(item.id, item.path, samples, item.text, speaker=item.voice, language="English")
+    if custom:
+        cut.supervisions[0].custom = custom
+    return cut
 
 
 def plan(lines: Sequence[str], config: SyntheticConfig, folder: Path) -> Iterator[Item]:
@@ -194,10 +251,15 @@ def _playback(rate: int, share: float, rng: np.random.Generator) -> int:
 def add_arguments(parser) -> Callable:
     """Options of `voxkit prepare synthetic`; returns what runs them."""
     defaults: dict[str, Any] = asdict(SyntheticConfig())
-    parser.add_argument("--lines", required=True, help="text, a line an utterance")
+    parser.add_argument("--lines", default="", help="text, a line an utterance")
+    parser.add_argument("--pack", default="", help="in place of --lines: a pack's file or name, whose sentences are said")
+    parser.add_argument("--part", default="", choices=["", "train", "dev", "test"], help="of a pack: sentences of this part alone")
+    parser.add_argument("--other-voices-than", nargs="+", default=[], metavar="SPLIT",
+                        help="synthetic splits whose voices are not to speak")
     parser.add_argument("--voices", nargs="+", default=defaults["voices"],
                         help="hibari, hibari:VOICE, pico:en-US, pico:en-GB, espeak; one named twice speaks twice as often (espeak)")
-    for name, what in (("split", "name of what is made"), ("times", "utterances of every line, each by a voice drawn anew"),
+    for name, what in (("split", "name of what is made"), ("count", "sentences of a pack, at most; 0: all"),
+                       ("times", "utterances of every line, each by a voice drawn anew"),
                        ("hours", "of speech, after which no utterance is begun; 0: every line"),
                        ("speed_perturb", "share by which an utterance is played back faster or slower, at most"),
                        ("seed", "of every draw")):

@@ -1,0 +1,80 @@
+"""What `voxkit benchmark` prints: figures of every kind, for whole files and for a stream, by a recognizer that costs nothing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from voxkit.audio.io import write_audio
+from voxkit.hypothesis import Hypothesis, Word
+from voxkit.runtime import benchmark
+from voxkit.runtime.benchmark import Speed, read_folder
+from voxkit.runtime.endpoint import Endpointing
+from voxkit.runtime.streaming import StreamEvent
+
+
+def test_files_of_a_folder(tmp_path):
+    for i in range(6):
+        write_audio(tmp_path / "deep" / f"{i}.wav", np.full(1600 * (i + 1), 0.1, np.float32))
+    assert [len(a) for a in read_folder(tmp_path)] == [1600 * (i + 1) for i in range(6)]
+    assert [len(a) for a in read_folder(tmp_path, 3)] == [1600, 4800, 8000]
+    with pytest.raises(ValueError, match="no audio files there"):
+        read_folder(tmp_path / "none")
+
+
+class _Session:
+    """Says its first word a second after the beginning, and all of it once it has heard two seconds of silence's beginning."""
+
+    def __init__(self):
+        self.heard = 0
+
+    def accept(self, samples):
+        before, self.heard = self.heard, self.heard + len(samples)
+        if before < 16000 <= self.heard:
+            return [StreamEvent(False, Hypothesis("one"), 0.0, 1.0)]
+        if before < 40000 <= self.heard:
+            words = [Word("one", 0.2, 0.6, 1.0), Word("two", 1.0, 2.0, 1.0)]
+            return [StreamEvent(True, Hypothesis("one two", words), 0.0, 2.5)]
+        return []
+
+    def feed(self, samples):
+        pass
+
+    def finalize(self):
+        return []
+
+
+class _Recognizer:
+    def session(self, endpointing):
+        return _Session()
+
+    def step(self, sessions):
+        return [[]]
+
+
+def test_delays_are_waiting_and_computing(monkeypatch):
+    """With a processor that needs no time there is nothing but waiting; with one that needs 20 ms a piece, both add up."""
+    now = [0.0]
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+    speed = Speed()
+    benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
+    assert speed.first_partial == [(pytest.approx(0.4), 0.0)] and speed.final == [(pytest.approx(0.52), 0.0)]  # pieces are 40 ms
+
+    class Slow(_Session):
+        def accept(self, samples):
+            now[0] += 0.02
+            return super().accept(samples)
+
+    monkeypatch.setattr(_Recognizer, "session", lambda self, endpointing: Slow())
+    benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
+    assert speed.first_partial[1] == (pytest.approx(0.4), pytest.approx(0.02)) and speed.final[1][1] == pytest.approx(0.02)
+
+
+def test_rows():
+    speed = Speed(3, 10.0, 2, 5.5, 0.5, 0.4, 1.0, 100.0, [(0.4, 0.01), (0.2, 0.01)], [(0.5, 0.02)], [0.1, 0.2], 0.4)
+    said = {row["what"]: row["measured"] for row in speed.rows()}
+    assert said["RTF, wall"] == "0.0500" and said["size"] == "5.5 MB" and said["audio"] == "3 files, 10.0 s"
+    assert said["first partial after the first word's end"] == "310 ms (waiting for audio 300, computing 10)"
+    assert "95 % within 195 ms" in said["final after finalize"]
+    assert not [row for row in Speed(1, 1.0).rows() if "final" in row["what"]]
+    json.dumps(speed.rows())

@@ -1,0 +1,213 @@
+"""A checkpoint → the files that sherpa-onnx loads: model.onnx with its metadata, and tokens.txt.
+
+sherpa-onnx (Apache-2.0) runs them on Android, iOS, in browsers (WebAssembly), from C#, Unity and Unreal. Its streaming "zipformer2 CTC"
+model takes one chunk of features and the encoder's state, its offline "zipformer CTC" model whole utterances; both are CTC over fbank.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from voxkit import __version__
+from voxkit.checkpoint.loading import Loaded
+from voxkit.export.encoder import MIN_FEATURES, OfflineEncoder, StreamingEncoder, input_of, longest_input
+from voxkit.export.graphs import check_exportable, prepared
+from voxkit.export.quantise import quantise_int8
+from voxkit.export.shrink import store
+from voxkit.export.trace import Graph, Port, trace
+from voxkit.files import write_text
+from voxkit.infer.chunks import chunk_of
+from voxkit.models.voxformer import VoxFormer
+from voxkit.optional import require
+from voxkit.runtime.session import open_session
+from voxkit.text.vocabulary import Vocabulary
+
+_BINS = 80  # its streaming models have a state made for them
+_MARK = ".sherpa-onnx"  # what tells a directory of ours from others
+
+
+@dataclass(frozen=True)
+class SherpaExport:
+    """What was written: the folder, and by how much the graph's log-probabilities are off the model's at most (fp32, nats)."""
+
+    folder: Path
+    difference: float
+
+
+class _Offline(OfflineEncoder):
+    """x [N, T, F], x_lens [N] → log_probs [N, T', V], log_probs_len [N]."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, "features")
+
+    def forward(self, x: Tensor, x_lens: Tensor) -> tuple[Tensor, Tensor]:
+        _, log_probs, frames = super().forward(x, x_lens)
+        return log_probs, frames
+
+
+class _Chunk(StreamingEncoder):
+    """x [N, 2 · chunk + 13, F] and the state as sherpa-onnx keeps it → log_probs [N, T', V] and the state after it.
+
+    It keeps keys and values time first, gated frames behind a dimension of one, then what the convolutions saw; at the end the front end's
+    three frames, and how many frames there were.
+    """
+
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        model = self.model
+        self.chunk.set(model)
+        vectors, front = model.front_end.subsampling.stream(x, (state[-2],))
+        own = [_ours(i % 6, tensor) for i, tensor in enumerate(state[:-2])]
+        between = partial(model._between, [])
+        states, after = model.encoder.stream(between(0, vectors), (state[-1], *own), between)
+        return model.ctc_log_probs(states), *(_theirs(i % 6, tensor) for i, tensor in enumerate(after[1:])), front[0], after[0]
+
+    def initial(self) -> list[tuple[str, Tensor]]:
+        """The state's tensors before the first chunk, by sherpa-onnx's names."""
+        state = self.init_state(1)
+        layers = [value for name, value in state.items() if name not in ("front", "done")]
+        names = ("cached_key", "cached_nonlin_attn", "cached_val1", "cached_val2", "cached_conv1", "cached_conv2")
+        return [*((f"{names[i % 6]}_{i // 6}", _theirs(i % 6, value)) for i, value in enumerate(layers)),
+                ("embed_states", state["front"]), ("processed_lens", state["done"])]
+
+
+def _theirs(part: int, x: Tensor) -> Tensor:
+    return x[None] if part == 1 else x if part > 3 else x.transpose(0, 1)
+
+
+def _ours(part: int, x: Tensor) -> Tensor:
+    return x[0] if part == 1 else x if part > 3 else x.transpose(0, 1)
+
+
+def export_sherpa(loaded: Loaded, out: Path, *, streaming: bool = False, chunk_ms: float | None = None, left_ms: float | None = None,
+                  int8: bool = False, tolerance: float = 1e-3) -> SherpaExport:
+    """Write the files, once the graph gives the model's scores.
+
+    Args:
+        loaded: a VoxFormer on fbank, on the CPU; its model is left in float32.
+        out: the directory; replaced where it was one of these.
+        streaming, chunk_ms, left_ms: as of `voxkit export`. int8: of the matrices.
+        tolerance: by which log-probabilities above -10 nats may differ, before INT8.
+
+    Raises:
+        ValueError: a model that sherpa-onnx has no type for, a graph with other scores, an `out` that is something else; MissingPackage.
+    """
+    model, where = loaded.model, str(loaded.path)
+    check_exportable(loaded.recipe.config.system, model, where, streaming)
+    if not isinstance(model, VoxFormer) or input_of(model) != "features" or model.front_end.fbank.num_bins != _BINS:
+        raise ValueError(f"{where}: sherpa-onnx has types for a VoxFormer on fbank of {_BINS} bins (model.front_end.kind=fbank), and this "
+                         "is none; export it with --format onnx")
+    out = Path(out)
+    if out.exists() and not (out / _MARK).is_file():
+        raise ValueError(f"{out} is there and no sherpa-onnx export; choose another directory, or remove it")
+    onnx = require("onnx", "export", why="voxkit export")
+    model, part = prepared(model), out.with_name(f".tmp-{out.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    before = model.encoder.chunk, model.encoder.left_context
+    try:
+        graph = _chunk_graph(model, chunk_of(model, chunk_ms, left_ms)) if streaming else _offline_graph(model)
+        trace(graph, part / "model.onnx")
+        difference = _difference(graph, part / "model.onnx")
+        if not difference <= tolerance:
+            raise ValueError(f"the graph's scores differ from the model's by {difference:.2e}, above --tolerance {tolerance:g}")
+        proto = onnx.load(part / "model.onnx")
+        if int8:
+            proto, _ = quantise_int8(proto, [{port.name: port.example.numpy() for port in graph.inputs}])
+            store(proto, "int8")
+        onnx.helper.set_model_props(proto, _metadata(model, graph))
+        onnx.save(proto, part / "model.onnx")
+        write_text(part / "tokens.txt", _tokens(loaded.tokenizer))
+        write_text(part / "README.md", _readme(out.name, streaming))
+        write_text(part / _MARK, f"{__version__}\n")
+        shutil.rmtree(out, ignore_errors=True)
+        part.rename(out)
+    finally:
+        model.encoder.chunk, model.encoder.left_context = before
+        shutil.rmtree(part, ignore_errors=True)
+    return SherpaExport(out, difference)
+
+
+def _offline_graph(model: Any) -> Graph:
+    x, lengths = torch.randn(2, 333, _BINS), torch.tensor([333, 222])
+    return Graph("model", _Offline(model), [Port("x", x, ("N", "T", None)), Port("x_lens", lengths, ("N",))],
+                 [Port("log_probs", axes=("N", "T2", None)), Port("log_probs_len", axes=("N",))],
+                 {"N": (1, 1024), "T": (MIN_FEATURES, longest_input(model))})
+
+
+def _chunk_graph(model: Any, chunk: Any) -> Graph:
+    module = _Chunk(model, chunk)
+    state = module.initial()
+    batch = [0 if name.startswith(("cached_conv", "embed", "processed")) else 1 for name, _ in state]
+    axes = [tuple("N" if i == place else None for i in range(value.ndim)) for place, (_, value) in zip(batch, state)]
+    two = [torch.cat([value, value + (chunk.frames if value.dtype == torch.int64 else 0.1)], dim=place)
+           for place, (_, value) in zip(batch, state)]
+    return Graph("model", module, [Port("x", torch.randn(2, module.features, _BINS), ("N", None, None)),
+                                   *(Port(name, value, a) for (name, _), value, a in zip(state, two, axes))],
+                 [Port("log_probs", axes=("N", None, None)), *(Port(f"new_{name}", axes=a) for (name, _), a in zip(state, axes))],
+                 {"N": (1, 1024)})
+
+
+def _difference(graph: Graph, path: Path) -> float:
+    """Of likely log-probabilities, on what the graph was traced with."""
+    with torch.inference_mode():
+        expected = graph.module(*graph.examples)
+    found = open_session(path, threads=1).run(None, {port.name: port.example.numpy() for port in graph.inputs})
+    one, other = expected[0].numpy(), found[0]
+    lengths = expected[1].tolist() if len(expected) == 2 else [one.shape[1]] * len(one)
+    away = [np.abs(np.where(a[:n] > -10, a[:n] - b[:n], 0.0)).max(initial=0.0) for a, b, n in zip(one, other, lengths)]
+    return float(max(away)) if np.isfinite(other).all() else float("inf")
+
+
+def _metadata(model: Any, graph: Graph) -> dict[str, str]:
+    """What sherpa-onnx reads out of the file."""
+    about = {"model_type": "zipformer2_ctc", "version": "1", "model_author": "voxkit", "comment": f"voxkit {__version__}, "}
+    if not isinstance(graph.module, _Chunk):
+        return {**about, "comment": about["comment"] + "offline CTC"}
+    module, config = graph.module, model.encoder.config
+    options = [config.stack(i) for i in range(config.num_stacks)]
+    chunk, left = model.encoder._streaming_chunk()
+
+    def each(values: Sequence[int]) -> str:
+        return ",".join(map(str, values))
+
+    return {**about, "model_type": "zipformer2", "comment": about["comment"] + "streaming CTC", "T": str(module.features),
+            "decode_chunk_len": str(2 * chunk), "num_encoder_layers": each([o["num_layers"] for o in options]),
+            "encoder_dims": each([o["encoder_dim"] for o in options]), "cnn_module_kernels": each([o["kernel"] for o in options]),
+            "left_context_len": each([left // factor for factor in config.downsampling_factor]),
+            "query_head_dims": each([o["query_head_dim"] for o in options]),
+            "value_head_dims": each([o["value_head_dim"] for o in options]), "num_heads": each([o["num_heads"] for o in options])}
+
+
+def _tokens(vocabulary: Vocabulary) -> str:
+    """tokens.txt: a token and its id a line.
+
+    Raises:
+        ValueError: a vocabulary whose blank is not 0.
+    """
+    if vocabulary.blank != 0:
+        raise ValueError(f"sherpa-onnx takes token 0 for CTC's blank, and here it is {vocabulary.blank}")
+    return "".join(f"{'<blk>' if i == 0 else piece} {i}\n" for i, piece in enumerate(vocabulary.pieces))
+
+
+def _readme(name: str, streaming: bool) -> str:
+    kind = "--zipformer2-ctc-model=" if streaming else "--zipformer-ctc-model="
+    program = "sherpa-onnx" if streaming else "sherpa-onnx-offline"
+    call = "OnlineRecognizer.from_zipformer2_ctc" if streaming else "OfflineRecognizer.from_zipformer_ctc"
+    return f"""# {name}
+
+For sherpa-onnx (`pip install sherpa-onnx sherpa-onnx-core`, https://k2-fsa.github.io/sherpa/onnx/), on Android, iOS, WebAssembly, C#,
+Unity, Unreal and the rest of its platforms:
+
+    {program} --tokens=tokens.txt {kind}model.onnx audio.wav
+
+    sherpa_onnx.{call}(model="model.onnx", tokens="tokens.txt")
+"""
