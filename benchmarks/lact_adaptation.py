@@ -17,10 +17,10 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from voxkit.audio.specaugment import SpecAugmentConfig
-from voxkit.batch import Batch, Padded
+from voxkit.batch import Batch, Padded, turns
 from voxkit.encoders.front_end import FrontEndConfig
 from voxkit.eval.table import format_table
-from voxkit.models.lact_asr import CarryConfig, LaCTASR, LaCTASRConfig, LaCTLossConfig, turns
+from voxkit.models.lact_asr import CarryConfig, LaCTASR, LaCTASRConfig, LaCTLossConfig
 
 TOKENS, WIDTH, FIRST = 12, 16, 3  # ids 0 to 2 are blank, begin and end
 CHANNEL, NOISE = 1.5, 0.5

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -124,10 +124,18 @@ class Batch:
         return replace(self, ids=ids, seconds=self.seconds * len(ids) / self.size, **lists,
                        **{name: value.take(rows) for name, value in self._padded().items()})
 
-    def _padded(self) -> dict[str, Padded]:
+    def _padded(self) -> dict[str, Any]:
         return {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Padded)}
 
 
 def audio_batch(wave: Tensor, id: str = "audio") -> Batch:
     """One waveform [S] at 16 kHz as a batch."""
     return Batch([id], audio=Padded(wave[None], torch.tensor([len(wave)])), seconds=len(wave) / RATE)
+
+
+def turns(sessions: list[str]) -> list[list[int]]:
+    """Which rows of a batch are heard together: the first utterance of every session, then the second of those that have one, ..."""
+    order: dict[str, list[int]] = {}
+    for row, session in enumerate(sessions):
+        order.setdefault(session, []).append(row)
+    return [[rows[turn] for rows in order.values() if turn < len(rows)] for turn in range(max(map(len, order.values()), default=0))]

@@ -10,8 +10,9 @@ from voxkit.encoders.build import CONFIGS as ENCODERS
 from voxkit.recipe import RecipeConfig
 from voxkit.system import SYSTEMS, find_system
 
-# of other programs (pip, git, curl, docker, espeak, huggingface-cli), of the recipes' run.sh, and of `voxkit` before its command
-FOREIGN = {"--data-binary", "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
+# of other programs (pip, git, curl, docker, espeak, huggingface-cli, sherpa-onnx), of the recipes' run.sh, and of `voxkit` before its command
+FOREIGN = {"--data-binary", "--tokens", "--zipformer-ctc-model", "--zipformer2-ctc-model",
+           "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
 # files, and attributes of objects, that look like keys
 NO_KEYS = {"model.safetensors", "model.onnx", "model.int8.onnx", "train.log", "train.tsv"}  # files that look like keys

@@ -69,7 +69,7 @@ def test_text_needs_no_times(tmp_path, words):
 
 @pytest.mark.parametrize("name, content", [("h.tsv", "a\tx\nb\tCAFÉ\n".encode("latin-1")),
                                            ("h.jsonl", '{"id": "a", "text": "x"}\n{"id": "b", "text": "naïf"}\n'.encode("cp1252")),
-                                           ("h.jsonl.gz", gzip.compress('\n{"id": "b", "text": "ü"}'.encode("latin-1")))])
+                                           ("h.jsonl.gz", gzip.compress('\n{"id": "b", "text": "ü"}'.encode("latin-1"), mtime=0))])
 def test_other_encodings_are_refused_with_file_and_line(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name}:2: not UTF-8"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from voxkit.audio.specaugment import SpecAugmentConfig
-from voxkit.batch import Batch, Padded
+from voxkit.batch import Batch, Padded, turns
 from voxkit.decoders.transformer import TransformerDecoderConfig
 from voxkit.encoders.front_end import FrontEndConfig
 from voxkit.models.lact_asr import (
@@ -18,7 +18,6 @@ from voxkit.models.lact_asr import (
     LaCTASREncoder,
     LaCTLossConfig,
     take_carried,
-    turns,
 )
 
 

@@ -55,7 +55,8 @@ def _recommend(model: Any, recipe: Any, args: argparse.Namespace) -> None:
 
     found = plans(model, parse_memory(args.memory), args.gpus, args.step_seconds)
     rows = [{"chunk": plan.chunk or "-", "checkpointing": "yes" if plan.checkpointing else "no",
-             "seconds": f"{plan.seconds:.0f}" if plan.seconds else "none", "accumulate": plan.accumulate or "-", "MB per second": f"{plan.per_second / 1e6:.0f}"} for plan in found]
+             "seconds": f"{plan.seconds:.0f}" if plan.seconds else "none", "accumulate": plan.accumulate or "-",
+             "MB per second": f"{plan.per_second / 1e6:.0f}"} for plan in found]
     print(format_table(rows, title=f"{args.gpus} x {args.memory}, half precision: weights, gradients and averages take "
                                    f"{found[0].weights / 1e9:.1f} GB of each; seconds of audio that fit beside them"))
     fast = getattr(getattr(model.encoder, "config", None), "fast", None)

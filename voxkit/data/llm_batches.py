@@ -32,9 +32,10 @@ class LLMBatches:
     def __call__(self, batch: Batch, cuts: list[Any], epoch: int) -> Batch:
         """The batch of these cuts with prompts drawn for this epoch, and word times."""
         if self.draws:
-            drawn = [self._prompt(cut, text, epoch) for cut, text in zip(cuts, batch.texts)]
+            drawn = [self._prompt(cut, text, epoch) for cut, text in zip(cuts, batch.texts or ())]
             batch = replace(batch, prompt=Padded.of([torch.tensor(ids, dtype=torch.long) for ids in drawn]))
         if self.word_times:
+            assert batch.tokens is not None, "speech is read with its tokens"
             spans = [token_spans(cut, tokens[:n].tolist(), self.vocabulary)
                      for cut, tokens, n in zip(cuts, batch.tokens.values, batch.tokens.lengths.tolist())]
             batch = replace(batch, spans=Padded.of(spans))

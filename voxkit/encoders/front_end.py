@@ -2,6 +2,7 @@
 
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
     stacked      waveform → log-mel → SpecAugment → neighbouring frames side by side, every n-th → linear
+    extractor    the same from mel or raw frames of any window, normalized by utterance, data or speaker (extractor_front_end.py)
     pretrained   waveform → frozen encoder, all states → learned mix → state masking → adapter
 
 Each can give several `views` of a batch (for the consistency loss): the batch repeated as a whole, [views·B, T, D], each row with masks
@@ -16,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from voxkit.audio.extractor import ExtractorConfig
 from voxkit.audio.fbank import Fbank
 from voxkit.audio.specaugment import SpecAugment, SpecAugmentConfig, StateMask, StateMaskConfig
 from voxkit.batch import Batch
 from voxkit.encoders.adapter import Adapter
+from voxkit.encoders.extractor_front_end import ExtractorFrontEnd
 from voxkit.encoders.layer_mix import LayerMix
 from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder
 from voxkit.encoders.zipformer.subsampling import ConvSubsampling
@@ -29,7 +32,8 @@ from voxkit.masks import lengths_to_mask
 @dataclass
 class FrontEndConfig:
     """Attributes:
-    kind: `pretrained`, `fbank` or `stacked`.
+    kind: `pretrained`, `fbank`, `stacked` or `extractor`.
+    features: of the extractor.
     pretrained: which encoder, which of its layers are open.
     state_mask: masking of the mixed states, in training.
     adapter_hidden, adapter_dim, adapter_dropout: LN → D→hidden → GELU → dropout → hidden→dim.
@@ -52,6 +56,7 @@ class FrontEndConfig:
     isolate_padding: bool = True
     stack: int = 7
     stride: int = 6
+    features: ExtractorConfig = field(default_factory=ExtractorConfig)
 
     def problems(self) -> list[str]:
         found = [] if self.kind in FRONT_ENDS else [f"kind: {self.kind!r} is none of {', '.join(FRONT_ENDS)}"]
@@ -179,9 +184,13 @@ def _features(batch: Batch, fbank: Fbank) -> tuple[Tensor, Tensor]:
         return fbank(batch.audio.values, batch.audio.lengths)
 
 
-FRONT_ENDS = {"pretrained": PretrainedFrontEnd, "fbank": FbankFrontEnd, "stacked": StackedFrontEnd}
+def _extractor(config: FrontEndConfig) -> ExtractorFrontEnd:
+    return ExtractorFrontEnd(config.features, config.stack, config.stride, config.subsampling_dim, config.spec_augment)
 
 
-def build_front_end(config: FrontEndConfig) -> PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd:
+FRONT_ENDS = {"pretrained": PretrainedFrontEnd, "fbank": FbankFrontEnd, "stacked": StackedFrontEnd, "extractor": _extractor}
+
+
+def build_front_end(config: FrontEndConfig) -> PretrainedFrontEnd | FbankFrontEnd | StackedFrontEnd | ExtractorFrontEnd:
     """The front end a configuration names."""
     return FRONT_ENDS[config.kind](config)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from voxkit import files
-from voxkit.batch import Batch
+from voxkit.batch import Batch, turns
 from voxkit.data.sessions import build_session_loader, speaker_of
 from voxkit.data.sets import read_sets
 from voxkit.encoders.lact import Carried
@@ -21,7 +21,7 @@ from voxkit.eval.intervals import paired_interval
 from voxkit.eval.wer import WerResult, score
 from voxkit.experiments.search import open_checkpoint
 from voxkit.models.contract import Encoded
-from voxkit.models.lact_asr import LaCTASR, take_carried, turns
+from voxkit.models.lact_asr import LaCTASR, take_carried
 from voxkit.search.options import SearchOptions
 
 READINGS = ("reset", "carried", "other", "still")

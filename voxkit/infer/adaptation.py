@@ -16,13 +16,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, turns
 from voxkit.encoders.lact import Carried
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.recognizer import Recognizer, SearchOptions, read_input
 from voxkit.infer.session_state import SessionState, read_state, write_state
 from voxkit.models.contract import Encoded
-from voxkit.models.lact_asr import LaCTASR, turns
+from voxkit.models.lact_asr import LaCTASR
 
 
 class Adaptation:

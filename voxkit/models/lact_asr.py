@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from voxkit.batch import Batch
+from voxkit.batch import Batch, turns
 from voxkit.config import ConfigError
 from voxkit.decoders.transformer import TransformerDecoder, TransformerDecoderConfig
 from voxkit.encoders.build import build_encoder
@@ -268,14 +268,6 @@ def baseline_encoder(config: LaCTASRConfig, parameters: int) -> dict[str, Any]:
     if abs(size(ffn) / parameters - 1) > 0.01:
         raise ConfigError(f"model.encoder: no width of the feed-forward gives a baseline of {parameters} parameters within 1 %")
     return {**options, "ffn": ffn}
-
-
-def turns(sessions: list[str]) -> list[list[int]]:
-    """Which rows of a batch are heard together: the first utterance of every session, then the second of those that have one, ..."""
-    order: dict[str, list[int]] = {}
-    for row, session in enumerate(sessions):
-        order.setdefault(session, []).append(row)
-    return [[rows[turn] for rows in order.values() if turn < len(rows)] for turn in range(max(map(len, order.values()), default=0))]
 
 
 def take_carried(carried: Carried, rows: Tensor, batch: int) -> Carried:

@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
-ngpu=1                         # training processes: networks so small gain nothing by more (0: one on the CPU)
+ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
 recipe=toy                     # corpus: a module of voxkit/data/corpora
 corpus_dir=                    # for other recipes than toy: where the corpus is
 parts=                         # which parts of it

@@ -88,7 +88,7 @@ class SyntheticConfig:
             found.append(f"times: {self.times}, and must be at least 1")
         if not 0 <= self.speed_perturb < 0.5:
             found.append(f"speed_perturb: {self.speed_perturb} is not in [0, 0.5)")
-        return found + [f"{name}: {getattr(self, name)} is negative" for name in ("hours", "seed") if getattr(self, name) < 0]
+        return found + [f"{name}: {getattr(self, name)} is negative" for name in ("hours", "seed", "count") if getattr(self, name) < 0]
 
 
 @dataclass(frozen=True)
