@@ -42,7 +42,8 @@ SMALL = {  # the least of each system that still has all its parts
     "lact_asr": {"front_end": {**FBANK, "kind": "stacked"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1},
                  "encoder": {"kind": "lact", "dim": 16, "heads": 2, "ffn": 32, "layers": 2, "fast_layers": 1,
                              "fast": {"heads": 2, "chunk": 8}}},
-    "voxlm": {"front_end": FBANK, "encoder": TRANSFORMER, "projector": {"kind": "lexical"}, "alignment": {"dim": 16, "kernel": 3, "layers": 1},
+    "voxlm": {"front_end": FBANK, "encoder": TRANSFORMER, "projector": {"kind": "lexical"},
+              "alignment": {"dim": 16, "kernel": 3, "layers": 1},
               "llm": {"name": "LLM", "dtype": "float32", "lora": {"rank": 2, "dropout": 0.0}}, "prompt": {"instruction": "write"}},
 }
 

@@ -70,8 +70,8 @@ CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", 
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
 OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
             "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
-            "uvicorn", "starlette", "pydantic", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari", "py_nanotts", "dask",
-            "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
+            "uvicorn", "starlette", "pydantic", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari",
+            "py_nanotts", "dask", "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
 
 _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/(?!user\b|you\b|me\b))/?\w*/")
 

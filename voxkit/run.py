@@ -1,4 +1,4 @@
-"""One training run put together: a system, its data, a trainer. No system is named here; voxkit.system and voxkit.training say what is what."""
+"""One training run put together: a system, its data, a trainer. It names no system; voxkit.system and voxkit.training say what is what."""
 
 from __future__ import annotations
 

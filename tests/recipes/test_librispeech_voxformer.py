@@ -31,8 +31,8 @@ def test_a_language_model_from_the_training_text_decodes_too(stage_6):
 
 
 def test_letters(stage_6):
-    said = stage_6("--train-sets", "a", "--data", "d", "--exp", "e", "--tokens", "char", "--methods", "greedy prefix_beam", "--lm-order", "8",
-                   "--ngpu", "0", stages=("3", "6"))
+    said = stage_6("--train-sets", "a", "--data", "d", "--exp", "e", "--tokens", "char", "--methods", "greedy prefix_beam",
+                   "--lm-order", "8", "--ngpu", "0", stages=("3", "6"))
     *stages, plain, train, fused = said
     assert [line.split()[3] for line in stages] == [f"conf/mini_stage{n}.yaml" for n in (1, 2, 3)]
     assert all(" tokenizer=d/char " in line for line in stages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,12 @@ def test_any_text_can_be_spelled(vocabulary, text):
     ids = vocabulary.encode(plain)
     assert vocabulary.decode(ids) == vocabulary.base.decode(vocabulary.base.encode(plain))
     assert not vocabulary.specials & set(ids)
+
+
+def test_there_is_one_spelling_for_every_word(vocabulary):
+    assert vocabulary.sample("a test", 0.0, random.Random(0)) == vocabulary.encode("a test")
+    with pytest.raises(ValueError, match="data.bpe_dropout 0.1: .* set it to 0"):
+        vocabulary.sample("a test", 0.1, random.Random(0))
 
 
 def test_it_comes_back_from_a_folder(vocabulary, tmp_path):

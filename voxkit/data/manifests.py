@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,7 @@ def existing(path: str | os.PathLike) -> Path:
     return path
 
 
-def open_manifest(name: str | os.PathLike) -> tuple[list[Piece | Shard], Path | None]:
+def open_manifest(name: str | os.PathLike) -> tuple[Sequence[Piece | Shard], Path | None]:
     """The pieces of a manifest of cuts or of a Shar directory (path or URL), and the folder at which its relative paths start.
 
     Raises:

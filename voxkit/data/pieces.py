@@ -82,6 +82,7 @@ class Piece:
                 file.seek(self.start)
                 yield from gzip.decompress(file.read(self.size)).splitlines(keepends=True)  # bytes: at line feeds and returns alone
         else:
+            assert self.end is not None  # of a span it is always known
             with open(self.path, "rb") as file:
                 if self.start:  # the line that begins before belongs to the piece before
                     file.seek(self.start - 1)

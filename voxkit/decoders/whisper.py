@@ -59,6 +59,8 @@ class WhisperDecoder(TransformerDecoder):
         whole: attend to all states, padding included: so it was trained, with every clip padded to 30 s.
     """
 
+    silent: Tensor
+
     def __init__(self, config: TransformerDecoderConfig, outputs: int, positions: int, tokens: WhisperTokens, language: str, task: str,
                  whole: bool) -> None:
         prompt = tokens.prompt(language, task)

@@ -74,17 +74,18 @@ def offline_graph(model: Any) -> Graph:
     takes = input_of(model)
     longest = longest_input(model)
     positions = getattr(model.encoder, "positions", None)
-    if hasattr(positions, "table"):
+    if positions is not None and hasattr(positions, "table"):
         positions(longest // (_HOP if takes == "audio" else 2) + 1)  # fills its table: a graph cannot let it grow
     if takes == "audio":
-        least, values, axes = MIN_SAMPLES, 0.1 * torch.randn(2, 3 * MIN_SAMPLES + 77), ("batch", "samples")
+        least, values, width = MIN_SAMPLES, 0.1 * torch.randn(2, 3 * MIN_SAMPLES + 77), "samples"
     else:
-        least, values, axes = MIN_FEATURES, torch.randn(2, 333, model.front_end.fbank.num_bins), ("batch", "features", None)
+        least, values, width = MIN_FEATURES, torch.randn(2, 333, model.front_end.fbank.num_bins), "features"
+    axes = ("batch", width, *(None,) * (values.ndim - 2))
     lengths = torch.tensor([values.shape[1], values.shape[1] * 2 // 3])
     head = [Port("log_probs", axes=("batch", "frames", None))] if has_ctc(model) else []
     return Graph("encoder", OfflineEncoder(model, takes), [Port(takes, values, axes), Port("lengths", lengths, ("batch",))],
                  [Port("states", axes=("batch", "frames", None)), *head, Port("frames", axes=("batch",))],
-                 {"batch": (1, 1024), axes[1]: (least, longest)})
+                 {"batch": (1, 1024), width: (least, longest)})
 
 
 def streaming_graph(model: Any, chunk: Chunk) -> Graph:
@@ -117,4 +118,5 @@ def has_ctc(model: Any) -> bool:
 
 
 def _batch(takes: str, values: Tensor, lengths: Tensor) -> Batch:
-    return Batch(ids=[""], **{takes: Padded(values, lengths)})
+    given = Padded(values, lengths)
+    return Batch(ids=[""], audio=given) if takes == "audio" else Batch(ids=[""], features=given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,12 +11,14 @@ from torch import nn
 from voxkit.decoders.whisper import WhisperDecoder
 from voxkit.encoders.pretrained.encoder import pretrained_encoder
 from voxkit.export.decoder import decoder_graphs
-from voxkit.export.encoder import has_ctc, input_of, longest_input, offline_graph, streaming_graph
+from voxkit.export.encoder import StreamingEncoder, has_ctc, input_of, longest_input, offline_graph, streaming_graph
 from voxkit.export.parallel import parallel_graphs
 from voxkit.export.trace import Graph
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.streaming import check_model
 from voxkit.system import SYSTEMS, find_system
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def _decoder(model: Any) -> list[Graph]:
@@ -40,7 +42,7 @@ GRAPHS: dict[str, Callable[[Any], list[Graph]]] = {
 }
 
 
-def prepared(model: nn.Module) -> nn.Module:
+def prepared(model: Model) -> Model:
     """The model in eval mode, where balancers, whiteners, masks and dropout do nothing, and in float32: a frozen encoder that trained under
     autocast to bfloat16 is exported, and compared, in full precision. Changed in place."""
     pretrained = pretrained_encoder(model)
@@ -93,6 +95,7 @@ def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, 
         out["fbank"] = {"num_bins": fbank.num_bins, "low_freq": fbank.low_freq, "high_freq": fbank.high_freq}
     if chunk is not None:
         module = graphs[0].module
+        assert isinstance(module, StreamingEncoder)
         out["streaming"] = {"chunk_ms": chunk.frames * chunk.ms, "left_ms": chunk.left * chunk.ms, "features": module.features,
                             "hop": 2 * chunk.frames, "states": len(graphs[0].inputs) - 2,
                             "state_bytes": sum(value.numel() * value.element_size() for value in module.init_state().values())}

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from voxkit import __version__
 from voxkit.checkpoint.loading import Loaded, decode_dir
 from voxkit.encoders.pretrained.encoder import pretrained_encoder
+from voxkit.encoders.zipformer import Zipformer
 from voxkit.export.card import model_card
 from voxkit.export.feeds import measuring_feeds
 from voxkit.export.graphs import check_exportable, describe, exact_names, graphs_of, prepared
@@ -94,7 +95,8 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     model = prepared(loaded.model)
-    before = (model.encoder.chunk, model.encoder.left_context) if options.streaming else None
+    encoder = cast(Zipformer, model.encoder) if options.streaming else None
+    before = (encoder.chunk, encoder.left_context) if encoder is not None else None
     try:
         chunk = chunk_of(model, options.chunk_ms, options.left_ms) if options.streaming else None
         graphs = graphs_of(system, model, chunk, decoder=options.decoder)
@@ -119,8 +121,8 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
         target = out if not report.problems else out.with_name(out.name + ".failed")
         _replace(part, target)
     finally:
-        if before is not None:
-            model.encoder.set_chunk(*before)
+        if encoder is not None and before is not None:
+            encoder.set_chunk(*before)
         shutil.rmtree(part, ignore_errors=True)
     return target, report
 

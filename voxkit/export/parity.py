@@ -139,6 +139,7 @@ class _Whole:
     def __init__(self, model: Any, vocabulary: Any, folder: Path, threads: int) -> None:
         self.model, self.torch = model, Recognizer(model, vocabulary)
         self.onnx = OnnxRecognizer(folder, threads=threads)
+        self.logarithms = self.onnx.has_ctc  # of a head that says log-probabilities; else states are compared
         known = self.torch.methods()
         self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention") if m in self.onnx.methods()
                         and m in known]
@@ -167,6 +168,7 @@ class _Streams:
     """Model and artifact chunk by chunk; the scores are those of the model's masked offline pass."""
 
     methods = ("greedy",)
+    logarithms = True
 
     def __init__(self, model: Any, vocabulary: Any, folder: Path, chunk: Chunk, threads: int) -> None:
         self.model, self.chunk, self.before = model, chunk, (model.encoder.chunk, model.encoder.left_context)
@@ -204,7 +206,7 @@ def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, opti
     texts: dict[str, tuple[dict[str, str], dict[str, str]]] = {method: ({}, {}) for method in pair.methods}
     pair.texts(heard[0].audio, pair.methods[0])  # the first run allocates
     for place, utterance in enumerate(heard):
-        difference = max(difference, _difference(*pair.scores([utterance.audio])))
+        difference = max(difference, _difference(*pair.scores([utterance.audio]), pair.logarithms))
         for method, (theirs, ours) in texts.items():
             if method != pair.methods[0] and place >= _JUDGED:
                 continue
@@ -214,7 +216,7 @@ def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, opti
     seconds = sum(len(u.audio) for u in heard) / RATE
     report = GateReport(
         len(heard), seconds, options.threads, "text" if speech else "scores", list(pair.methods), difference,
-        _difference(*pair.scores([u.audio for u in sorted(heard, key=lambda u: len(u.audio))[:4]])),
+        _difference(*pair.scores([u.audio for u in sorted(heard, key=lambda u: len(u.audio))[:4]]), pair.logarithms),
         {method: [i for i in theirs if theirs[i] != ours[i]] for method, (theirs, ours) in texts.items()},
         rtf=statistics.median(quick for _, quick in times), rtf_torch=statistics.median(slow for slow, _ in times))
     references = {u.id: u.text for u in heard if u.text.strip()}
@@ -230,14 +232,15 @@ def _with_interval(result: WerResult) -> tuple[float, float, float]:
     return (result.rate, *(result.interval(samples=2000) or (result.rate, result.rate)))
 
 
-def _difference(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> float:
-    """The largest between scores [T', V] of the same utterances, where the first are likely (of states, which are no logarithms, relative
-    to those above 1); infinite where they have not as many frames, or are NaN."""
+def _difference(ones: Sequence[np.ndarray], others: Sequence[np.ndarray], logarithms: bool) -> float:
+    """The largest between scores [T', V] of the same utterances: of log-probabilities where the first are likely, of states in proportion
+    to those beyond ± 1; infinite where they have not as many frames, or are NaN."""
     largest = 0.0
     for one, other in zip(ones, others):
         if one.shape != other.shape:
             return float("inf")
-        distance = float((np.abs(np.where(one > _LIKELY, one - other, 0.0)) / np.maximum(one, 1.0)).max(initial=0.0))
+        away = np.where(one > _LIKELY, one - other, 0.0) if logarithms else (one - other) / np.maximum(np.abs(one), 1.0)
+        distance = float(np.abs(away).max(initial=0.0))
         largest = max(largest, distance if distance == distance and np.isfinite(other).all() else float("inf"))
     return largest
 

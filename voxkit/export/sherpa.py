@@ -19,7 +19,8 @@ from torch import Tensor
 
 from voxkit import __version__
 from voxkit.checkpoint.loading import Loaded
-from voxkit.export.encoder import MIN_FEATURES, OfflineEncoder, StreamingEncoder, input_of, longest_input
+from voxkit.encoders.front_end import PretrainedFrontEnd
+from voxkit.export.encoder import MIN_FEATURES, OfflineEncoder, StreamingEncoder, longest_input
 from voxkit.export.graphs import check_exportable, prepared
 from voxkit.export.quantise import quantise_int8
 from voxkit.export.shrink import store
@@ -102,7 +103,7 @@ def export_sherpa(loaded: Loaded, out: Path, *, streaming: bool = False, chunk_m
     """
     model, where = loaded.model, str(loaded.path)
     check_exportable(loaded.recipe.config.system, model, where, streaming)
-    if not isinstance(model, VoxFormer) or input_of(model) != "features" or model.front_end.fbank.num_bins != _BINS:
+    if not isinstance(model, VoxFormer) or isinstance(model.front_end, PretrainedFrontEnd) or model.front_end.fbank.num_bins != _BINS:
         raise ValueError(f"{where}: sherpa-onnx has types for a VoxFormer on fbank of {_BINS} bins (model.front_end.kind=fbank), and this "
                          "is none; export it with --format onnx")
     out = Path(out)
@@ -121,7 +122,7 @@ def export_sherpa(loaded: Loaded, out: Path, *, streaming: bool = False, chunk_m
             raise ValueError(f"the graph's scores differ from the model's by {difference:.2e}, above --tolerance {tolerance:g}")
         proto = onnx.load(part / "model.onnx")
         if int8:
-            proto, _ = quantise_int8(proto, [{port.name: port.example.numpy() for port in graph.inputs}])
+            proto, _ = quantise_int8(proto, [graph.feed])
             store(proto, "int8")
         onnx.helper.set_model_props(proto, _metadata(model, graph))
         onnx.save(proto, part / "model.onnx")
@@ -160,7 +161,7 @@ def _difference(graph: Graph, path: Path) -> float:
     """Of likely log-probabilities, on what the graph was traced with."""
     with torch.inference_mode():
         expected = graph.module(*graph.examples)
-    found = open_session(path, threads=1).run(None, {port.name: port.example.numpy() for port in graph.inputs})
+    found = open_session(path, threads=1).run(None, graph.feed)
     one, other = expected[0].numpy(), found[0]
     lengths = expected[1].tolist() if len(expected) == 2 else [one.shape[1]] * len(one)
     away = [np.abs(np.where(a[:n] > -10, a[:n] - b[:n], 0.0)).max(initial=0.0) for a, b, n in zip(one, other, lengths)]

@@ -82,7 +82,7 @@ def _channels(users: list[tuple[str, int]], values: np.ndarray) -> int | None:
     """The axis of the output channels of a weight that bears int8; None = it does not."""
     if not users or values.ndim < 2:
         return None
-    if all(use == ("Conv", 1) for use in users):
+    if values.ndim > 2:  # kernels, also those whose norm is a weight of its own (WavLM's positions)
         return 0 if values.size >= _COARSE else None
     if values.ndim == 2 and all(use in (("MatMul", 1), ("Gemm", 1)) for use in users):
         return 1

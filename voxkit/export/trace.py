@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -58,6 +59,11 @@ class Graph:
     def examples(self) -> tuple[Tensor, ...]:
         """What it is traced with."""
         return tuple(port.example for port in self.inputs if port.example is not None)
+
+    @property
+    def feed(self) -> dict[str, np.ndarray]:
+        """The same by name, as onnxruntime takes it."""
+        return {port.name: port.example.numpy() for port in self.inputs if port.example is not None}
 
 
 def trace(graph: Graph, path: str | os.PathLike) -> None:

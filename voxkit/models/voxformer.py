@@ -85,6 +85,8 @@ class VoxFormer(FrontEndListener):
         ConfigError: an encoder option that does not exist; ValueError: no vocabulary.
     """
 
+    encoder: Zipformer
+
     def __init__(self, config: VoxFormerConfig) -> None:
         front_end = build_front_end(config.front_end)
         super().__init__(front_end, Zipformer(config.zipformer(front_end.output_dim)))

@@ -79,7 +79,9 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
     for length in range(limit + 1):
         following, beam.state = decoder.step(last, beam.state, parents)
         following = following[0, :, 0].astype(np.float64)
-        covered = covered[parents[0]] + beam.state.attention[0, :, 0] if options.coverage else covered
+        if options.coverage:
+            assert beam.state.attention is not None  # a step says where it looked
+            covered = covered[parents[0]] + beam.state.attention[0, :, 0]
         # continuing: [W, K]
         choices = following.copy()
         choices[:, [decoder.bos, decoder.eos, *options.forbidden]] = -np.inf
@@ -88,8 +90,11 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
         best = np.take_along_axis(choices, chosen, 1)
         attention = beam.attention[:, None] + best
         total = (1 - ctc_weight) * attention
-        by_ctc = ctc.score(beam.ctc, chosen) if ctc is not None else None
-        total = total + ctc_weight * by_ctc if by_ctc is not None else total
+        by_ctc = None
+        if ctc is not None:
+            assert beam.ctc is not None
+            by_ctc = ctc.score(beam.ctc, chosen)
+            total = total + ctc_weight * by_ctc
         gains, scored = beam.gains(chosen)
         fused = np.broadcast_to(beam.fused[:, None] + options.token_bonus * min(max(rewarded - length, 0.0), 1.0) + gains, best.shape)
         total = total + fused
@@ -98,6 +103,7 @@ def attention_beam(decoder: OnnxDecoder, states: np.ndarray, options: BeamOption
         ending = {"attention": beam.attention + following[:, decoder.eos], "fused": beam.fused + beam.ends()}
         ended = (1 - ctc_weight) * ending["attention"] + ending["fused"]
         if ctc is not None:
+            assert beam.ctc is not None
             ending["ctc"] = ctc.final(beam.ctc)
             ended = ended + ctc_weight * ending["ctc"]
         at_limit = length >= limit
@@ -181,6 +187,7 @@ class _Beam:
         if self.scorer is not None:
             self.scored = [scored[w][k][1] for w, k in zip(slot.tolist(), place.tolist())]
         if ctc is not None:
+            assert self.ctc is not None and by_ctc is not None
             self.ctc = ctc.advance(self.ctc.select(slot), token, by_ctc)
 
 

@@ -143,6 +143,7 @@ class PrefixBeam:
 
     def _keep(self, s: BeamState, following: list[tuple[float, int, float, float]], vocab: int, t: int) -> None:
         """The best of them become the beam; prefixes that are new become nodes."""
+        kept: list[tuple[tuple[float, int, float, float], tuple[float, Any] | None]]
         if self.scorer is None:
             following.sort(reverse=True)
             del following[self.beam:]
@@ -151,11 +152,11 @@ class PrefixBeam:
         else:
             ranked = []
             for f in following:
-                fused = self._fused(s, f[1], vocab)
-                ranked.append((math.log(f[0]) + fused[0], f, fused))
+                gained = self._fused(s, f[1], vocab)
+                ranked.append((math.log(f[0]) + gained[0], f, gained))
             ranked.sort(key=lambda r: (-r[0], -r[1][1]))
             del ranked[self.beam:]
-            kept = [(f, fused) for score, f, fused in ranked if score >= ranked[0][0] - self.prune]
+            kept = [(f, gained) for score, f, gained in ranked if score >= ranked[0][0] - self.prune]
         s.beams, before = [], s.traces
         s.traces = {}
         for (total, node, blanked, held), fused in kept:
@@ -177,6 +178,7 @@ class PrefixBeam:
         """What scorers gave a prefix in all, and their state after it."""
         if node >= 0:
             return s.fused[node], s.scored[node]
+        assert self.scorer is not None
         parent, token = divmod(-1 - node, vocab)
         gain, after = self.scorer.step(s.scored[parent], token)
         return s.fused[parent] + gain, after

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from voxkit.runtime.prefix_beam import PrefixBeam
 from voxkit.runtime.scorers import Bonus, Ngram, Phrases, combine, phrases, read_ngram
 from voxkit.runtime.segments import SegmentOptions, speech_segments
 from voxkit.runtime.vad import Vad
+from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.ngram_table import NgramTable
 from voxkit.text.vocabulary import Vocabulary
 
@@ -258,30 +259,50 @@ def _batches(segments: list[tuple[int, int]]) -> list[list[int]]:
     return out
 
 
-def incremental(vocabulary: Vocabulary, options: SearchOptions) -> Greedy | PrefixBeam:
+class CtcSearch(Protocol):
+    """A search in CTC scores that goes on from part to part: `Greedy`, `PrefixBeam`. A state is of the search that made it."""
+
+    def init(self) -> Any:
+        """Before the first frame."""
+
+    def advance(self, state: Any, log_probs: np.ndarray) -> Any:
+        """Consume frames log_probs [T, V]."""
+
+    def nbest(self, state: Any, nbest: int = 1, *, final: bool = True) -> list[CtcHypothesis]:
+        """The best hypotheses, best first; `final`: the utterance ends here."""
+
+
+def incremental(vocabulary: Vocabulary, options: SearchOptions) -> CtcSearch:
     """The search in CTC scores that the options name, to be fed part by part. With phrases no token is left out for being unlikely on a
     frame: the boost is there to change that. Greedy search with phrases is a beam of one that knows of nothing else."""
     blank = 0 if vocabulary.blank is None else vocabulary.blank
     greedy = options.method in ("greedy", "ctc_greedy")
     if greedy and options.context is None:
         return Greedy(blank)
-    wide = {"min_log_prob": -math.inf, "candidates": _candidates(options)} if options.context is not None else {}
+    wide: dict[str, Any] = {"min_log_prob": -math.inf, "candidates": _candidates(options)} if options.context is not None else {}
     return PrefixBeam(1 if greedy else options.beam, blank=blank, scorer=options.context if greedy else options.scorer(), **wide)
 
 
-def _by_ctc(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
+def _ctc_nbest(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions, nbest: int = 1) -> list[CtcHypothesis]:
+    assert encoded.log_probs is not None  # `check` lets no such search through without the head
     search = incremental(recognizer.vocabulary, options)
-    best = search.nbest(search.advance(search.init(), encoded.log_probs))[0]
+    return search.nbest(search.advance(search.init(), encoded.log_probs), nbest)
+
+
+def _by_ctc(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
+    best = _ctc_nbest(recognizer, encoded, options)[0]
     return Found(best.tokens, best.score, best.frames, best.token_log_probs)
 
 
 def _by_decoder(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
+    assert recognizer.decoder is not None  # else `check` knows no method that comes here
     tokens, said, score = greedy_tokens(recognizer.decoder, encoded.states, encoded.frames, frozenset(recognizer.vocabulary.specials))
     return Found(tokens, score, [], said)
 
 
 def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
     vocabulary, heard, joint = recognizer.vocabulary, encoded.log_probs, options.method == "joint"
+    assert recognizer.decoder is not None
     blank = vocabulary.blank or 0
     expected = expected_tokens(heard, blank) if heard is not None and options.length_limit < math.inf else None
     forbidden = frozenset({blank, *vocabulary.specials})
@@ -293,8 +314,8 @@ def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOpti
 
 
 def _rescoring(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
-    search = incremental(recognizer.vocabulary, options)
-    nbest = search.nbest(search.advance(search.init(), encoded.log_probs), options.beam)
+    assert recognizer.decoder is not None
+    nbest = _ctc_nbest(recognizer, encoded, options, options.beam)
     beam = BeamOptions(options.beam, ctc_weight=options.ctc_weight)
     best = rescore(recognizer.decoder, encoded.states, nbest, beam)[0]
     return Found(best.tokens, best.score, best.frames, best.token_log_probs)

@@ -45,7 +45,10 @@ def generate(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> li
     if options.prompt is not None:
         speaker = speaker.prompted(options.prompt, size)
     expected = expected_tokens(heard.ctc, heard.lengths, heard.heads.blank)
-    limit = speaker.limit(heard.lengths) if rule is None else torch.tensor([rule.most_tokens(x) for x in expected.tolist()], device=heard.lengths.device)
+    if rule is None:
+        limit = speaker.limit(heard.lengths)
+    else:
+        limit = torch.tensor([rule.most_tokens(x) for x in expected.tolist()], device=heard.lengths.device)
     said = say(speaker, heard.states, heard.lengths, limit, forbidden=vocabulary.specials, rule=rule, expected=expected,
                told=options.told)
     if options.words or rule is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -126,6 +127,16 @@ class LLMVocabulary:
             known = self._index.get(id)
             out += [known] if known is not None else [self._index[self.base.byte_tokens[byte]] for byte in self.base.token_bytes(id)]
         return out
+
+    def sample(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        """As `encode`: a language model knows one spelling of a word.
+
+        Raises:
+            ValueError: another is asked for.
+        """
+        if dropout > 0:
+            raise ValueError(f"data.bpe_dropout {dropout:g}: the vocabulary of a language model spells in one way; set it to 0")
+        return self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, blank and end dropped."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 from voxkit.files import read_lines
 
 
-def read_phrases(path: str | Path) -> dict[str, float | None]:
+def read_phrases(path: str | os.PathLike) -> dict[str, float | None]:
     """Phrase → its own boost per token in nats, None where it has none.
 
     Raises:

@@ -30,7 +30,7 @@ def misspell(text: str, rng: random.Random, rate: float, word_rate: float = 0.0)
         if not 0 <= value <= 0.5 or math.isnan(value):
             raise ValueError(f"{name} is {value}: a share between 0 and 0.5")
     per_letter, per_word = 2 * rng.random() * rate, 2 * rng.random() * word_rate
-    words = []
+    words: list[str] = []
     for word in text.split():
         draw = rng.random() / per_word if per_word else math.inf
         if draw < 1 / 3:

@@ -123,7 +123,8 @@ def of_sets(recordings: Any, supervisions: Any, folder: Path) -> list[Utterance]
 
 
 def _joined(recordings: Iterable[tuple[Any, str]], supervisions: Iterable[tuple[Any, str]], folder: Path) -> list[Utterance]:
-    by_id, bad = {}, []
+    by_id: dict[str, Any] = {}
+    bad: list[Utterance] = []
     for recording, where in recordings:
         if isinstance(recording, Utterance):
             bad.append(recording)

@@ -96,13 +96,13 @@ def read_beside(root: Path) -> Found:
 
 def _name(found: Found, root: Path) -> None:
     """Give those an id that have none: by their file and, where it is cut up, their start."""
-    utterances = [u for of_set in found.sets.values() for u in of_set if u.audio is not None]
-    ids = path_ids((u.audio for u in utterances if u.audio is not None), root)
-    for u in utterances:
+    placed = [(u, u.audio) for of_set in found.sets.values() for u in of_set if u.audio is not None]
+    ids = path_ids((audio for _, audio in placed), root)
+    for u, audio in placed:
         if u.start or u.end is not None:
-            u.recording_id = ids[u.audio]
+            u.recording_id = ids[audio]
             u.id = u.id or f"{u.recording_id}-{round(u.start * 1000):08d}"
-        u.id = u.id or ids[u.audio]
+        u.id = u.id or ids[audio]
 
 
 def _utterance(row: dict[str, str], where: str, finder: AudioFinder, problem: tuple[str, str] | None) -> Utterance:
