@@ -10,7 +10,7 @@ from voxkit.encoders.build import CONFIGS as ENCODERS
 from voxkit.recipe import RecipeConfig
 from voxkit.system import SYSTEMS, find_system
 
-# of other programs (pip, git, curl, docker, espeak, huggingface-cli, sherpa-onnx), of the recipes' run.sh, and of `voxkit` before its command
+# of other programs (pip, git, curl, docker, espeak, huggingface-cli, sherpa-onnx), of the recipes' run.sh, of `voxkit` before its command
 FOREIGN = {"--data-binary", "--tokens", "--zipformer-ctc-model", "--zipformer2-ctc-model",
            "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}

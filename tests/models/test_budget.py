@@ -16,7 +16,7 @@ from voxkit.recipe import structure_recipe
 
 def shaped(repository, name: str):
     recipe = structure_recipe(configuration.load(repository / "egs/librispeech/lact_asr/conf" / f"{name}.yaml"))
-    with shape_only():
+    with shape_only(), torch.device("meta"):  # or three billion numbers would be drawn
         return recipe.build_model(300)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from voxkit import config as configuration
 from voxkit.hub import shape_only
@@ -32,7 +33,7 @@ def test_every_stage_runs(repository, tmp_path):
 def shaped(path: Path):
     """Model and configuration, without weights; one whose pretrained encoder has no known shape is skipped."""
     recipe = structure_recipe(configuration.load(path))
-    with shape_only():
+    with shape_only(), torch.device("meta"):
         return recipe.build_model(300), recipe
 
 
@@ -53,7 +54,7 @@ def test_the_full_attention_of_mini_has_as_many_parameters(repository):
     theirs, _ = shaped(folder / "baseline_full_attention.yaml")
     sizes = [sum(p.numel() for p in model.encoder.parameters()) for model in (ours, theirs)]
     assert abs(sizes[1] / sizes[0] - 1) < 0.01
-    with shape_only():
+    with shape_only(), torch.device("meta"):
         recipe.model.vocab_size = 300
         made = BaselineASRTransformer(recipe.model)
     assert abs(sum(p.numel() for p in made.encoder.parameters()) / sizes[0] - 1) < 0.01

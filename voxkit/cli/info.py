@@ -22,6 +22,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
     from rich.console import Console
     from rich.table import Table
 
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("give a configuration file: voxkit info egs/librispeech/voxformer/conf/stage1.yaml")
     overrides = [*(c for c in args.config if "=" in c), *args.overrides]
     recipe = structure_recipe(_configuration(files, overrides), " + ".join(files))
-    with shape_only():
+    with shape_only(), torch.device("meta"):  # billions of parameters are counted, none is made
         model = recipe.build_model(recipe.model.vocab_size or args.vocab_size)
     table = Table("part", "parameters", "trained", title=f"{recipe.config.system}: {', '.join(files)}")
     for part, total, trained in count_parameters(model, names=args.names):
