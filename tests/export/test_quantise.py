@@ -73,6 +73,24 @@ def test_bits_of_weights(tmp_path, bits, largest):
         assert np.abs(run(quantised, {"audio": audio}, tmp_path)[0] / (audio @ weight) - 1).max() < 0.02
 
 
+def test_products_with_bias_and_shared_activations(tmp_path):
+    """Gemm, its matrix turned or not, and what it has in common with others; one that scales its product stays."""
+    random, h = np.random.default_rng(5), onnx.helper
+    constants = {"a": random.standard_normal((WIDTH, 32)).astype(np.float32), "b": random.standard_normal((32, WIDTH)).astype(np.float32),
+                 "c": random.standard_normal((WIDTH, 32)).astype(np.float32), "bias": random.standard_normal(32).astype(np.float32)}
+    nodes = [h.make_node("Gemm", ["x", "a", "bias"], ["p"], "plain"), h.make_node("Gemm", ["x", "b", "bias"], ["q"], "turned", transB=1),
+             h.make_node("Gemm", ["x", "c"], ["r"], "scaled", alpha=0.5), h.make_node("MatMul", ["x", "a"], ["s"], "again"),
+             h.make_node("Sum", ["p", "q", "r", "s"], ["y"])]
+    proto = make(nodes, [value("x", 1, ["frames", WIDTH])], [value("y", 1, None)], constants)
+    quantised, _ = quantise_int8(proto)
+    kinds = [node.op_type for node in quantised.graph.node]
+    assert kinds.count("MatMulInteger") == 3 and kinds.count("DynamicQuantizeLinear") == 1 and kinds.count("Gemm") == 1
+    assert sum(i.name.endswith("_quantized") for i in quantised.graph.initializer) == 2
+    feed = {"x": random.standard_normal((50, WIDTH)).astype(np.float32)}
+    (exact,), (found,) = (run(p, feed, tmp_path) for p in (proto, quantised))
+    assert np.abs(found - exact).mean() < 0.03 * np.abs(exact).mean()
+
+
 def test_other_bits_are_refused(model):
     with pytest.raises(ValueError, match="7 or 8 bits, not 4"):
         quantise_int8(model, weight_bits=4)

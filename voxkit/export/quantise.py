@@ -11,12 +11,7 @@ https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,21 +45,66 @@ def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 
     if weight_bits not in (7, 8):
         raise ValueError(f"INT8 weights have 7 or 8 bits, not {weight_bits}")
     onnx = require("onnx", "export", why="quantisation")
-    quantization = require("onnxruntime.quantization", "export", why="quantisation")
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
-    nodes = _matrices(plain, exact)
-    kept = {name: error for name, error in activation_errors(plain, feeds, exact).items() if error > KEEP_ABOVE}
-    chosen = [node.name for node in nodes if node.name not in kept]
-    if not chosen:  # an empty list would mean all
-        return plain, kept
-    with tempfile.TemporaryDirectory() as scratch, _quiet():
-        source, target = Path(scratch) / "model.onnx", Path(scratch) / "int8.onnx"
-        onnx.save(plain, source)
-        quantization.quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True,
-                                      reduce_range=weight_bits == 7, weight_type=quantization.QuantType.QInt8, nodes_to_quantize=chosen)
-        return onnx.load(target), kept
+    quantised = onnx.ModelProto()
+    quantised.CopyFrom(model)
+    del quantised.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
+    kept = {name: error for name, error in activation_errors(quantised, feeds, exact).items() if error > KEEP_ABOVE}
+    graph = quantised.graph
+    weights = {i.name: i for i in graph.initializer}
+    rounded: set[str] = set()  # activations and weights that are there as integers
+    for node in [n for n in _matrices(quantised, exact) if n.name not in kept]:
+        name, flipped = node.input[1], _flipped(node)
+        if _plain(node) is None:
+            continue
+        own = f"{name}_turned" if flipped else name
+        if own not in rounded:
+            rounded.add(own)
+            graph.initializer.extend(_integers(onnx, own, onnx.numpy_helper.to_array(weights[name]).T if flipped
+                                               else onnx.numpy_helper.to_array(weights[name]), 64 if weight_bits == 7 else 127))
+        place = list(graph.node).index(node)
+        graph.node.remove(node)
+        for made in reversed(_product(onnx, node, own, first=node.input[0] not in rounded)):
+            graph.node.insert(place, made)
+        rounded.add(node.input[0])
+    used = {name for node in graph.node for name in node.input}
+    for weight in [i for i in graph.initializer if i.name not in used]:
+        graph.initializer.remove(weight)
+    return quantised, kept
+
+
+def _integers(onnx: Any, name: str, weight: np.ndarray, largest: int) -> list[Any]:
+    """A matrix [D, E] as int8 with a scale per column; zero points, which onnxruntime's fused kernel wants, are all 0."""
+    scale = np.maximum(np.abs(weight).max(0), 1e-12).astype(np.float32) / largest
+    values = np.clip(np.round(weight / scale), -largest, largest).astype(np.int8)
+    return [onnx.numpy_helper.from_array(np.ascontiguousarray(values), f"{name}_quantized"),
+            onnx.numpy_helper.from_array(scale, f"{name}_scale"),
+            onnx.numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}_zero_point")]
+
+
+def _product(onnx: Any, node: Any, weight: str, first: bool) -> list[Any]:
+    """The nodes in the place of a product: what onnxruntime fuses to one kernel. The activation is made integers once for all products."""
+    x, y, make = node.input[0], node.output[0], onnx.helper.make_node
+    bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] else None
+    out = f"{y}_product" if bias else y
+    integers = [f"{x}_quantized", f"{x}_scale", f"{x}_zero_point"]
+    made = [make("DynamicQuantizeLinear", [x], integers, f"{x}_quantize")] if first else []
+    made += [make("MatMulInteger", [integers[0], f"{weight}_quantized", integers[2], f"{weight}_zero_point"], [f"{y}_integer"],
+                  f"{node.name}_integer"),
+             make("Cast", [f"{y}_integer"], [f"{y}_whole"], f"{node.name}_cast", to=onnx.TensorProto.FLOAT),
+             make("Mul", [integers[1], f"{weight}_scale"], [f"{y}_scales"], f"{node.name}_scales"),
+             make("Mul", [f"{y}_whole", f"{y}_scales"], [out], f"{node.name}_scaled")]
+    return [*made, make("Add", [out, bias], [y], f"{node.name}_bias")] if bias else made
+
+
+def _plain(node: Any) -> Any:
+    """A MatMul, or a Gemm that is no more than a product and a bias; None for others."""
+    usual = {"alpha": 1.0, "beta": 1.0, "transA": 0}
+    given = {a.name: a.f if a.name in ("alpha", "beta") else a.i for a in node.attribute if a.name != "transB"}
+    return node if all(usual.get(name) == value for name, value in given.items()) else None
+
+
+def _flipped(node: Any) -> bool:
+    return any(a.name == "transB" and a.i for a in node.attribute)
 
 
 def activation_errors(model: Any, feeds: Sequence[Feed], exact: Collection[str] = ()) -> dict[str, float]:
@@ -94,8 +134,7 @@ def activation_errors(model: Any, feeds: Sequence[Feed], exact: Collection[str] 
         values = dict(zip(inputs, session.run(inputs, dict(feed))))
         for node in nodes:
             weight = onnx.numpy_helper.to_array(weights[node.input[1]])
-            transposed = any(a.name == "transB" and a.i for a in node.attribute)
-            errors[node.name].append(_frame_errors(values[node.input[0]], weight.T if transposed else weight))
+            errors[node.name].append(_frame_errors(values[node.input[0]], weight.T if _flipped(node) else weight))
     return {name: float(np.concatenate(parts).mean()) for name, parts in errors.items() if sum(map(len, parts))}
 
 
@@ -111,16 +150,3 @@ def _frame_errors(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     scale = (max(float(x.max()), 0.0) - min(float(x.min()), 0.0)) / 255 or 1.0
     rounding = np.round(x / scale) * scale - x
     return np.linalg.norm(rounding @ weight, axis=1) / np.maximum(np.linalg.norm(x @ weight, axis=1), 1e-9)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without its advice to pre-process, which the exporter's optimiser has done."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
