@@ -64,7 +64,7 @@ def test_what_is_looked_at(system, folder):
     batch = read_input(folder / "data/features/test/test-00000.npy")
     seen = inspect(recognizer, batch)
     assert seen.text == recognizer.recognize(batch)[0].text
-    assert seen.features.shape == (int(batch.lengths[0]), 40)
+    assert seen.features.shape == (int(batch.features.lengths[0]), 40)
     layers, heads, tokens, frames = seen.attention.shape
     assert (layers, heads, tokens, frames) == (2, 2, len(seen.tokens), len(seen.curve))
     np.testing.assert_allclose(seen.attention.sum(-1), 1.0, rtol=1e-4)
@@ -89,11 +89,6 @@ def test_mistakes_are_named(folder, tmp_path, capsys):
         plot_attention(np.zeros((1, 2, 0, 9)), [], 0.04, tmp_path / "a.png")
     with pytest.raises(ValueError, match="is not .layers, heads, 3 tokens, frames"):
         plot_attention(np.zeros((1, 2, 4, 9)), ["a", "b", "c"], 0.04, tmp_path / "a.png")
-
-
-def test_export_refuses_what_it_cannot(folder, tmp_path, capsys):
-    assert main(["export", str(folder / "paraformer"), "--out", str(tmp_path / "onnx")]) == 2
-    assert "a model with a parallel decoder cannot be exported yet" in capsys.readouterr().err
 
 
 def test_words_are_drawn_where_they_are(tmp_path, monkeypatch):

@@ -62,7 +62,7 @@ def test_lengths_are_checked_but_not_while_a_graph_is_traced():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="'rnn' is none of transformer, conformer, zipformer"):
+    with pytest.raises(ValueError, match="'rnn' is none of transformer, conformer, lact, none, zipformer"):
         build_encoder({"kind": "rnn"}, 10)
     with pytest.raises(ConfigError, match="did you mean 'heads'"):
         build_encoder({"kind": "conformer", "head": 3}, 10)

@@ -12,11 +12,11 @@ from voxkit.text.sentencepiece import train_characters
 
 needs_k2 = pytest.mark.skipif(not available("k2"), reason="k2 is not installed (tools/install_k2.sh)")
 without_k2 = pytest.mark.skipif(available("k2"), reason="k2 is installed")
-CONFIG = MODEL + """  transducer: {dim: 16}
+CONFIG = MODEL + """  transducer: {decoder_dim: 16, joiner_dim: 16}
 data: {max_duration: 3, num_workers: 0, train: [test], dev: []}
 train: {epochs: 1, schedule: {warmup_steps: 2}, precision: fp32, log_every: 1}
 """
-BY_K2 = ["model.loss.ctc_by=k2", "model.loss.transducer=0.5"]
+BY_K2 = ["model.loss.ctc_by=k2", "model.loss.transducer=0.5", "model.transducer_loss.by=k2"]
 GRAPH = ["lm", "graph", "--text", "text.txt", "--tokenizer", "data/tokens", "--lm", "small.arpa", "--rescore-lm", "large.arpa"]
 METHODS = ["k2_ctc", "k2_hlg", "k2_nbest", "k2_nbest_rescoring", "k2_rescoring"]
 
@@ -113,7 +113,7 @@ def test_wrong_graphs_are_named(run, monkeypatch, capsys, options, message):
 @pytest.mark.parametrize("command", [
     [*GRAPH, "--out", "hlg"],
     ["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens", BY_K2[0]],
-    ["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens", BY_K2[1]],
+    ["train", "--config", "conf.yaml", "--device", "cpu", "tokenizer=data/tokens", *BY_K2[1:]],
 ])
 def test_without_k2_the_commands_say_what_to_install(folder, monkeypatch, capsys, command):
     monkeypatch.chdir(folder)

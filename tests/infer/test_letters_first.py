@@ -21,6 +21,9 @@ TEXT = "ABBA CAB"  # ids 0, 1 and 2, those of blank, bos and eos elsewhere
 class Decoder:
     """Says the text, whatever it hears."""
 
+    def limit(self, lengths):
+        return torch.full_like(lengths, 100)
+
     def __init__(self, tokens, bos, eos, size):
         self.tokens, self.bos, self.eos, self.size = tokens, bos, eos, size
 

@@ -87,7 +87,8 @@ def test_the_whole_utterance_as_one_chunk(here, capsys):
 
 
 @pytest.mark.parametrize("command, options, message", [
-    ("transcribe", ["--stream", "--method", "joint"], "method joint does not stream, since it takes the whole utterance; greedy and"),
+    ("transcribe", ["--stream", "--method", "joint"],
+     "method joint does not stream, since it takes the whole utterance; greedy, prefix_beam"),
     ("transcribe", ["--stream", "--rescore-lm", "some/model"], "a second language model (--rescore-lm) ranks whole hypotheses"),
     ("transcribe", ["--stream", "--chunk-ms", "300"], "--chunk-ms 300: a chunk of this model is a multiple of 40 ms; use 280 or 320"),
     ("transcribe", ["--stream", "--left-ms", "200"], "--left-ms 200: the left context is whole chunks of 160 ms; use 160 or 320"),
