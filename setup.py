@@ -50,7 +50,8 @@ EXTRAS = {
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
-    "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "httpx2",  # httpx2: FastAPI's in-process client
+    "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "sherpa-onnx>=1.12",
+    "httpx2",  # FastAPI's in-process client
     *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
       for package in EXTRAS[extra]),
 })
