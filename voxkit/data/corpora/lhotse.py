@@ -207,6 +207,9 @@ def _download(name: str, fetch: Callable[..., Any], target: Path, options: dict[
 @contextlib.contextmanager
 def safe_extraction() -> Iterator[None]:
     """Meanwhile tarfile unpacks with its `data` filter (PEP 706), whoever calls it."""
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError("--download: this Python's tarfile cannot refuse links out of an archive; use Python 3.10.12, 3.11.4 or newer, or "
+                         "unpack the corpus yourself and give --corpus-dir")
     before = tarfile.TarFile.__dict__.get("extraction_filter")
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
