@@ -143,7 +143,7 @@ def download_librispeech(out: str | os.PathLike, parts: Sequence[str] = ("mini",
 
 
 def unpack(tar: tarfile.TarFile, target: Path) -> None:
-    """Unpack without links out of the folder, devices or files elsewhere: by PEP 706's `data` filter, and where this Python has none (before
+    """Unpack without links out of the folder, devices or files elsewhere: by PEP 706's `data` filter; where this Python has none (before
     3.10.12 and 3.11.4) nothing but files and folders whose names lie in `target`.
 
     Raises:
