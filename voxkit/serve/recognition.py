@@ -18,7 +18,7 @@ from voxkit.serve.stopping import stoppable
 
 def feature_bins(recognizer: Recognizer) -> int | None:
     """Values per frame that the model takes; None where it takes audio alone."""
-    fbank = getattr(recognizer.model.front_end, "fbank", None)
+    fbank = getattr(getattr(recognizer.model, "front_end", None), "fbank", None)  # Whisper has no front end of ours
     return None if fbank is None else fbank.num_bins
 
 
