@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
@@ -228,7 +230,9 @@ def test_probe_bisects_where_running_out_can_be_caught():
 
 def test_probe_measures_real_memory_and_says_when_nothing_fits():
     def step(seconds):
-        torch.zeros(int(seconds * 2**20 / 4)).add_(1)  # a MiB per second; above 32 MiB it is always new memory
+        held = torch.zeros(int(seconds * 2**20 / 4)).add_(1)  # a MiB per second; above 32 MiB it is always new memory
+        time.sleep(0.1)  # as long as a step lasts: memory is looked at every few milliseconds, later on a busy machine
+        del held
 
     found = find_max_duration(lambda seconds: seconds, step, low=64, high=400, limit_bytes=200 * 2**20, share=1.0)
     assert 100 < found <= 210
