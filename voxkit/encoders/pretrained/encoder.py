@@ -16,7 +16,6 @@ from voxkit.encoders.pretrained.backbone import zero_padding
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
-from voxkit.masks import lengths_to_mask
 from voxkit.precision import autocast, dtype_name, resolve
 
 
