@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from voxkit.cli import new_recipe
 from voxkit.cli.main import main
+from voxkit.experiments import new_recipe
 
 RUN = """#!/usr/bin/env bash
 # VoxFormer on LibriSpeech.
