@@ -12,7 +12,7 @@ import torch
 from tests.export.tiny import loaded, waves
 from voxkit import config as configuration
 from voxkit.infer.recognizer import Recognizer, SearchOptions
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.serve.onnx_backend import OnnxBackend, StreamingBackend
 from voxkit.serve.torch_backend import TorchBackend
 from voxkit.text.sentencepiece import train_characters
@@ -32,8 +32,8 @@ def recognizers(tmp_path_factory):
     out = {}
     for system, model in MODELS.items():
         torch.manual_seed(0)
-        recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
+        setup = make_setup(configuration.OmegaConf.create({"system": system, "model": model}))
+        out[system] = Recognizer(setup.build_model(tokenizer.size).eval(), tokenizer)
     return out
 
 
