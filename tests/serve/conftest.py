@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from tests.export.tiny import loaded, waves
+from tests.serve.tiny import make_artifact
 from voxkit import config as configuration
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.run_config import make_setup
@@ -39,18 +39,11 @@ def recognizers(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory):
-    """Directories of a streaming artifact and of one over whole utterances, of one causal model."""
-    pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
-    from voxkit.export.package import ExportOptions, export_checkpoint
-    from voxkit.export.parity import GateOptions, Utterance
-
+    """Directories of a streaming artifact and of one over whole utterances."""
+    pytest.importorskip("onnx", reason="pip install 'voxkit[export]'")
+    pytest.importorskip("onnxruntime", reason="pip install 'voxkit[runtime]'")
     folder = tmp_path_factory.mktemp("served")
-    checkpoint = loaded(folder, "fbank", None, True)
-    heard = [Utterance("u", waves(1.3)[0], "move to the base")]
-    gate = GateOptions(tolerance=2e-2)
-    streaming = export_checkpoint(checkpoint, folder / "streaming", heard, ExportOptions(streaming=True, chunk_ms=320, gate=gate))[0]
-    whole = export_checkpoint(checkpoint, folder / "whole", heard, ExportOptions(decoder=False, gate=gate))[0]
-    return {"streaming": streaming, "whole": whole}
+    return {"streaming": make_artifact(folder / "streaming", True), "whole": make_artifact(folder / "whole", False)}
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +79,14 @@ class Running:
             connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
+
+    def ask_text(self, path):
+        """(status, text of the answer)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     def later(self, *request):
         """Ask from a thread of its own → a list that gets the answer."""
