@@ -1,0 +1,123 @@
+"""The four clients as programs of one command line, compiled once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import wave
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("websockets", reason="pip install 'voxkit[client]'")
+CLIENTS = ("python", "javascript", "csharp", "cpp")
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Ran:
+    """What a client said: events in order, its exit status."""
+
+    status: int
+    events: list[dict] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict]:
+        return [event for event in self.events if event["event"] == kind]
+
+    @property
+    def finals(self) -> list[dict]:
+        return [event for event in self.of("Result") if event["final"]]
+
+    @property
+    def words(self) -> list[str]:
+        return [word["word"] for final in self.finals for word in final["words"]]
+
+    @property
+    def text(self) -> str:
+        return " ".join(final["text"] for final in self.finals if final["text"])
+
+
+@dataclass
+class Client:
+    """One of CLIENTS; `start` begins it with the driver's arguments, `run` waits for its end."""
+
+    name: str
+    command: list[str]
+
+    def start(self, *arguments: object) -> subprocess.Popen:
+        return subprocess.Popen([*self.command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                encoding="utf-8", env={**os.environ, "PYTHONPATH": str(HERE.parents[1])})
+
+    def run(self, *arguments: object, timeout: float = 60) -> Ran:
+        return ended(self.start(*arguments), timeout)
+
+
+def ended(process: subprocess.Popen, timeout: float = 60) -> Ran:
+    """What a started client said."""
+    try:
+        out, complaint = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, complaint = process.communicate()
+        raise AssertionError(f"a client hangs: {out[-2000:]} {complaint[-2000:]}") from None
+    assert process.returncode in (0, 1) and not complaint, complaint[-3000:]
+    return Ran(process.returncode, [json.loads(line) for line in out.splitlines()])
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
+    """Samples [S] int16, or float in [-1, 1]."""
+    if samples.dtype != np.int16:
+        samples = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.fixture(scope="session", params=CLIENTS)
+def client(request, repository, tmp_path_factory) -> Client:
+    """Each client in turn; skipped where what compiles or runs it is missing."""
+    return build(request.param, repository, tmp_path_factory)
+
+
+def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Client:
+    """Compile a client."""
+    sources = repository / "tools" / "clients" / name
+    if name == "python":
+        return Client(name, [sys.executable, str(HERE / "drivers" / "python.py")])
+    if name == "javascript":
+        _need("node", "apt-get install nodejs (18 or newer)")
+        if not _works("node", "-e", "if (!globalThis.WebSocket && parseInt(process.versions.node) < 18) process.exit(1)"):
+            pytest.skip("node is older than 18")
+        return Client(name, ["node", str(sources / "cli.mjs")])
+    out = factory.mktemp(name)
+    if name == "csharp":
+        _need("mcs", "apt-get install mono-mcs mono-runtime libmono-system4.0-cil libmono-system-core4.0-cil")
+        _need("mono", "apt-get install mono-runtime")
+    else:
+        _need("g++", "apt-get install g++")
+        _need("make", "apt-get install make")
+        for header, package in (("boost/beast.hpp", "libboost-dev"), ("nlohmann/json.hpp", "nlohmann-json3-dev"),
+                                ("openssl/ssl.h", "libssl-dev")):
+            if not _works("g++", "-E", "-x", "c++", "-include", header, "/dev/null"):
+                pytest.skip(f"no {header}: apt-get install {package}")
+    done = subprocess.run(["make", "-C", str(sources), f"OUT={out}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    program = out / ("voxkit-client.exe" if name == "csharp" else "voxkit-client")
+    return Client(name, ["mono", str(program)] if name == "csharp" else [str(program)])
+
+
+def _need(program: str, how: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"no {program}: {how}")
+
+
+def _works(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
