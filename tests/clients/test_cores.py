@@ -53,7 +53,8 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(client, audio, af
         ran = client.run(server.url, audio, "--first", 0.05)
     check(ran, whole())
     offsets = [float(seen.query["offset"][0]) for seen in server.seen]
-    assert offsets == [0, int(after), int(after), int(after) + 1]
+    # What was said just before the connection broke may have been lost with it.
+    assert offsets[0] == 0 and offsets[1] == offsets[2] <= int(after) and offsets[1] <= offsets[3] <= offsets[1] + 1
     again = ran.of("Reconnecting")
     assert [event["offset"] for event in again] == offsets[1:] and all(event["lost"] == 0 for event in again)
     assert again[0]["error"]["code"] == 1006 and again[0]["error"]["message"]
@@ -64,7 +65,7 @@ def test_no_pause_and_an_end_that_breaks(client, audio):
     with FakeServer(Plan(break_after=5.3)) as server:
         ran = client.run(server.url, audio, "--first", 0.05, "--endpointing", 0)
     check(ran, whole())
-    assert [seen.query["offset"] for seen in server.seen] == [["0.000000"]] * 2 and server.seen[1].seconds == 5.3
+    assert [float(seen.query["offset"][0]) for seen in server.seen] == [0, 0] and server.seen[1].seconds == 5.3
     assert server.seen[1].query["endpointing"] == ["false"] and len(ran.finals) == 1
 
 

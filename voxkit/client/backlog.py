@@ -86,7 +86,7 @@ class Backlog:
         self.sent, self._marks_sent, self._close_sent = self.begin, 0, False
 
     def commit(self, seconds: float, from_finalize: bool = False) -> None:
-        """A final came for everything up to `seconds`; `from_finalize`: it is the first that was asked for, and answers all audio before."""
+        """A final came for everything up to `seconds`; `from_finalize`: it is the first that was asked for, and answers what was before."""
         until = round(seconds * self.rate)
         if from_finalize and self._marks_sent:
             until = max(until, self._marks.pop(0))
