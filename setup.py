@@ -68,7 +68,7 @@ setup(
     license="MIT",
     author="voxkit contributors",
     packages=find_packages(include=["voxkit", "voxkit.*"]),
-    package_data={"voxkit": ["py.typed", "**/*.html", "**/*.proto", "text/packs/*.yaml"]},
+    package_data={"voxkit": ["py.typed", "serve/static/*", "**/*.proto", "text/packs/*.yaml"]},
     python_requires=">=3.10,<3.13",
     install_requires=CORE,
     extras_require=EXTRAS,
