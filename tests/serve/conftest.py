@@ -1,4 +1,4 @@
-"""Small recognisers with random weights, and a real server in a thread."""
+"""Small recognizers with random weights, and a real server in a thread."""
 
 import contextlib
 import http.client
@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from tests.export.tiny import loaded, waves
 from voxkit import config as configuration
-from voxkit.infer.recognizer import Recognizer
-from voxkit.recipe import structure_recipe
+from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.run_config import make_setup
+from voxkit.serve.onnx_backend import OnnxBackend, StreamingBackend
+from voxkit.serve.torch_backend import TorchBackend
 from voxkit.text.sentencepiece import train_characters
 
 MODELS = {
@@ -29,8 +32,36 @@ def recognizers(tmp_path_factory):
     out = {}
     for system, model in MODELS.items():
         torch.manual_seed(0)
-        recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
+        setup = make_setup(configuration.OmegaConf.create({"system": system, "model": model}))
+        out[system] = Recognizer(setup.build_model(tokenizer.size).eval(), tokenizer)
+    return out
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory):
+    """Directories of a streaming artifact and of one over whole utterances, of one causal model."""
+    pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
+    from voxkit.export.package import ExportOptions, export_checkpoint
+    from voxkit.export.parity import GateOptions, Utterance
+
+    folder = tmp_path_factory.mktemp("served")
+    checkpoint = loaded(folder, "fbank", None, True)
+    heard = [Utterance("u", waves(1.3)[0], "move to the base")]
+    gate = GateOptions(tolerance=2e-2)
+    streaming = export_checkpoint(checkpoint, folder / "streaming", heard, ExportOptions(streaming=True, chunk_ms=320, gate=gate))[0]
+    whole = export_checkpoint(checkpoint, folder / "whole", heard, ExportOptions(decoder=False, gate=gate))[0]
+    return {"streaming": streaming, "whole": whole}
+
+
+@pytest.fixture(scope="session")
+def backends(recognizers, artifacts):
+    """What can be served, by name: checkpoints, artifacts."""
+    from voxkit.runtime.artifact import Artifact
+    from voxkit.runtime.recognizer import OnnxRecognizer
+
+    out = {name: TorchBackend(recognizer, SearchOptions()) for name, recognizer in recognizers.items()}
+    out["streaming"] = StreamingBackend(Artifact(artifacts["streaming"], threads=1))
+    out["whole"] = OnnxBackend(OnnxRecognizer(artifacts["whole"], threads=1))
     return out
 
 
@@ -43,6 +74,10 @@ class Running:
     port: int
     app: object
     threads: list = field(default_factory=list)
+
+    @property
+    def service(self):
+        return self.app.state.service
 
     def ask(self, method, path, body=None, headers=None):
         """(status, JSON of the answer)."""
@@ -69,17 +104,17 @@ class Running:
 
 
 @pytest.fixture
-def serving(recognizers):
-    """(ServeConfig) → Running; ended with the test."""
+def serving(backends):
+    """(name of a backend, or one; ServeConfig's parts) → Running; ended with the test."""
     pytest.importorskip("uvicorn", reason="the service needs the extra serve")
     from voxkit.serve.app import ServeConfig, create_app
     from voxkit.serve.server import make_server
 
     started = []
 
-    def start(**parts):
-        app = create_app(recognizers["paraformer"], ServeConfig(**parts))
-        server = make_server(app, port=0, log_level="info")
+    def start(backend="paraformer", grpc_port=None, **parts):
+        app = create_app(backends[backend] if isinstance(backend, str) else backend, ServeConfig(**parts))
+        server = make_server(app, port=0, log_level="info", grpc_port=grpc_port)
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

@@ -16,7 +16,6 @@ _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=
 _HEADERS = {"Content-Security-Policy": "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; "
                                        "form-action 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-PUBLIC = ("/", "/static/")  # paths that need no token: they hold nothing of anybody's
 
 
 def mount(app: FastAPI) -> None:
