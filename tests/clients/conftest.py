@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.clients.serving import Replica
+from tests.conftest import _locked
 
 pytest.importorskip("websockets", reason="pip install 'voxkit[client]'")
 CLIENTS = ("python", "javascript", "csharp", "cpp")
@@ -79,6 +83,41 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
         file.setframerate(rate)
         file.writeframes(samples.tobytes())
     return path
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory) -> Path:
+    """A streaming artifact with random weights, made once for all test processes: its texts are nonsense, and the same everywhere.
+    VOXKIT_CLIENTS_ARTIFACT names a real one."""
+    if named := os.environ.get("VOXKIT_CLIENTS_ARTIFACT"):
+        return Path(named)
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install 'voxkit[export]'")
+    pytest.importorskip("uvicorn", reason="pip install 'voxkit[serve]'")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    shared = shared / "clients_artifact"
+    with _locked(shared):
+        if not (shared / "live" / "meta.json").is_file():
+            from tests.export.tiny import loaded, waves
+            from voxkit.export.package import ExportOptions, export_checkpoint
+            from voxkit.export.parity import GateOptions, Utterance
+
+            heard = [Utterance("u", waves(1.3)[0], "move to the base")]
+            options = ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=GateOptions(tolerance=2e-2))
+            export_checkpoint(loaded(shared, "fbank", None, True), shared / "live", heard, options)
+    return shared / "live"
+
+
+@pytest.fixture(scope="session")
+def replica(artifact) -> Iterator[Replica]:
+    """A real server over it."""
+    running = Replica(artifact)
+    try:
+        yield running.wait()
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="session", params=CLIENTS)

@@ -16,6 +16,7 @@ from voxkit.client.asynchronous import AsyncStream
 from voxkit.client.errors import ClientError
 from voxkit.client.messages import Event, Result
 from voxkit.client.options import RATES, ListenOptions
+from voxkit.client.synchronous import Stream
 from voxkit.optional import require
 
 PIECE = 0.1  # seconds of a message
@@ -77,22 +78,31 @@ async def _send(stream: AsyncStream, samples: np.ndarray, rate: int, speed: floa
 
 def transcribe(path: str | os.PathLike, options: ListenOptions | None = None, *, speed: float | None = None,
                on_event: Callable[[Event], Any] | None = None) -> list[Result]:
-    """Stream a file and wait → the final results that hold text.
+    """Stream a file and wait → the final results that hold text; `speed` as of `listen`.
 
     Raises:
         AudioError: of the file; ClientError: of the server.
     """
+    samples, rate = read(path)
+    finals = []
 
-    async def collect() -> list[Result]:
-        finals = []
-        async for event in listen(path, options, speed=speed):
-            if on_event is not None:
-                on_event(event)
-            if isinstance(event, Result) and event.final and event.text:
-                finals.append(event)
-        return finals
+    def keep(event: Event) -> None:
+        if on_event is not None:
+            on_event(event)
+        if isinstance(event, Result) and event.final and event.text:
+            finals.append(event)
 
-    return asyncio.run(collect())
+    with Stream(replace(options or ListenOptions(), sample_rate=rate, channels=1, encoding="linear16")) as stream:
+        begun = time.monotonic()
+        for i, piece in enumerate(pieces(samples, rate), 1):
+            if speed is not None:
+                time.sleep(max(0.0, begun + i * PIECE / speed - time.monotonic()))
+            stream.send(piece)
+            for event in stream.pending():
+                keep(event)
+        for event in stream.finish():
+            keep(event)
+    return finals
 
 
 def recognize(path: str | os.PathLike, options: ListenOptions | None = None, *, timeout: float = 300.0) -> dict[str, Any]:
