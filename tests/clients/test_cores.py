@@ -54,7 +54,7 @@ def test_a_broken_connection_loses_nothing_and_repeats_nothing(client, audio, af
     check(ran, whole())
     offsets = [float(seen.query["offset"][0]) for seen in server.seen]
     # What was said just before the connection broke may have been lost with it.
-    assert offsets[0] == 0 and offsets[1] == offsets[2] <= int(after) and offsets[1] <= offsets[3] <= offsets[1] + 1
+    assert offsets[0] == 0 and offsets[1] == offsets[2] <= after + 0.5 and offsets[1] <= offsets[3] <= offsets[1] + 1
     again = ran.of("Reconnecting")
     assert [event["offset"] for event in again] == offsets[1:] and all(event["lost"] == 0 for event in again)
     assert again[0]["error"]["code"] == 1006 and again[0]["error"]["message"]
