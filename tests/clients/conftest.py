@@ -127,7 +127,7 @@ def client(request, repository, tmp_path_factory) -> Client:
 
 
 def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Client:
-    """Compile a client."""
+    """Compile a client; VOXKIT_CLIENTS_BUILD names a folder that keeps what was compiled."""
     sources = repository / "tools" / "clients" / name
     if name == "python":
         return Client(name, [sys.executable, str(HERE / "drivers" / "python.py")])
@@ -137,7 +137,8 @@ def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Clien
             if _works("node", *flags, "-e", "process.exit(globalThis.WebSocket ? 0 : 1)"):
                 return Client(name, ["node", *flags, "--no-warnings", str(sources / "cli.mjs")])
         pytest.skip("this node has no WebSocket: apt-get install nodejs (20.10 or newer)")
-    out = factory.mktemp(name)
+    kept = os.environ.get("VOXKIT_CLIENTS_BUILD")
+    out = Path(kept) / name if kept else factory.mktemp(name)
     if name == "csharp":
         _need("mcs", "apt-get install mono-mcs mono-runtime libmono-system4.0-cil libmono-system-core4.0-cil")
         _need("mono", "apt-get install mono-runtime")
@@ -148,7 +149,7 @@ def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Clien
                                 ("openssl/ssl.h", "libssl-dev")):
             if not _works("g++", "-E", "-x", "c++", "-include", header, "/dev/null"):
                 pytest.skip(f"no {header}: apt-get install {package}")
-    done = subprocess.run(["make", "-C", str(sources), f"OUT={out}"], capture_output=True, text=True)
+    done = subprocess.run(["make", "-j2", "-C", str(sources), f"OUT={out}", "CXXFLAGS=-O0 -Wall -Wextra -Werror"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     program = out / ("voxkit-client.exe" if name == "csharp" else "voxkit-client")
     return Client(name, ["mono", str(program)] if name == "csharp" else [str(program)])
