@@ -36,6 +36,7 @@ COMMANDS = {
     "benchmark": ("benchmark", "how fast an artifact is on this machine"),
     "import": ("import_model", "a pretrained Whisper → a checkpoint that needs no training"),
     "serve": ("serve", "serve an artifact or a checkpoint: WebSocket, gRPC, HTTP"),
+    "client": ("client", "stream files or the microphone to a server"),
     "cache": ("cache", "what a cache of encoder states holds; --prune frees what nothing reads any more"),
     "plot": ("plot", "curves of training runs, attention and alignment of an utterance, as PNG"),
     "info": ("info", "the parts and parameters of a configuration"),
