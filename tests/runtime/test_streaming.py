@@ -160,7 +160,7 @@ def test_utterances_end_in_silence(recognizer, monkeypatch):
 def test_two_passes(streamed, recognizer):
     """The final text is the second recognizer's, with times of the session."""
     class Second:
-        def transcribe(self, wave, options):
+        def read(self, wave, phrases=None, boost=1.5):
             from voxkit.hypothesis import Hypothesis, Word
 
             return Hypothesis(f"{len(wave)} samples", [Word("samples", 0.1, 0.2, 1.0)])
