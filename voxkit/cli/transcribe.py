@@ -13,7 +13,7 @@ from voxkit.hypothesis import Hypothesis
 from voxkit.text.intents import CONFIDENCE, Matcher
 
 HELP = "transcribe audio files"
-Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognised until then, whether it is final
+Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
-    add_chunk_arguments(parser, "recognise the audio as it comes: every change of the text, with the seconds of audio heard until then, "
+    add_chunk_arguments(parser, "recognize the audio as it comes: every change of the text, with the seconds of audio heard until then, "
                                 "and the final one (--json: a line for each; --format: changes go to stderr)",
                         "chunk of the encoder; -1, without --stream: without bound")
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")

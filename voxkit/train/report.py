@@ -34,7 +34,7 @@ def window(run: RunParts) -> None:
     state.window.clear()
     (then, seconds), run.mark = run.mark, (time.monotonic(), state.seconds)
     speed = (state.seconds - seconds) / max(run.mark[0] - then, 1e-9)
-    rates = [group["lr"] for group in run.optimiser.param_groups]
+    rates = [group["lr"] for group in run.optimizer.param_groups]
     used = {"hours": run.budget.hours, **({"cost": run.budget.cost} if config.price_per_hour else {})}
     run.log.record("train", state.step, state.epoch, {**values, "lr": max(rates), "speed": speed, **used})
     text = f"step {state.step} epoch {state.epoch} " + " ".join(f"{name} {short(v)}" for name, v in values.items())
@@ -50,7 +50,7 @@ def last_line(run: RunParts, result: FitResult) -> None:
     if state.step > run.started_at:
         run.log.result({"run": run.run_dir.name, "reason": result.reason, "step": state.step, "epoch": state.epoch,
                       f"best_{config.metric}": state.best, "hours": round(budget.hours, 4), "cost": round(budget.cost, 4),
-                      "currency": config.currency, "audio_hours": round(state.seconds / 3600, 3), "skipped": state.skipped, "git": run.git})
+                      "audio_hours": round(state.seconds / 3600, 3), "skipped": state.skipped, "git": run.git})
     best = f", best {config.metric} {short(state.best)}" if state.best is not None else ""
     skipped = f", {state.skipped} steps skipped" if state.skipped else ""
     run.log.info(f"{_LAST_LINE[result.reason]} after {state.step} steps, {state.epoch} epochs, {budget}{best}{skipped}; "
