@@ -26,7 +26,7 @@ def made(tmp_path_factory):
     """(streaming artifact, artifact of whole utterances, its checkpoint)."""
     folder = tmp_path_factory.mktemp("pipeline")
     gate = GateOptions(tolerance=2e-2)
-    live, _ = export_checkpoint(loaded(folder / "causal", "fbank", None, True), folder / "live",
+    live, _ = export_checkpoint(loaded(folder / "causal", "fbank", True), folder / "live",
                                 options=ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=gate))
     checkpoint = loaded(folder / "full", "fbank")
     whole, _ = export_checkpoint(checkpoint, folder / "whole", options=ExportOptions(gate=gate))

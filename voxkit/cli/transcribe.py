@@ -20,11 +20,11 @@ def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_chunk_arguments, add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for its newest run, or an artifact of `voxkit export`; with --config "
-                                           "audio too")
+    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for its newest run, or an artifact of `voxkit export`; omitted "
+                                           "with --config")
     parser.add_argument("audio", nargs="*", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
-    parser.add_argument("--config", metavar="FILE", help="models, searches and endpoints as this file says (docs/export.md, Two passes), in "
-                                                         "place of a checkpoint and the options of searches")
+    parser.add_argument("--config", metavar="FILE", help="models, searches and endpoints as this file says (docs/export.md), in place of a "
+                                                         "checkpoint and the options of searches")
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
     add_tuned_argument(parser)

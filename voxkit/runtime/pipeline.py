@@ -116,8 +116,8 @@ class Pipeline:
             ValueError: the model does not stream; as there.
         """
         if self.first is None:
-            raise ValueError(f"{self.config.model} takes whole utterances; audio as it comes needs a streaming artifact as `model`: make one "
-                             "of a causal model with `voxkit export CHECKPOINT --streaming --chunk-ms 320 --out DIR`")
+            raise ValueError(f"{self.config.model} takes whole utterances; audio as it comes needs a streaming artifact as `model`: make "
+                             "one of a causal model with `voxkit export CHECKPOINT --streaming --chunk-ms 320 --out DIR`")
         ends = self.config.endpointing if isinstance(endpointing, str) else endpointing
         return self.first.session(rate=rate, phrases=phrases, boost=boost, endpointing=ends)
 
@@ -139,7 +139,8 @@ class Pipeline:
         return (session.accept(wave) + session.finalize())[-1].hypothesis
 
 
-def load_pipeline(config: str | os.PathLike | Mapping[str, Any] | PipelineConfig, open_checkpoint: OpenCheckpoint | None = None) -> Pipeline:
+def load_pipeline(config: str | os.PathLike | Mapping[str, Any] | PipelineConfig,
+                  open_checkpoint: OpenCheckpoint | None = None) -> Pipeline:
     """Open the models that a file of options names; their paths count from the current directory.
 
     Args:
