@@ -1,6 +1,10 @@
 """`voxkit verify`: torch, runtime and sherpa-onnx on the same utterances; it fails where a text is another."""
 
+import json
+import shutil
+
 import pytest
+import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 
 from tests.export.tiny import loaded, make_checkpoint, waves
@@ -9,6 +13,8 @@ from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, export_checkpoint
 from voxkit.export.parity import GateOptions
 from voxkit.export.sherpa import export_sherpa
+from voxkit.export.speech import read_utterances
+from voxkit.export.verify import verify as verify_models
 from voxkit.infer.checkpoint import load_checkpoint
 
 pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
@@ -68,21 +74,31 @@ def test_offline_and_streams_beside_each_other(made, capsys):
 
 
 def test_another_models_export_is_found_out(made, capsys, tmp_path):
-    checkpoint, out, _ = made
+    """The checkpoint is another than the one that was exported."""
+    checkpoint, out, folder = made
     other = load_checkpoint(make_checkpoint(tmp_path, "fbank", True))
-    other.model.ctc.weight.data.neg_()
-    wrong, _ = export_checkpoint(other, tmp_path / "wrong", options=ExportOptions(decoder=False, gate=GATE))
-    status, printed = verify((checkpoint, {**out, "wrong": wrong}, made[2]), capsys, "whole", "wrong")
-    assert status == 1
-    assert "runtime fp32, wrong: 5 of 5 texts are others than those of torch: u0, u1, u2" in printed.err and "whole:" not in printed.err
+    assert other.path != checkpoint.path
+    with torch.no_grad():
+        other.model.ctc.weight.neg_()
+    found = verify_models(other, [out["whole"]], read_utterances(folder / "data", ["test"]))
+    assert [len(one.problems) for one in found] == [1]
+    assert found[0].problems[0].startswith("runtime fp32, whole: 5 of 5 texts are others than those of torch: u0, u1, u2")
+
+
+def test_the_command_fails_where_a_text_is_another(made, capsys, monkeypatch):
+    monkeypatch.setattr("voxkit.export.verify._whole", lambda recognizer, method: lambda audio: "something else")
+    status, printed = verify(made, capsys, "whole")
+    assert status == 1 and "5 of 5 texts are others" in printed.err and "verified" not in printed.out
 
 
 def test_int8_is_judged_by_its_errors(made, capsys, tmp_path):
     """Other texts are let pass as long as they have no more errors than is allowed."""
-    checkpoint, out, _ = made
-    options = ExportOptions("int8", decoder=False, gate=GateOptions(tolerance=2e-2))
-    small, _ = export_checkpoint(checkpoint, tmp_path / "int8", options=options)
-    mine = (checkpoint, {**out, "int8": small}, made[2])
-    assert verify(mine, capsys, "int8", more=["--max-wer-increase", "1000"])[0] == 0
-    status, printed = verify(mine, capsys, "int8", more=["--max-wer-increase", "-1000"])
-    assert status == 1 and "runtime int8, int8: WER" in printed.err and "20 words; 3000 would tell more" in printed.err
+    checkpoint, out, folder = made
+    small = shutil.copytree(out["whole"], tmp_path / "small")
+    meta = json.loads((small / "meta.json").read_text())
+    (small / "meta.json").write_text(json.dumps({**meta, "precision": "int8"}))
+    mine = (checkpoint, {"small": small}, folder)
+    status, printed = verify(mine, capsys, "small")
+    assert status == 0 and rows(printed.out)["runtime int8, small"] == ["5", "5"]
+    status, printed = verify(mine, capsys, "small", more=["--max-wer-increase", "-1"])
+    assert status == 1 and "runtime int8, small: WER" in printed.err and "20 words; 3000 would tell more" in printed.err

@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     live, _ = export_checkpoint(loaded(folder / "causal", "fbank", True), folder / "live",
                                 options=ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=gate))
     checkpoint = loaded(folder / "full", "fbank")
-    whole, _ = export_checkpoint(checkpoint, folder / "whole", options=ExportOptions(gate=gate))
+    whole, _ = export_checkpoint(checkpoint, folder / "whole", options=ExportOptions(decoder=False, gate=gate))
     return live, whole, checkpoint
 
 
@@ -45,8 +45,8 @@ def test_one_pass_is_the_streaming_recognizer(made):
     session = StreamingRecognizer(live, SearchOptions("prefix_beam", beam=4, words=True)).session(endpointing=None)
     expected = (session.accept(audio) + session.finalize())[-1].hypothesis
     assert pipeline.streams and final(pipeline, audio) == expected == pipeline.transcribe(audio)
-    alone = load_pipeline({"model": str(whole), "search": {"method": "joint"}})
-    assert alone.transcribe(audio) == OnnxRecognizer(whole, threads=1).transcribe(audio, SearchOptions("joint", words=True))
+    alone = load_pipeline({"model": str(whole), "search": {"method": "prefix_beam"}})
+    assert alone.transcribe(audio) == OnnxRecognizer(whole, threads=1).transcribe(audio, SearchOptions("prefix_beam", words=True))
     assert not alone.streams
     with pytest.raises(ValueError, match="takes whole utterances; audio as it comes needs a streaming artifact"):
         alone.session()
@@ -58,9 +58,9 @@ def test_two_passes(made, kind, tmp_path):
     live, whole, checkpoint = made
     (audio,) = waves(2.2)
     second = str(whole if kind == "artifact" else checkpoint.path)
-    pipeline = open_pipeline({"model": str(live), "second": second, "second_search": {"method": "joint", "beam": 5}})
-    expected = Recognizer(checkpoint.model, checkpoint.tokenizer).transcribe(
-        torch.from_numpy(audio), TorchSearch("joint", beam=5, words=True, temperature=1.0))
+    pipeline = open_pipeline({"model": str(live), "second": second, "second_search": {"method": "prefix_beam", "beam": 5}})
+    expected = Recognizer(checkpoint.model, checkpoint.vocabulary).transcribe(
+        torch.from_numpy(audio), TorchSearch("prefix_beam", beam=5, words=True, temperature=1.0))
     found = final(pipeline, audio)
     assert found.text == expected.text != "" and found.tokens == expected.tokens
     assert [w.word for w in found.words] == [w.word for w in expected.words]

@@ -91,7 +91,7 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[Utteran
         ValueError: a folder that is no export, of another vocabulary, or longer utterances than a model takes; MissingPackage.
     """
     model = prepared(loaded.model)
-    torch_side = Recognizer(model, loaded.tokenizer)
+    torch_side = Recognizer(model, loaded.vocabulary)
     whole: list[Engine] = []
     streams: dict[tuple[float, float], list[Engine]] = {}
     sherpa = False

@@ -71,7 +71,7 @@ def open_checkpoint(path: str, search: SearchConfig, config: PipelineConfig) -> 
     from voxkit.infer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(path, config.device)
-    recognizer = Recognizer(loaded.model, loaded.tokenizer, config.device)  # type: ignore[arg-type]
+    recognizer = Recognizer(loaded.model, loaded.vocabulary, config.device)  # type: ignore[arg-type]
     given: dict[str, Any] = dict(search.weights)
     if search.lm:
         given["lm"] = recognizer.language_model(search.lm)

@@ -138,7 +138,8 @@ class ChunkedWav2Vec(Wav2VecBackbone):
         states[-1] = self.final(states[-1])
         return states, (waiting[:, self.samples:], *after[0], *after[1], spread[:, -self._reach:], done + count, *cache)
 
-    def _frames(self, windows: Tensor, valid: Tensor, before: tuple[Moments, Moments], first: bool) -> tuple[Tensor, tuple[Moments, Moments]]:
+    def _frames(self, windows: Tensor, valid: Tensor, before: tuple[Moments, Moments],
+                first: bool) -> tuple[Tensor, tuple[Moments, Moments]]:
         """Windows [B, n, W] of audio, one for each chunk, `valid` [B, n] samples of each → frames [B, n, chunk, D] before positions, and
         what the norms over time know after them.
 

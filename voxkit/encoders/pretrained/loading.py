@@ -58,8 +58,8 @@ def load_backbone(name: str, normalize: bool | None = None, revision: str = "",
     class_name, backbone = FAMILIES[family]
     if chunks is not None:
         if family == "whisper":
-            raise ValueError(f"model.front_end.pretrained.chunk: {name} is a Whisper, whose positions are counted from the beginning of 30 s: "
-                             "it does not hear chunk by chunk; WavLM, HuBERT and wav2vec 2.0 do")
+            raise ValueError(f"model.front_end.pretrained.chunk: {name} is a Whisper, whose positions are counted from the beginning of "
+                             "30 s: it does not hear chunk by chunk; WavLM, HuBERT and wav2vec 2.0 do")
         backbone = partial(ChunkedWav2Vec, chunk=chunks[0], left=chunks[1])
     if builds_shapes_only():
         with torch.device("meta"):
