@@ -12,7 +12,7 @@ from voxkit.audio.io import write_audio
 from voxkit.batch import Batch, Padded
 from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, _to_ort, export_checkpoint
-from voxkit.export.parity import GateOptions, Utterance
+from voxkit.export.parity import GateOptions, CheckUtterance
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.runtime.endpoint import Endpointing
@@ -30,7 +30,7 @@ def streamed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("streaming")
     checkpoint = loaded(folder, "fbank", True)
     checkpoint.model.encoder.set_chunk(32, 64)
-    heard = [Utterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
+    heard = [CheckUtterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
     options = ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=GateOptions(tolerance=2e-2))
     out, report = export_checkpoint(checkpoint, folder / "onnx", heard, options)
     assert report.problems == [] and report.verified == "text"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from voxkit.data.reader import load_samples
 from voxkit.data.sets import read_sets
-from voxkit.export.parity import Utterance
+from voxkit.export.parity import CheckUtterance
 
 
-def read_utterances(data_dir: str | os.PathLike, sets: Sequence[str], count: int | None = None) -> list[Utterance]:
+def read_utterances(data_dir: str | os.PathLike, sets: Sequence[str], count: int | None = None) -> list[CheckUtterance]:
     """Those of the sets, or so many of them at even distances.
 
     Raises:
@@ -22,4 +22,4 @@ def read_utterances(data_dir: str | os.PathLike, sets: Sequence[str], count: int
     if not cuts:
         raise ValueError(f"no utterances in {', '.join(sets)} of {data_dir}")
     chosen = [cuts[i * len(cuts) // count] for i in range(count)] if count is not None and len(cuts) > count else cuts
-    return [Utterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]
+    return [CheckUtterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]

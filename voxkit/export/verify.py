@@ -18,7 +18,7 @@ import torch
 from voxkit.checkpoint.loading import Loaded
 from voxkit.eval.wer import WerResult, score
 from voxkit.export.graphs import prepared
-from voxkit.export.parity import ENOUGH_WORDS, Utterance
+from voxkit.export.parity import ENOUGH_WORDS, CheckUtterance
 from voxkit.export.sherpa import SherpaModel, is_sherpa
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
@@ -75,7 +75,7 @@ class Comparison:
                 for heard in self.heard]
 
 
-def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[Utterance], *, method: str = "greedy", threads: int = 1,
+def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUtterance], *, method: str = "greedy", threads: int = 1,
            max_wer_increase: float = 0.005) -> list[Comparison]:
     """Compare a checkpoint with what was exported of it.
 
@@ -128,7 +128,7 @@ def differing(first: dict[str, str], heard: Heard) -> list[str]:
 
 
 def _compare_streams(recognizer: Recognizer, method: str, chunk_ms: float, left_ms: float, engines: list[Engine],
-                     utterances: Sequence[Utterance], max_wer_increase: float, sherpa: bool) -> Comparison:
+                     utterances: Sequence[CheckUtterance], max_wer_increase: float, sherpa: bool) -> Comparison:
     encoder: Any = recognizer.model.encoder
     before = encoder.chunk, encoder.left_context
     try:
@@ -136,7 +136,7 @@ def _compare_streams(recognizer: Recognizer, method: str, chunk_ms: float, left_
         title = f"streams, chunks of {chunk_ms:g} ms, {left_ms:g} ms before them"
         if sherpa:  # it leaves out a last chunk that is not whole: everybody hears so much silence behind the utterance
             silence = np.zeros(int((chunk_ms / 1000 + 0.2) * RATE), np.float32)
-            utterances = [Utterance(u.id, np.concatenate([u.audio, silence]), u.text) for u in utterances]
+            utterances = [CheckUtterance(u.id, np.concatenate([u.audio, silence]), u.text) for u in utterances]
             title += f", {len(silence) / RATE:.2f} s of silence behind"
         engines = [Engine("torch offline, same chunk", _masked(recognizer, method, stream.chunk)),
                    Engine("torch streaming", _torch_stream(stream)), *engines]
@@ -145,7 +145,7 @@ def _compare_streams(recognizer: Recognizer, method: str, chunk_ms: float, left_
         encoder.set_chunk(*before)
 
 
-def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[Utterance], max_wer_increase: float) -> Comparison:
+def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[CheckUtterance], max_wer_increase: float) -> Comparison:
     references = {u.id: u.text for u in utterances if u.text.strip()}
     found = []
     for engine in engines:
