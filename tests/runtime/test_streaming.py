@@ -12,7 +12,7 @@ from voxkit.audio.io import write_audio
 from voxkit.batch import Batch, Padded
 from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, _to_ort, export_checkpoint
-from voxkit.export.parity import GateOptions, CheckUtterance
+from voxkit.export.parity import CheckUtterance, GateOptions
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.runtime.endpoint import Endpointing
