@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from voxkit.align.dtw import dtw
 from voxkit.align.monotone import monotone_path, refine
-from voxkit.ops.dtw import dtw
 
 
 def brute_force(words: torch.Tensor, pause: torch.Tensor, shortest: int) -> float:
