@@ -7,14 +7,55 @@ No tensors: the runtime reads this too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
 from voxkit.align.dtw import dtw, median_filter
 from voxkit.align.spans import TokenSpan
+from voxkit.align.timing import word_groups
+from voxkit.text.vocabulary import Vocabulary
 
 Head = tuple[int, int]  # layer, head
 WIDTH = 7  # frames of the median filter, at 50 a second
+_USUAL = 35  # frames, 0.7 s: the median word of an utterance lasts no longer
+_ENDS = ".。!！?？"
+
+
+def spoken_spans(weights: np.ndarray, tokens: Sequence[int], log_probs: Sequence[float], vocabulary: Vocabulary, *,
+                 frames: int, first: int = 0) -> list[TokenSpan]:
+    """Spans of the tokens that a pretrained decoder with known alignment heads said, pauses left out.
+
+    The path gives every frame to a token, those of a pause too. Whisper writes down where people pause: what a mark gets is no part of the
+    word, and a word at the border of a sentence that lasts twice as long as the median word is cut to that, as openai/whisper does.
+
+    Args:
+        weights: [heads, U, T] of the alignment heads, row `first` while the first token is predicted; the rest as `attention_spans`.
+        log_probs: per token; empty where nobody says.
+    """
+    spans = attention_spans(weights, tokens, log_probs, frames=min(frames, weights.shape[2]), first=first)
+    groups = [_without_marks(group, vocabulary) for _, group in word_groups(spans, vocabulary)]
+    lasts = [group[-1].end - group[0].start for group in groups if group[-1].end > group[0].start]
+    longest = 2 * min(median(lasts), _USUAL) if lasts else 0.0
+    ended = True  # the word before ended a sentence
+    for group in groups:
+        start, end = group[0].start, group[-1].end
+        closes = vocabulary.decode([span.token for span in group]).endswith(tuple(_ENDS))
+        if end - start > longest:
+            start, end = (end - longest, end) if ended else (start, start + longest) if closes else (start, end)
+            for span in group:
+                span.start, span.end = (min(max(edge, start), end) for edge in (span.start, span.end))
+        ended = closes
+    return [span for group in groups for span in group]
+
+
+def _without_marks(group: Sequence[TokenSpan], vocabulary: Vocabulary) -> list[TokenSpan]:
+    """A word's spans, of which marks before its first and behind its last letter take no time."""
+    voiced = [n for n, span in enumerate(group) if any(c.isalnum() or c == "\ufffd" for c in vocabulary.decode([span.token]))]
+    first, last = (voiced[0], voiced[-1]) if voiced else (0, len(group) - 1)
+    return [replace(span, start=group[first].start, end=group[first].start) if n < first else
+            replace(span, start=group[last].end, end=group[last].end) if n > last else replace(span) for n, span in enumerate(group)]
 
 
 def attention_spans(weights: np.ndarray, tokens: Sequence[int], log_probs: Sequence[float] | None = None, *, frames: int | None = None,
