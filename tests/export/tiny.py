@@ -22,17 +22,17 @@ ENCODER = {"preset": "toy", "downsampling_factor": [1, 2], "num_layers": [1], "e
            "feedforward_dim": [48, 64], "query_head_dim": [8], "value_head_dim": [8], "num_heads": [2], "pos_dim": 16}
 
 
-def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = None, causal: bool = False) -> Path:
-    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS, at half its rate above layer `pool_after` (and two
-    vectors for each frame of the Zipformer). The head is large, so that texts are not all blank."""
+def make_checkpoint(folder: Path, kind: str = "fbank", causal: bool = False) -> Path:
+    """A checkpoint directory. `kind`: fbank, or one of tests.encoders.tiny.KINDS, causal: with chunks. The head is large, so
+    that texts are not all blank."""
     tokenizer = train_bpe(TEXTS, 60, folder / "bpe")
     front_end = {"adapter_hidden": 16, "adapter_dim": 32, "subsampling_dim": 32, "pretrained": {"name": "none", "dtype": "bfloat16"}}
     front_end["kind"] = "fbank" if kind == "fbank" else "pretrained"
     if kind != "fbank":
-        front_end["pretrained"] |= {"name": str(save_model(kind, folder)), "pool_after": pool_after}
-    encoder = ENCODER if pool_after is None else {**ENCODER, "output_upsampling": 2}
+        front_end["pretrained"] |= {"name": str(save_model(kind, folder))}
+    encoder = ENCODER
     if causal:
-        encoder = {**encoder, "causal": True, "chunk_size": [16, 32, -1], "left_context": [64, -1]}
+        encoder = {**ENCODER, "causal": True, "chunk_size": [16, 32, -1], "left_context": [64, -1]}
     decoder = {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}
     path = folder / "setup.yaml"
     path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": encoder, "decoder": decoder}}))
@@ -51,9 +51,9 @@ def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = 
 
 
 @functools.cache
-def loaded(folder: Path, kind: str = "fbank", pool_after: int | None = None, causal: bool = False) -> Loaded:
+def loaded(folder: Path, kind: str = "fbank", causal: bool = False) -> Loaded:
     """The same, loaded."""
-    return load_checkpoint(make_checkpoint(folder, kind, pool_after, causal))
+    return load_checkpoint(make_checkpoint(folder, kind, causal))
 
 
 def waves(*seconds: float) -> list[np.ndarray]:

@@ -90,7 +90,7 @@ def _utterances(data_dir: str, sets: list[str], count: int | None) -> list[Any]:
     """Those of the sets, or so many of them at even distances."""
     from voxkit.data.reader import load_samples
     from voxkit.data.sets import read_sets
-    from voxkit.export.parity import Utterance
+    from voxkit.export.parity import CheckUtterance
 
     if count is not None and count < 1:
         raise ValueError(f"--utterances {count}: at least 1")
@@ -98,4 +98,4 @@ def _utterances(data_dir: str, sets: list[str], count: int | None) -> list[Any]:
     if not cuts:
         raise ValueError(f"no utterances in {', '.join(sets)} of {data_dir}")
     chosen = [cuts[i * len(cuts) // count] for i in range(count)] if count is not None and len(cuts) > count else cuts
-    return [Utterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]
+    return [CheckUtterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]

@@ -1,4 +1,4 @@
-"""Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate; pretrained: at 25 where pooled).
+"""Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate).
 
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
     stacked      waveform → log-mel → SpecAugment → neighboring frames side by side, every n-th → linear

@@ -19,7 +19,7 @@ from voxkit.encoders.zipformer import Zipformer
 from voxkit.export.card import model_card
 from voxkit.export.feeds import measuring_feeds
 from voxkit.export.graphs import check_exportable, describe, exact_names, graphs_of, prepared
-from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
+from voxkit.export.parity import CheckUtterance, GateOptions, GateReport, check_parity, noise
 from voxkit.export.quantize import Feed, quantize_int8
 from voxkit.export.shrink import gather_quantized, share_tables, store
 from voxkit.export.trace import OPSET, Graph, trace
@@ -64,7 +64,7 @@ class ExportOptions:
         return found + self.gate.problems()
 
 
-def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance] = (), options: ExportOptions | None = None, *,
+def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[CheckUtterance] = (), options: ExportOptions | None = None, *,
                       checked: Sequence[str] = ()) -> tuple[Path, GateReport]:
     """Export, compare, write.
 

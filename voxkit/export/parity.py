@@ -29,7 +29,7 @@ _JUDGED = 20  # utterances that the slow searches hear too
 
 
 @dataclass
-class Utterance:
+class CheckUtterance:
     """What the gate listens to: [S] float32 at 16 kHz, and what is said (empty = unknown)."""
 
     id: str
@@ -101,8 +101,8 @@ class GateReport:
                  "speed-up": f"{self.rtf_torch / self.rtf:.2f}" if self.rtf else "", "gate": "FAILED" if self.problems else "passed"}]
 
 
-def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence[Utterance], *, precision: str, chunk: Chunk | None = None,
-                 options: GateOptions | None = None) -> GateReport:
+def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence[CheckUtterance], *, precision: str,
+                 chunk: Chunk | None = None, options: GateOptions | None = None) -> GateReport:
     """Compare an artifact with the model.
 
     Args:
@@ -128,11 +128,11 @@ def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence
     return report
 
 
-def noise(count: int = 4) -> list[Utterance]:
+def noise(count: int = 4) -> list[CheckUtterance]:
     """Stand-ins where there is no check set: the same noise each time, of several lengths, no transcripts."""
     generator = np.random.default_rng(0)
     sizes = [RATE * (1 + 2 * i) + 37 * i for i in range(count)]
-    return [Utterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
+    return [CheckUtterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
 
 
 class _Whole:
@@ -203,7 +203,7 @@ class _Streams:
         return (session.accept(audio) + session.finalize())[-1].hypothesis.text
 
 
-def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, options: GateOptions) -> GateReport:
+def _compare(pair: _Whole | _Streams, heard: list[CheckUtterance], speech: bool, options: GateOptions) -> GateReport:
     difference, times = 0.0, []
     texts: dict[str, tuple[dict[str, str], dict[str, str]]] = {method: ({}, {}) for method in pair.methods}
     pair.texts(heard[0].audio, pair.methods[0])  # the first run allocates

@@ -21,8 +21,6 @@ class PretrainedConfig:
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
-        pool_after: frozen layer above which the encoder runs at half its frame rate, on means of two neighboring frames; 0 = from the
-            bottom, null = at its own rate. All states come at that rate (Whisper: 25 a second), and what is above costs half.
         dtype: precision of the frozen part: float32, autocast to bfloat16 / float16, or auto: half precision where the device computes
             in it. Open layers follow the trainer's.
         normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
@@ -35,7 +33,7 @@ class PretrainedConfig:
             find_unused_parameters, hence 0.
         mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike;
             nothing where no layer is open.
-        mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
+        mask_time_length: frames of one span (50 a second).
         mask_time_shared: the views of a batch (CR-CTC) have the same spans, and a front end runs the open layers once for all; false =
             spans of its own for each view, and the open layers run for each.
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
@@ -46,7 +44,6 @@ class PretrainedConfig:
     revision: str = ""
     unfreeze: list[int] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
-    pool_after: Optional[int] = None
     dtype: str = "float32"
     normalize: Optional[bool] = None
     gradient_checkpointing: bool = False
@@ -76,10 +73,6 @@ class PretrainedConfig:
             found.append(f"unfreeze: {self.unfreeze}; layers are counted from 1")
         if any(state < 0 for state in self.states):
             found.append(f"states: {self.states}; states are counted from 0")
-        if self.pool_after is not None and self.pool_after < 0:
-            found.append(f"pool_after: {self.pool_after} is negative; 0 = before the first layer, null = nowhere")
-        elif self.pool_after is not None and self.unfreeze and self.pool_after >= min(self.unfreeze):
-            found.append(f"pool_after: {self.pool_after}; its layers must be frozen, and unfreeze begins with {min(self.unfreeze)}")
         for option in ("unfreeze", "states"):
             if len(set(getattr(self, option))) != len(getattr(self, option)):
                 found.append(f"{option}: {getattr(self, option)} names one twice")
@@ -94,6 +87,4 @@ class PretrainedConfig:
         states = [state for state in self.states if not 0 <= state <= num_layers]
         if states:
             found.append(f"states: no state {', '.join(map(str, states))} in {self.name}; valid: 0 to {num_layers}")
-        if self.pool_after is not None and self.pool_after > num_layers:
-            found.append(f"pool_after: no layer {self.pool_after} in {self.name}; valid: 0 to {num_layers}")
         return found
