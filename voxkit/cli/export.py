@@ -31,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--utterances", type=int, help="so many of them at most, spread over the sets (default: all)")
     parser.add_argument("--tolerance", type=float, default=1e-3, help="of log-probabilities in fp32 (default: 0.001)")
     parser.add_argument("--max-wer-increase", type=float, default=0.5, help="of fp16 and int8, absolute, in percent (default: 0.5)")
+    parser.add_argument("--normalize", help="text rule before word error rates; by default the configuration's decode.normalize")
     parser.add_argument("--threads", type=int, default=1, help="of each engine while speeds are compared (default: 1)")
     parser.add_argument("--license", action="append", default=[], metavar="TEXT", help="of the training data, for the card; repeatable")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="laid over the checkpoint's configuration")
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     options = ExportOptions(
         args.precision, args.int8_bits, args.streaming, args.chunk_ms, args.left_ms, args.decoder,
         "onnx" if args.format == "tensorrt" else args.format, args.license,
-        GateOptions(args.tolerance, args.max_wer_increase / 100, args.threads))
+        GateOptions(args.tolerance, args.max_wer_increase / 100, args.threads, args.normalize))
     target, report = export_checkpoint(loaded, args.out, heard, options, checked=args.check)
     on = f"{report.utterances} utterances of {', '.join(args.check)}" if heard else "noise; text not verified (give --check SET)"
     print(format_table(report.rows(), title=f"{loaded.path} on {on}, {report.seconds:.0f} s, {report.threads} thread(s)"))
