@@ -22,7 +22,7 @@ CROWDED = 400
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
-_PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}
+_PARTS = _NETWORKS | {"checkpoint", "encoders", "codecs", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
 _RUN = _MODELS | {"search", "align", "system", "recipe", "train", "checkpoint", "data", "eval"}
 
@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "ops": set(),
     "nn": {"ops"},
     "encoders": _NETWORKS | {"audio", "checkpoint"},
+    "codecs": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
     "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,

@@ -12,7 +12,7 @@ from torch import nn
 
 from voxkit.checkpoint.loading import Loaded, load_built
 from voxkit.recipe import Recipe, structure_recipe
-from voxkit.text.vocabulary import Vocabulary, load_vocabulary
+from voxkit.text.vocabulary import Vocabulary
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
@@ -22,5 +22,5 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
 
 def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Recipe]:
     recipe = structure_recipe(node, str(path / "config.yaml"))
-    vocabulary = load_vocabulary(path)
+    vocabulary = recipe.system.vocabulary(path)
     return recipe.build_model(vocabulary), vocabulary, recipe

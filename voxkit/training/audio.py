@@ -1,0 +1,47 @@
+"""Reader of systems that learn from audio alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voxkit.data.loader import build_eval_loader, build_train_loader
+from voxkit.data.sets import read_sets
+from voxkit.models.contract import SpeechModel
+from voxkit.recipe import Recipe
+from voxkit.text.vocabulary import Vocabulary
+from voxkit.train.distributed import World
+from voxkit.training.speech import SpeechReader
+
+
+class AudioReader:
+    """data.train and data.dev → batches of audio, no tokens.
+
+    Attributes:
+        train, dev: loaders; dev is None where no set is named.
+
+    Raises:
+        ValueError: a set that is not there, or what `check` refuses.
+    """
+
+    def __init__(self, setup: Recipe, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+        config, data = setup.config, setup.config.data
+        self.train = build_train_loader(read_sets(data.data_dir, data.train), None, data, seed=config.seed, rank=world.rank,
+                                        world_size=world.size)
+        self.dev = None
+        if data.dev:
+            cuts = read_sets(data.data_dir, data.dev, config.decode.validation_limit)
+            self.dev = build_eval_loader(cuts, None, data, rank=world.rank, world_size=world.size)
+
+    @staticmethod
+    def check(setup: Recipe) -> None:
+        """Refuse before the run is begun what is no audio, and a batch size that would have to be tried.
+
+        Raises:
+            ValueError: names the option.
+        """
+        data = setup.config.data
+        if data.input != "audio":
+            raise ValueError(f"data.input: {data.input}: system {setup.config.system} learns from samples; set it to audio")
+        if data.max_duration == "auto":
+            raise ValueError(f"data.max_duration: auto is not found out for system {setup.config.system}; give seconds, for example 60")
+        SpeechReader.check(setup)
