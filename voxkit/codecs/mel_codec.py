@@ -4,7 +4,9 @@
                                                                                 └─ iSTFT head (Vocos)
                                                                                    magnitude and phase of 100 spectra/s
 
-The mel goes first and the head second (voxkit/models/codec.py). The head's magnitudes are those of the decoded mel times a learned
+Encoder and decoder are corrections: what is quantized is the frame itself plus what the encoder adds, and the decoded mel is what was
+quantized plus what the decoder adds. A fresh codec with books by k-means is therefore the baseline (voxkit/codecs/baseline.py), and
+training goes on from there. The mel goes first and the head second (voxkit/models/codec.py). The head's magnitudes are those of the decoded mel times a learned
 correction; its phases are its own. Griffin-Lim needs no training and no causal order, and does not stream.
 """
 
@@ -85,20 +87,40 @@ class ISTFTHead(nn.Module):
         return torch.complex(loudness * x * length, loudness * y * length)
 
 
+def straight(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that begins as the identity, or, of another width, as orthogonal rows or columns."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.eye_(layer.weight) if inputs == outputs else nn.init.orthogonal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def silent(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map that begins as 0: a correction that is not there yet."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class MelDecoder(nn.Module):
     """Quantized frames → states and log-mels."""
 
     def __init__(self, config: MelCodecConfig, dim: int) -> None:
         super().__init__()
         self.config = config
+        self.direct = straight(dim, config.stack * config.mels)
         self.body = ConvNeXt(dim, config.dim, config.decoder_layers, config.expansion, config.kernel, config.causal)
         self.fine = nn.Linear(config.dim, config.stack * config.dim)
-        self.mel = nn.Linear(config.dim, config.mels)
+        self.mel = silent(config.dim, config.mels)
 
-    def finish(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The body's output [B, T, D] → states [B, T · stack, D] and log-mels [B, T · stack, mels]."""
-        x = F.gelu(self.fine(x)).unflatten(2, (self.config.stack, -1)).flatten(1, 2)
-        return x, self.mel(x) * _SPREAD + _MEAN
+    def finish(self, values: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What was quantized [B, T, ...], the body's output for it [B, T, D] → states [B, T · stack, D], log-mels [B, T · stack, mels]."""
+        x = F.gelu(self._fine(self.fine(x)))
+        return x, (self._fine(self.direct(values)) + self.mel(x)) * _SPREAD + _MEAN
+
+    def _fine(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.config.stack, -1)).flatten(1, 2)
 
 
 class MelCodec(Codec):
@@ -116,13 +138,15 @@ class MelCodec(Codec):
     def __init__(self, config: MelCodecConfig) -> None:
         super().__init__()
         self.config, self.space = config, Spectrum(mels=config.mels)
-        self.quantizer = FiniteScalar(config.quantizer) if config.quantizer.kind == "finite_scalar" else ResidualVQ(config.quantizer)
+        finite = config.quantizer.kind == "finite_scalar"
+        self.quantizer = FiniteScalar(config.quantizer) if finite else ResidualVQ(config.quantizer, config.stack * config.mels)
         self.codebooks, self.size = self.quantizer.codebooks, self.quantizer.size
         self.hop = self.space.hop * config.stack
         self.frame_rate = RATE / self.hop
         self.encoder = ConvNeXt(config.stack * config.mels, config.dim, config.encoder_layers, config.expansion, config.kernel,
                                 config.causal)
-        self.project = nn.Linear(config.dim, self.quantizer.dim)
+        self.direct = straight(config.stack * config.mels, self.quantizer.dim)
+        self.project = silent(config.dim, self.quantizer.dim)
         self.decoder = MelDecoder(config, self.quantizer.dim)
         self.head = ISTFTHead(config, self.space)
 
@@ -137,7 +161,7 @@ class MelCodec(Codec):
     def latents(self, mels: Padded) -> Padded:
         """Log-mels [B, T · stack, mels] → what is quantized, [B, T, D]."""
         x, lengths = self._stacked(mels.values), mels.lengths // self.config.stack
-        return Padded(self.project(self.encoder(x, lengths)), lengths)
+        return Padded(self.direct(x) + self.project(self.encoder(x, lengths)), lengths)
 
     def quantize(self, latents: Padded, used: Tensor | None = None) -> Quantized:
         """Latents → entries, codes, commitment; `used`: [B] books of each sequence."""
@@ -145,7 +169,7 @@ class MelCodec(Codec):
 
     def decode_mel(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Quantized [B, T, D], lengths [B] → states [B, T · stack, D] and log-mels [B, T · stack, mels]."""
-        return self.decoder.finish(self.decoder.body(values, lengths))
+        return self.decoder.finish(values, self.decoder.body(values, lengths))
 
     def decode_audio(self, states: Tensor, mels: Tensor, lengths: Tensor) -> Tensor:
         """States and log-mels, lengths [B] in mel frames → audio [B, S] of the iSTFT head, zeros past each length."""
@@ -199,8 +223,9 @@ class MelCodec(Codec):
         if not count:
             return torch.zeros(len(audio), 0, self.codebooks, dtype=torch.long, device=audio.device), (rest, *state[1:])
         mels = self.space.from_windows(heard[:, :count * self.hop + 2 * self.space.edge])
-        x, after = self.encoder.stream(self._stacked(mels), state[1:])
-        return self.quantizer.codes(self.project(x)), (rest, *after)
+        mels = self._stacked(mels)
+        x, after = self.encoder.stream(mels, state[1:])
+        return self.quantizer.codes(self.direct(mels) + self.project(x)), (rest, *after)
 
     def init_decoder(self, batch: int = 1) -> tuple[Tensor, ...]:
         """State before the first frame: the decoder's blocks, the head's blocks, three tensors of the synthesis (`Spectrum.init_state`).
@@ -219,8 +244,9 @@ class MelCodec(Codec):
             final: the codes end here; altogether the samples are those of `decode` with the iSTFT head.
         """
         first, second = len(self.decoder.body.blocks), len(self.head.body.blocks)
-        x, body = self.decoder.body.stream(self.quantizer.lookup(codes), state[:first])
-        states, mels = self.decoder.finish(x)
+        values = self.quantizer.lookup(codes)
+        x, body = self.decoder.body.stream(values, state[:first])
+        states, mels = self.decoder.finish(values, x)
         y, head = self.head.body.stream(torch.cat((states, (mels - _MEAN) / _SPREAD), -1), state[first:first + second])
         spectra = self.head.spectra(y, self.space.magnitudes(mels))
         audio, synthesis = self.space.stream(spectra, state[first + second:], final=final)

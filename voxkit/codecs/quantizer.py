@@ -28,7 +28,7 @@ class QuantizerConfig:
     codebooks: how many; 1 is a single-book codec.
     size: entries of a residual book.
     levels: of finite_scalar: values of each number of a book; a book has their product of entries.
-    dim: width of what a residual quantizer quantizes.
+    dim: width of what a residual quantizer quantizes; 0 = that of a frame.
     decay: of the moving averages, per step.
     restart: an entry used less than this share of the mean use begins again.
     dropout: share of the training sequences that are quantized by a random number of their first books.
@@ -38,14 +38,14 @@ class QuantizerConfig:
     codebooks: int = 8
     size: int = 1024
     levels: list[int] = field(default_factory=lambda: [8, 5, 5, 5])
-    dim: int = 64
+    dim: int = 0
     decay: float = 0.99
     restart: float = 0.05
     dropout: float = 0.25
 
     def problems(self) -> list[str]:
         found = [] if self.kind in KINDS else [f"kind: {self.kind!r} is none of {', '.join(KINDS)}"]
-        found += [f"{name}: {getattr(self, name)} is below {least}" for name, least in (("codebooks", 1), ("size", 2), ("dim", 1))
+        found += [f"{name}: {getattr(self, name)} is below {least}" for name, least in (("codebooks", 1), ("size", 2), ("dim", 0))
                   if getattr(self, name) < least]
         found += [f"{name}: {getattr(self, name)} is not in [0, 1)" for name in ("decay", "restart", "dropout")
                   if not 0 <= getattr(self, name) < 1]
@@ -98,7 +98,7 @@ class ResidualVQ(nn.Module):
     """Books of entries, by residuals.
 
     Args:
-        config: of kind residual.
+        config: of kind residual; width: what a `dim` of 0 stands for.
 
     Attributes:
         books: [Q, K, D].
@@ -109,10 +109,10 @@ class ResidualVQ(nn.Module):
 
     candidates_kept = 256
 
-    def __init__(self, config: QuantizerConfig) -> None:
+    def __init__(self, config: QuantizerConfig, width: int = 64) -> None:
         super().__init__()
         self.config = config
-        q, k, d = config.codebooks, config.size, config.dim
+        q, k, d = config.codebooks, config.size, config.dim or width
         self.dim, self.codebooks, self.size = d, q, k
         for name, value in (("books", torch.randn(q, k, d) * d**-0.5), ("usage", torch.ones(q, k)), ("noted_usage", torch.zeros(q, k)),
                             ("noted_sums", torch.zeros(q, k, d)), ("candidates", torch.zeros(q, self.candidates_kept, d)),
