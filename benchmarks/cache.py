@@ -20,8 +20,8 @@ import torch
 from benchmarks.figures import Figures
 from voxkit.batch import Batch
 from voxkit.precision import autocast, resolve
-from voxkit.recipe import load_recipe
 from voxkit.run import Run
+from voxkit.run_config import load_setup
 from voxkit.train.distributed import World
 
 
@@ -49,13 +49,13 @@ def main() -> None:
     trainings = {}
     with tempfile.TemporaryDirectory() as scratch:
         for cache in ("true", "false"):
-            recipe = load_recipe(args.config, [*args.overrides, f"cache={cache}", "data.speed_perturb=[1.0]", "data.dev=[]"])
+            setup = load_setup(args.config, [*args.overrides, f"cache={cache}", "data.speed_perturb=[1.0]", "data.dev=[]"])
             began = time.perf_counter()
             torch.manual_seed(0)
-            trainings[cache] = Run(recipe, Path(scratch), World())
+            trainings[cache] = Run(setup, Path(scratch), World())
             print(f"cache={cache}: ready after {time.perf_counter() - began:.1f} s")
             trainings[cache].model.train()
-        dtype = resolve(recipe.config.train.precision, "cpu", "train.precision")
+        dtype = resolve(setup.config.train.precision, "cpu", "train.precision")
         batches = {name: iter(training.reader.train) for name, training in trainings.items()}
         ratios = []
         for i in range(args.steps + 1):

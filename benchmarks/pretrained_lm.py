@@ -1,7 +1,7 @@
 """A pretrained language model over n-best lists, what hypotheses begin with once against every hypothesis whole:
 `python -m benchmarks.pretrained_lm --model FOLDER --text cuts_dev.jsonl.gz`.
 
-The lists are made of a text of about 25 words: at six places of it one of three words, as recognisers hesitate. Processor time, one thread.
+The lists are made of a text of about 25 words: at six places of it one of three words, as recognizers hesitate. Processor time, one thread.
 """
 
 from __future__ import annotations

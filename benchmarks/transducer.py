@@ -1,4 +1,4 @@
-"""Transducer searches, vectorised, beside plain loops over the same utterances: `python -m benchmarks.transducer`.
+"""Transducer searches, vectorized, beside plain loops over the same utterances: `python -m benchmarks.transducer`.
 
 Vocabulary 500, 10 s utterances at 25 frames/s, decoder and joiner 512 wide as icefall's. The head is made by hand so that it behaves like a
 trained one: blank over most frames, a token in a fifth of them, with rivals. The plain loops take an utterance at a time and a frame at a
@@ -120,16 +120,16 @@ def main() -> None:
                               lambda x: plain_beam(head, x, args.beam)),
     }
     rows = []
-    for name, (vectorised, plain) in contestants.items():
+    for name, (vectorized, plain) in contestants.items():
         for size in [n for n in (1, 4, 16, 64) if n <= args.utterances]:
             times: tuple[list[float], list[float]] = ([], [])
             for r in range(args.rounds + 1):
-                for search, taken in zip((vectorised, plain), times):
+                for search, taken in zip((vectorized, plain), times):
                     began = clock()
                     found = search(states[:size])
                     if r:  # the first warms up
                         taken.append(clock() - began)
-                    if search is vectorised:
+                    if search is vectorized:
                         ours = found
             errors = [sum(map(edit_errors, truth, texts)) / sum(map(len, truth[:size])) for texts in (ours, found)]
             ratios = [b / a for a, b in zip(*times)]

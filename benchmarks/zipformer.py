@@ -4,7 +4,7 @@
     python -m benchmarks.zipformer --icefall icefall [--size M --seconds 10 --batch 1 --threads 1 --pairs 10 --bf16]
 
 Steps of the two alternate, so that whatever else the machine does meets both. Both have the same weights (their outputs in eval mode
-are compared first), dropout and all regularisers on, and are at the same step of their schedules. Without --icefall only ours is timed.
+are compared first), dropout and all regularizers on, and are at the same step of their schedules. Without --icefall only ours is timed.
 Where k2 is not installed icefall's activations run on voxkit's functions, which are equivalent.
 """
 

@@ -129,14 +129,14 @@ class TestStructure:
 
     def test_nothing_is_an_empty_text_where_that_is_the_default(self):
         @dataclass
-        class Recipe:
+        class Setup:
             tokenizer: str = ""
             name: str = "run"
             limit: int | None = 3
 
-        assert config.structure(Recipe, config.merge(config.OmegaConf.create({}), ["tokenizer=", "limit=null"])) == Recipe(limit=None)
+        assert config.structure(Setup, config.merge(config.OmegaConf.create({}), ["tokenizer=", "limit=null"])) == Setup(limit=None)
         with pytest.raises(ConfigError, match="config.name"):
-            config.structure(Recipe, {"name": None})
+            config.structure(Setup, {"name": None})
 
     def test_a_value_where_options_belong(self):
         with pytest.raises(ConfigError, match="model.adapter: expected a mapping"):
@@ -181,8 +181,8 @@ class TestPlain:
 
 
 class TestNumbers:
-    @pytest.mark.parametrize("options", ["optimiser: {lr: .nan}", "optimiser: {lr: .inf}", "clip_grad: .nan", "max_hours: -.inf",
-                                         "optimiser: {betas: [0.9, .nan]}", "schedule: {lr_epochs: .nan}", "average: {decay: .nan}",
+    @pytest.mark.parametrize("options", ["optimizer: {lr: .nan}", "optimizer: {lr: .inf}", "clip_grad: .nan", "max_hours: -.inf",
+                                         "optimizer: {betas: [0.9, .nan]}", "schedule: {lr_epochs: .nan}", "average: {decay: .nan}",
                                          "remedies: {divergence_factor: .inf}", "groups: [{pattern: a, lr_scale: .nan}]"])
     def test_nan_and_infinity_are_no_values_of_options(self, options):
         from voxkit.train.config import TrainConfig
@@ -190,15 +190,15 @@ class TestNumbers:
         with pytest.raises(ConfigError, match="is no number"):
             structure(TrainConfig, OmegaConf.create(options), "train")
 
-    @pytest.mark.parametrize("override", ["train.optimiser.lr=nan", "train.optimiser.lr=.nan", "train.optimiser.lr=inf",
+    @pytest.mark.parametrize("override", ["train.optimizer.lr=nan", "train.optimizer.lr=.nan", "train.optimizer.lr=inf",
                                           "data.max_seconds=nan", "model.dropout=.nan", "decode.lm_weight=nan", "decode.length_limit=nan"])
     def test_nor_on_the_command_line(self, override):
-        from voxkit.recipe import structure_recipe
+        from voxkit.run_config import make_setup
 
         with pytest.raises(ConfigError, match=override.split("=")[0]):
-            structure_recipe(merge(OmegaConf.create({}), [override]))
+            make_setup(merge(OmegaConf.create({}), [override]))
 
     def test_infinity_where_an_option_says_so(self):
-        from voxkit.recipe import structure_recipe
+        from voxkit.run_config import make_setup
 
-        assert structure_recipe(merge(OmegaConf.create({}), ["decode.length_limit=.inf"])).config.decode.length_limit == float("inf")
+        assert make_setup(merge(OmegaConf.create({}), ["decode.length_limit=.inf"])).config.decode.length_limit == float("inf")

@@ -7,7 +7,7 @@ import typing
 import pytest
 from omegaconf import OmegaConf
 
-from voxkit.recipe import RecipeConfig, structure_recipe
+from voxkit.run_config import RunConfig, make_setup
 from voxkit.system import SYSTEMS, find_system
 
 PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md", "docs/voxlm.md", "docs/adaptation.md")
@@ -15,7 +15,7 @@ FILES = ("log", "safetensors", "onnx", "int8.onnx")  # train.log, model.safetens
 
 
 def is_option(name: str, system: str) -> bool:
-    cls = RecipeConfig
+    cls = RunConfig
     for part in name.split("."):
         if not dataclasses.is_dataclass(cls):
             return cls == dict[str, typing.Any]  # a Zipformer's options: its own code checks them
@@ -39,4 +39,4 @@ def test_configurations_are_taken(repository, page):
     lines = re.findall(r"^    (model: .+)$", (repository / page).read_text(encoding="utf-8"), re.MULTILINE)
     assert lines
     for line in lines:
-        structure_recipe(OmegaConf.create(line)).model.zipformer(512)
+        make_setup(OmegaConf.create(line)).model.zipformer(512)

@@ -15,7 +15,7 @@ cd "$(dirname "$0")"
 
 stage=0                                   # first stage
 stop_stage=7                              # last stage
-recipe=librispeech                        # corpus recipe
+corpus=librispeech                        # corpus
 corpus_dir=                               # a tree that is there
 parts=mini                                # mini or full
 train_sets="train-clean-5"                # for training
@@ -25,9 +25,9 @@ test_sets='test-clean-2 test-other'       # for stage 6
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-recipe=$recipe
+corpus=$corpus
 if stage 1 "Prepare"; then
-  run echo "$recipe|$corpus_dir|$parts|$train_sets|$dev_sets|$test_sets"
+  run echo "$corpus|$corpus_dir|$parts|$train_sets|$dev_sets|$test_sets"
 fi
 """
 
@@ -47,7 +47,7 @@ def checkout(tmp_path, monkeypatch, repository):
     (tmp_path / "bin/voxkit").write_text("#!/bin/sh\n")
     (tmp_path / "bin/voxkit").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(new_recipe, "recipe_kinds", lambda: ["folder", "librispeech", "toy"])
+    monkeypatch.setattr(new_recipe, "corpus_kinds", lambda: ["folder", "librispeech", "toy"])
     monkeypatch.chdir(tmp_path / "clone")
     return tmp_path / "clone"
 

@@ -13,7 +13,7 @@ from voxkit.hypothesis import Word
 from voxkit.infer.inspection import inspect
 from voxkit.infer.recognizer import Recognizer, read_input
 from voxkit.plot import plot_alignment, plot_attention
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 
 pytest.importorskip("matplotlib", reason="pip install 'voxkit[plot]'")
@@ -36,11 +36,11 @@ def folder(tmp_path_factory):
     tokenizer = train_characters(["bado ki rulame", "sosoko"], folder / "tokens")
     for system, model in MODELS.items():
         torch.manual_seed(0)
-        recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        made = recipe.build_model(tokenizer.size).eval()
+        setup = make_setup(configuration.OmegaConf.create({"system": system, "model": model}))
+        made = setup.build_model(tokenizer.size).eval()
 
-        def extra(directory, recipe=recipe):
-            configuration.save(recipe.as_mapping(), directory / "config.yaml")
+        def extra(directory, setup=setup):
+            configuration.save(setup.as_mapping(), directory / "config.yaml")
             tokenizer.save(directory / "tokenizer.model")
 
         write_checkpoint(folder / system / "checkpoints", made, {"step": 1, "tokenizer": tokenizer.fingerprint()}, save_extra=extra)
@@ -85,7 +85,7 @@ def test_mistakes_are_named(folder, tmp_path, capsys):
     assert "--layer 7: the decoder has 2 layers" in capsys.readouterr().err
     assert main(["plot", "alignment", str(folder / "paraformer"), features, "--cuts", str(folder / "data/cuts_dev.jsonl.gz")]) == 2
     assert "no cut test-00000" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="no token was recognised"):
+    with pytest.raises(ValueError, match="no token was recognized"):
         plot_attention(np.zeros((1, 2, 0, 9)), [], 0.04, tmp_path / "a.png")
     with pytest.raises(ValueError, match="is not .layers, heads, 3 tokens, frames"):
         plot_attention(np.zeros((1, 2, 4, 9)), ["a", "b", "c"], 0.04, tmp_path / "a.png")

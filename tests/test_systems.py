@@ -17,8 +17,8 @@ from voxkit.batch import Counts
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.recognizer import Recognizer
-from voxkit.recipe import Recipe, structure_recipe
 from voxkit.run import Run, train
+from voxkit.run_config import Setup, make_setup
 from voxkit.search.options import SearchOptions
 from voxkit.system import SYSTEMS, find_system
 from voxkit.text.huggingface import HuggingFaceVocabulary
@@ -70,7 +70,7 @@ def tokens(project: Path, system: str, folder: Path, texts: Sequence[str]) -> Vo
     return vocabulary
 
 
-def setup(project: Path, system: str, **more) -> Recipe:
+def setup(project: Path, system: str, **more) -> Setup:
     model = copy.deepcopy(SMALL[system])
     if system == "voxlm":
         model["llm"]["name"] = str(project / "llm")
@@ -78,7 +78,7 @@ def setup(project: Path, system: str, **more) -> Recipe:
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
                        "max_tokens": 60, "sessions": {"utterances": [1]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
-    return structure_recipe(configuration.OmegaConf.create(values))
+    return make_setup(configuration.OmegaConf.create(values))
 
 
 def run_of(project: Path, system: str, folder: Path) -> Run:
@@ -126,17 +126,17 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, syst
     batch = next(iter(run.reader.train))
     with torch.no_grad():
         again = load_checkpoint(result.checkpoint).model.loss(batch).total
-    assert torch.isfinite(again) and loaded.recipe.config.system == system
+    assert torch.isfinite(again) and loaded.setup.config.system == system
     if find_system(system).use == "recognizer":
-        recognizer = Recognizer(loaded.model, loaded.tokenizer)
+        recognizer = Recognizer(loaded.model, loaded.vocabulary)
         for name in recognizer.methods():
             if not name.startswith("k2_"):
                 found = recognizer.recognize(batch, SearchOptions(method=name, beam=3))
                 assert [type(h.text) for h in found] == [str] * batch.size and all(h.audio_duration > 0 for h in found)
     else:
-        scorer = load_language_model(folder, loaded.tokenizer)
+        scorer = load_language_model(folder, loaded.vocabulary)
         state = scorer.init(1, torch.device("cpu"))
-        assert float(scorer.score(state, torch.arange(loaded.tokenizer.size)[None]).exp().sum()) == pytest.approx(1.0, abs=1e-4)
+        assert float(scorer.score(state, torch.arange(loaded.vocabulary.size)[None]).exp().sum()) == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -56,12 +56,12 @@ def test_every_refusal_of_the_service_is_explained(repository):
 
 def test_options_that_the_page_names_exist(repository):
     from voxkit import config as configuration
-    from voxkit.recipe import structure_recipe
+    from voxkit.run_config import make_setup
 
     page = (repository / "docs/troubleshooting.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:model|data|train|decode)(?:\.\w+)+)(?::[^`]*)?`", page))
     named.discard("model.safetensors")  # a file
     assert len(named) > 6
-    recipe = structure_recipe(configuration.OmegaConf.create({"system": "paraformer"})).as_mapping()
+    setup = make_setup(configuration.OmegaConf.create({"system": "paraformer"})).as_mapping()
     for name in named:
-        assert configuration.OmegaConf.select(recipe, name, default="absent") != "absent", name
+        assert configuration.OmegaConf.select(setup, name, default="absent") != "absent", name

@@ -17,14 +17,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CROWDED = 400
 
-# Modules at the root of voxkit that every room shares. `system` (the table of systems), `recipe` (the configuration of a whole run) and
+# Modules at the root of voxkit that every room shares. `system` (the table of systems), `run_config` (the configuration of a whole run) and
 # `run` (a run put together from system, data and trainer) are rooms of their own.
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
 _PARTS = _NETWORKS | {"checkpoint", "encoders", "codecs", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
-_RUN = _MODELS | {"search", "align", "system", "recipe", "train", "checkpoint", "data", "eval"}
+_RUN = _MODELS | {"search", "align", "system", "run_config", "train", "checkpoint", "data", "eval"}
 
 # room → the rooms it may import, itself and SHARED apart
 ARROWS: dict[str, set[str]] = {
@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "runtime": {"audio", "text", "search", "align"},  # of the last two what needs no tensors: check_imports finds torch behind them
     "doctor": set(),
     "plot": {"checkpoint", "train"},
-    "recipe": {"system", "models", "text", "data", "train"},
+    "run_config": {"system", "models", "text", "data", "train"},
     "infer": _RUN | {"runtime"},
     "training": _RUN | {"infer"},
     "run": _RUN | {"training"},
@@ -155,7 +155,7 @@ def crowded(root: Path = ROOT) -> list[str]:
 
 
 def room_of(path: Path, root: Path = ROOT) -> str | None:
-    """The room of a file of voxkit: its folder, "recipe", or None for the shared modules of the root."""
+    """The room of a file of voxkit: its folder, "run_config", or None for the shared modules of the root."""
     parts = path.relative_to(root / "voxkit").parts
     if len(parts) > 1:
         return parts[0]

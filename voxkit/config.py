@@ -61,7 +61,7 @@ def merge(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """Lay `a.b=c` overrides over a configuration; values are read as YAML (`null`, `[1, 2]`, `true`)."""
     for override in overrides:
         if "=" not in override:
-            raise ConfigError(f"override {override!r}: write it as key=value, for example train.optimiser.lr=1e-4")
+            raise ConfigError(f"override {override!r}: write it as key=value, for example train.optimizer.lr=1e-4")
     return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class Word:
-    """A recognised word: start and end in seconds from the beginning of the audio, confidence in [0, 1]."""
+    """A recognized word: start and end in seconds from the beginning of the audio, confidence in [0, 1]."""
 
     word: str
     start: float

@@ -54,11 +54,11 @@ def plot_curves(runs: Sequence[str | os.PathLike], out: str | os.PathLike, *, ov
     for index, path in enumerate(runs):
         run = find_run(path)
         records = read_metrics(run / "metrics.json")
-        colour, label = f"C{index % 10}", run.name
+        color, label = f"C{index % 10}", run.name
         if not overlay and index:
             for axis in axes:
                 axis.axvline(offset, color="0.7", linewidth=0.8, zorder=0)
-        _draw(axes, records, offset, colour, label, parts=not overlay)
+        _draw(axes, records, offset, color, label, parts=not overlay)
         if not overlay:
             offset += max((r.get("step", 0) for r in records), default=0)
     for axis, name in zip(axes, ("loss", "WER on dev (%)", "learning rate")):
@@ -119,7 +119,7 @@ def plot_attention(weights: np.ndarray, tokens: Sequence[str], seconds_per_frame
     if weights.ndim != 4 or weights.shape[2] != len(tokens):
         raise ValueError(f"attention {list(weights.shape)} is not [layers, heads, {len(tokens)} tokens, frames]")
     if not len(tokens):
-        raise ValueError("no token was recognised: there is no attention to draw")
+        raise ValueError("no token was recognized: there is no attention to draw")
     if not -len(weights) <= layer < len(weights):
         raise ValueError(f"--layer {layer}: the decoder has {len(weights)} layers, 0 to {len(weights) - 1}")
     heads = weights[layer]
@@ -157,9 +157,9 @@ def plot_alignment(features: np.ndarray, curve: np.ndarray, fires: Sequence[floa
     for place in fires:
         middle.axvline(place, color="C3", linewidth=0.8, alpha=0.7)
     middle.set_ylabel(label)
-    for row, (name, items, colour) in enumerate((("found", words, "C0"), ("true", true, "C2"))):
+    for row, (name, items, color) in enumerate((("found", words, "C0"), ("true", true, "C2"))):
         for word in items:
-            bottom.barh(row, word.end - word.start, left=word.start, height=0.8, color=colour, alpha=0.35, edgecolor=colour)
+            bottom.barh(row, word.end - word.start, left=word.start, height=0.8, color=color, alpha=0.35, edgecolor=color)
             bottom.text((word.start + word.end) / 2, row, word.word, ha="center", va="center", fontsize=8)
         if items or name == "found":
             bottom.set_yticks(range(row + 1), ["found", "true"][:row + 1])
@@ -169,19 +169,19 @@ def plot_alignment(features: np.ndarray, curve: np.ndarray, fires: Sequence[floa
     return _save(figure, out)
 
 
-def _draw(axes: Any, records: list[dict[str, Any]], offset: int, colour: str, label: str, parts: bool) -> None:
+def _draw(axes: Any, records: list[dict[str, Any]], offset: int, color: str, label: str, parts: bool) -> None:
     def line(axis: Any, kind: str, key: str, scale: float = 1.0, **style: Any) -> None:
         points = [(r["step"] + offset, scale * r[key]) for r in records if r.get("kind") == kind and isinstance(r.get(key), (int, float))]
         if points:
             axis.plot(*zip(*points), **style)
 
-    line(axes[0], "train", "loss", color=colour, label=label)
-    line(axes[0], "validation", "loss", color=colour, linestyle="--", marker="o", markersize=3, label=f"{label}, dev")
+    line(axes[0], "train", "loss", color=color, label=label)
+    line(axes[0], "validation", "loss", color=color, linestyle="--", marker="o", markersize=3, label=f"{label}, dev")
     for part, style in PARTS.items() if parts else ():
         named = part in axes[0].get_legend_handles_labels()[1]  # by a run before this one
-        line(axes[0], "train", part, color=colour, linestyle=style, linewidth=0.7, alpha=0.7, label=None if named else part)
-    line(axes[1], "validation", "wer", 100.0, color=colour, marker="o", markersize=3, label=label)
-    line(axes[2], "train", "lr", color=colour)
+        line(axes[0], "train", part, color=color, linestyle=style, linewidth=0.7, alpha=0.7, label=None if named else part)
+    line(axes[1], "validation", "wer", 100.0, color=color, marker="o", markersize=3, label=label)
+    line(axes[2], "train", "lr", color=color)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -18,7 +18,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
 
 def computes_bfloat16(device: str | torch.device) -> bool:
     """Whether bfloat16 is an instruction of the device: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX, ARM's with BF16
-    (these are recognised by torch from 2.11 on).
+    (these are recognized by torch from 2.11 on).
 
     Elsewhere PyTorch emulates it; on a CPU with AVX2 alone a matrix product then takes a hundred times as long as in float32.
     """

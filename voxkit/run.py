@@ -14,7 +14,7 @@ import torch
 from voxkit import config as configuration
 from voxkit.checkpoint.runs import latest_run
 from voxkit.models.contract import SpeechModel
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary, no_text
 from voxkit.train import distributed
 from voxkit.train.distributed import World
@@ -27,7 +27,7 @@ from voxkit.training import EVALUATIONS, READERS, named
 from voxkit.training.initialize import initialize
 
 
-def check_setup(setup: Recipe) -> None:
+def check_setup(setup: Setup) -> None:
     """What can be refused before a run directory is made.
 
     Raises:
@@ -44,7 +44,7 @@ def check_setup(setup: Recipe) -> None:
     named(READERS, setup.system.reader).check(setup)  # type: ignore[attr-defined]
 
 
-def fresh_model(setup: Recipe, vocabulary: Vocabulary) -> SpeechModel:
+def fresh_model(setup: Setup, vocabulary: Vocabulary) -> SpeechModel:
     """The model that a training begins with."""
     model = setup.build_model(vocabulary)
     if setup.config.init:
@@ -64,7 +64,7 @@ class Run:
         model, vocabulary; reader: `.train` and `.dev`; evaluation: model → metrics on dev, None without a dev set.
     """
 
-    def __init__(self, setup: Recipe, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, run_dir: Path, world: World) -> None:
         check_setup(setup)
         system, config = setup.system, setup.config
         self.setup, self.run_dir, self.world = setup, run_dir, world
@@ -93,7 +93,7 @@ class Run:
         self.vocabulary.save(directory)
 
 
-def train(setup: Recipe, *, exp: str | os.PathLike = "exp", run_dir: str | os.PathLike | None = None, fresh: bool = False,
+def train(setup: Setup, *, exp: str | os.PathLike = "exp", run_dir: str | os.PathLike | None = None, fresh: bool = False,
           device: str = "auto") -> tuple[FitResult, Path]:
     """Train a system, or go on with a run that was broken off; with torchrun, in all its processes.
 
@@ -131,7 +131,7 @@ def train(setup: Recipe, *, exp: str | os.PathLike = "exp", run_dir: str | os.Pa
         distributed.cleanup()
 
 
-def _choose_run_dir(setup: Recipe, exp: Path, run_dir: str | os.PathLike | None, fresh: bool) -> Path:
+def _choose_run_dir(setup: Setup, exp: Path, run_dir: str | os.PathLike | None, fresh: bool) -> Path:
     config = setup.config
     if fresh and config.train.mirror and Mirror(config.train.mirror, exp).complete():
         raise ValueError(f"--fresh: {config.train.mirror} holds checkpoints of an earlier run, which this one would go on from; give it "

@@ -49,7 +49,7 @@ def call(*argv):
 def test_command(tmp_path, capsys):
     pytest.importorskip("voxkit.audio.io")
     soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
-    assert call("--audio", tmp_path / "a.wav", "--text", "heal, me!", "--normalise", "librispeech") == 0
+    assert call("--audio", tmp_path / "a.wav", "--text", "heal, me!", "--normalize", "librispeech") == 0
     record = json.loads(capsys.readouterr().out)
     assert [(w["word"], w["start"], w["end"]) for w in record["words"]] == [("HEAL", 0.2, 0.24), ("ME", 0.48, 0.52)]
     assert record["audio_duration"] == 1.0

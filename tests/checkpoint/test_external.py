@@ -21,7 +21,7 @@ from voxkit.checkpoint.weights import load_model_weights
 from voxkit.encoders.pretrained import PretrainedConfig, PretrainedEncoder
 from voxkit.hub import locate, looking_from
 from voxkit.infer.checkpoint import load_checkpoint
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 from voxkit.training.initialize import initialize
 
@@ -56,7 +56,7 @@ def make_checkpoint(root: Path, step: int = 1, name: str = "data/encoder", **opt
 def build(name: str, **options):
     front_end = {"kind": "pretrained", "pretrained": {"name": name, **options}, "adapter_hidden": 24, "adapter_dim": 24}
     node = {"model": {"front_end": front_end, "encoder": {"preset": "toy"}, "loss": {"attention": 0.0, "start_attention": 0.0}}}
-    return structure_recipe(configuration.OmegaConf.create(node))
+    return make_setup(configuration.OmegaConf.create(node))
 
 
 def change_weights(folder: Path) -> None:
@@ -91,8 +91,8 @@ def test_other_weights_under_the_same_name_are_refused(recipe_folder, change):
         load_checkpoint("exp/stage1")
     assert before.meta["externals"]["front_end.pretrained"]["fingerprint"] in str(error.value)
     with pytest.raises(ValueError, match="init: .* was trained over other weights"):
-        initialize(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer)
-    initialize(build("data/encoder").build_model(before.tokenizer.size), str(before.path), before.tokenizer, ["encoder"])  # not this part
+        initialize(build("data/encoder").build_model(before.vocabulary.size), str(before.path), before.vocabulary)
+    initialize(build("data/encoder").build_model(before.vocabulary.size), str(before.path), before.vocabulary, ["encoder"])  # not this part
 
 
 def test_what_an_earlier_stage_trained_is_not_compared(recipe_folder):

@@ -7,7 +7,7 @@ import re
 import typing
 
 from voxkit.encoders.build import CONFIGS as ENCODERS
-from voxkit.recipe import RecipeConfig
+from voxkit.run_config import RunConfig
 from voxkit.system import SYSTEMS, find_system
 
 # of other programs (pip, git, curl, docker, espeak, huggingface-cli, sherpa-onnx), of the recipes' run.sh, of `voxkit` before its command
@@ -69,7 +69,7 @@ def _is_module(repository, key):
 
 def test_every_configuration_key_named_exists(repository):
     """Whole keys in docstrings and in what is said, there also parts of keys (`encoder.normalize`)."""
-    keys = set(_paths(RecipeConfig))
+    keys = set(_paths(RunConfig))
     for system in SYSTEMS:
         keys |= {f"model.{path}" for path in _paths(find_system(system).config)}
     keys |= {"model.encoder.kind", "model.encoder.preset"}

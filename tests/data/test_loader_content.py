@@ -1,4 +1,4 @@
-"""What a batch holds: audio, fbank or cached states, padding; what cannot be read or learnt from is named and left out."""
+"""What a batch holds: audio, fbank or cached states, padding; what cannot be read or learned from is named and left out."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_unreadable_noise_is_named_and_the_utterance_stays(sounds, tmp_path, cap
     assert list(loader.failures) == ["hiss.wav"] and "hiss.wav" in caplog.text
 
 
-def test_what_cannot_be_learnt_from_is_left_out_and_named(sounds, caplog):
+def test_what_cannot_be_learned_from_is_left_out_and_named(sounds, caplog):
     from lhotse import CutSet
 
     root, cuts = sounds

@@ -174,11 +174,11 @@ def test_frames_per_second_as_set(stereo, given, kept):
 
 def test_the_loader_s_fbank_is_the_front_end_s():
     from voxkit.config import ConfigError, OmegaConf
-    from voxkit.recipe import structure_recipe
+    from voxkit.run_config import make_setup
 
     def recipe(bins, **data):
         front_end = {"kind": "fbank", "fbank_bins": bins}
-        return structure_recipe(OmegaConf.create({"system": "voxformer", "model": {"front_end": front_end}, "data": data})).config.data
+        return make_setup(OmegaConf.create({"system": "voxformer", "model": {"front_end": front_end}, "data": data})).config.data
 
     assert recipe(40, input="fbank").fbank_bins == 40 and recipe(23, input="fbank", fbank_bins=23).fbank_bins == 23
     with pytest.raises(ConfigError, match="data.fbank_bins is 80 and model.front_end.fbank_bins 40"):

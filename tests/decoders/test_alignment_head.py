@@ -55,15 +55,15 @@ def test_it_learns_where_words_lie():
         return table[said], frames, spans
 
     head = AlignmentHead(CONFIG, 12, 10)
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2)
     words = torch.arange(4)[None]
     for _ in range(150):
         text, frames, spans = draw()
         lengths = torch.tensor([len(frames)])
         total, count = head.loss(head(text[None], words, frames[None], lengths), torch.tensor(spans)[None].float(), lengths)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (total / count).backward()
-        optimiser.step()
+        optimizer.step()
     head.eval()
     errors = []
     for _ in range(20):

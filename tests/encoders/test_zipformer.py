@@ -88,7 +88,7 @@ def test_input_of_another_width(dim):
 def test_trains(causal, bf16):
     """All random mechanisms at once: gradients are finite and reach everything but the parameter that is unused by design."""
     net = small(**causal).train()
-    seen, optimiser = set(), torch.optim.Adam(net.parameters(), 3e-3)
+    seen, optimizer = set(), torch.optim.Adam(net.parameters(), 3e-3)
     x, lengths, target = torch.randn(4, 21, 16), torch.tensor([21, 20, 15, 6]), torch.randn(4, 11, 32)
     losses = []
     for step in range(12):
@@ -96,19 +96,19 @@ def test_trains(causal, bf16):
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             y, out = net(x, lengths)
         loss = sum((y[i, :n].float() - target[i, :n]).square().mean() for i, n in enumerate(out.tolist()))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         for name, p in net.named_parameters():
             assert p.grad is None or p.grad.isfinite().all(), name
             if p.grad is not None and p.grad.abs().max() > 0:
                 seen.add(name)
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert min(losses[-3:]) < losses[0]
     assert {name for name, _ in net.named_parameters()} - seen == {n for n, _ in net.named_parameters() if n.endswith("unused_scale")}
 
 
-def test_regularisers_leave_the_forward_pass_alone():
+def test_regularizers_leave_the_forward_pass_alone():
     net, x, lengths = small().train(), torch.randn(2, 12, 16), torch.tensor([12, 9])
     set_batch_count(net, 0)
     def run(active):

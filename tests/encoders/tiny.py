@@ -42,7 +42,7 @@ def make_model(kind: str) -> torch.nn.Module:
 
 
 def save_model(kind: str, folder: Path) -> Path:
-    """Write a random checkpoint of one of KINDS; Base models normalise their input, Large ones do not, to have both."""
+    """Write a random checkpoint of one of KINDS; Base models normalize their input, Large ones do not, to have both."""
     path = folder / kind
     model = make_model(kind)
     model.save_pretrained(path)

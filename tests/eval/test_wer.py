@@ -78,15 +78,15 @@ def test_counts_and_pairs():
     assert result.ser == 0.5 and result.words == 4
 
 
-def test_normalisation_is_named():
-    assert score({"a": "Heal me, now!"}, {"a": "HEAL ME NOW"}, normalise="librispeech").errors == 0
+def test_normalization_is_named():
+    assert score({"a": "Heal me, now!"}, {"a": "HEAL ME NOW"}, normalize="librispeech").errors == 0
     with pytest.raises(ValueError, match="librispeech"):
-        score({"a": "x"}, {"a": "x"}, normalise="libri")
+        score({"a": "x"}, {"a": "x"}, normalize="libri")
 
 
 def test_whisper_english():
     pytest.importorskip("whisper_normalizer")
-    assert score({"a": "Mr. Colour paid twenty dollars"}, {"a": "mister color paid $20"}, normalise="whisper-english").errors == 0
+    assert score({"a": "Mr. Color paid twenty dollars"}, {"a": "mister color paid $20"}, normalize="whisper-english").errors == 0
 
 
 @pytest.mark.parametrize("references, hypotheses, message", [
@@ -111,7 +111,7 @@ def test_nothing_said():
 
 
 def test_eval_needs_no_torch():
-    modules = "wer intervals significance table charts texts normalise report calibration".split()
+    modules = "wer intervals significance table charts texts normalize report calibration".split()
     code = ("import importlib.util, sys\n"
             f"for m in {modules}:\n"
             "    if importlib.util.find_spec('voxkit.eval.' + m): importlib.import_module('voxkit.eval.' + m)\n"

@@ -95,7 +95,7 @@ def test_files_that_are_none_are_named_and_left_out(media):
     said = []
     found = pseudo_label(job(media, "bad.wav", "two.wav"), said.append, labelers=[Tones(), Tones()], probabilities=loud)
     assert list(found.failed) == [str(media / "bad.wav")] and len(found.kept) == 1 and "left out" in said[0]
-    with pytest.raises(ValueError, match="no file could be labelled"):
+    with pytest.raises(ValueError, match="no file could be labeled"):
         pseudo_label(job(media, "gone.wav"), labelers=[Tones(), Tones()], probabilities=loud)
     with pytest.raises(ValueError, match="two different ones"):
         pseudo_label(PseudoLabelJob(("x",), str(media / "o"), ("same", "same")))

@@ -80,7 +80,7 @@ def test_every_method_on_a_file(exported, tmp_path, method):
     checkpoint, out, _ = exported
     path = write_audio(tmp_path / "order.wav", waves(2.5)[0], subtype="FLOAT")
     found = OnnxRecognizer(out, threads=1).transcribe(path, SearchOptions(method, beam=4, words=True))
-    expected = Recognizer(checkpoint.model, checkpoint.tokenizer).transcribe(path, TorchSearch(method, beam=4, words=True))
+    expected = Recognizer(checkpoint.model, checkpoint.vocabulary).transcribe(path, TorchSearch(method, beam=4, words=True))
     assert found.text == expected.text != "" and found.tokens == expected.tokens and found.audio_duration == expected.audio_duration == 2.5
     assert found.score == pytest.approx(expected.score, abs=0.1)
     assert [w.word for w in found.words] == [w.word for w in expected.words]
@@ -91,7 +91,7 @@ def test_every_method_on_a_file(exported, tmp_path, method):
 def test_phrases_change_what_is_heard_as_in_torch(exported):
     recognizer = OnnxRecognizer(exported[1], threads=1)
     (wave,) = waves(2.0)
-    theirs = Recognizer(exported[0].model, exported[0].tokenizer)
+    theirs = Recognizer(exported[0].model, exported[0].vocabulary)
     for method in ("prefix_beam", "joint"):
         found = recognizer.transcribe(wave, SearchOptions(method, context=recognizer.phrases({"to the base": 1000.0, "order": 900.0}))).text
         context = theirs.phrases({"to the base": 1000.0, "order": 900.0})

@@ -45,7 +45,7 @@ def test_streaming(checkpoint, tmp_path):
         whole = ((len(audio) + 80) // 160 - 13) // 32 * 8  # frames of whole chunks: it leaves out what the last one lacks
         expected = ctc_greedy(scores[:, :whole], torch.tensor([whole]))[0].tokens
         said = recognizer.get_result_all(stream).tokens
-        assert [checkpoint.tokenizer.pieces.index(t.replace(" ", "▁")) if t.replace(" ", "▁") in checkpoint.tokenizer.pieces else t
+        assert [checkpoint.vocabulary.pieces.index(t.replace(" ", "▁")) if t.replace(" ", "▁") in checkpoint.vocabulary.pieces else t
                 for t in said] == expected and len(expected) > 3
 
 
@@ -57,7 +57,7 @@ def test_offline(checkpoint, tmp_path):
         stream = recognizer.create_stream()
         stream.accept_waveform(16000, audio)
         recognizer.decode_stream(stream)
-        expected = Recognizer(model, checkpoint.tokenizer).transcribe(torch.from_numpy(audio)).text
+        expected = Recognizer(model, checkpoint.vocabulary).transcribe(torch.from_numpy(audio)).text
         assert stream.result.text.strip() == expected != ""
 
 

@@ -14,7 +14,7 @@ from voxkit import config as configuration
 from voxkit.checkpoint.format import write_checkpoint
 from voxkit.checkpoint.loading import Loaded
 from voxkit.infer.checkpoint import load_checkpoint
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_bpe
 
 TEXTS = ["enemy landing zone detected", "move to the base", "hold the line and wait for my order", "the tank is ready", "retreat now"]
@@ -34,17 +34,17 @@ def make_checkpoint(folder: Path, kind: str = "fbank", pool_after: int | None = 
     if causal:
         encoder = {**encoder, "causal": True, "chunk_size": [16, 32, -1], "left_context": [64, -1]}
     decoder = {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}
-    path = folder / "recipe.yaml"
+    path = folder / "setup.yaml"
     path.write_text(json.dumps({"name": "tiny", "model": {"front_end": front_end, "encoder": encoder, "decoder": decoder}}))
     node = configuration.load(path)
-    recipe = structure_recipe(node)
+    setup = make_setup(node)
     torch.manual_seed(0)
-    model = recipe.build_model(tokenizer.size)
+    model = setup.build_model(tokenizer.size)
     with torch.no_grad():
         model.ctc.weight.mul_(20)
 
     def extra(directory: Path) -> None:
-        configuration.save(recipe.as_mapping(), directory / "config.yaml")
+        configuration.save(setup.as_mapping(), directory / "config.yaml")
         tokenizer.save(directory / "tokenizer.model")
 
     return write_checkpoint(folder / "checkpoints", model, {"step": 7}, save_extra=extra).path

@@ -17,7 +17,7 @@ from voxkit.experiments.adapt import AdaptJob, adapt, segments
 from voxkit.infer.adaptation import Adaptation
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.session_state import SessionState, from_bytes, seal, to_bytes, unseal
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 
 MODEL = {"front_end": {"kind": "stacked", "fbank_bins": 40, "stack": 3, "stride": 3, "subsampling_dim": 16, "spec_augment": {"prob": 0.0}},
@@ -29,12 +29,12 @@ MODEL = {"front_end": {"kind": "stacked", "fbank_bins": 40, "stack": 3, "stride"
 def write(folder, seed: int, model: dict = MODEL):
     """An untrained checkpoint."""
     tokenizer = train_characters(["move to the base", "hold now"], folder / "tokens")
-    recipe = structure_recipe(configuration.OmegaConf.create({"system": "lact_asr", "model": model}))
+    setup = make_setup(configuration.OmegaConf.create({"system": "lact_asr", "model": model}))
     torch.manual_seed(seed)
-    made = recipe.build_model(tokenizer).eval()
+    made = setup.build_model(tokenizer).eval()
 
     def extra(directory):
-        configuration.save(recipe.as_mapping(), directory / "config.yaml")
+        configuration.save(setup.as_mapping(), directory / "config.yaml")
         tokenizer.save(directory)
 
     return write_checkpoint(folder / f"run{seed}" / "checkpoints", made, {"step": 1, "tokenizer": tokenizer.fingerprint()},

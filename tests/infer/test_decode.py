@@ -219,7 +219,7 @@ def test_another_tokenizer_is_refused(here, tmp_path):
     copy = tmp_path / "checkpoint"
     shutil.copytree(find_checkpoint("exp/tiny"), copy)
     train_characters(["lame h", "draw"], copy)  # the same letters in another order: as many pieces, other meanings
-    assert load_checkpoint(find_checkpoint("exp/tiny")).tokenizer.size == load_vocabulary(copy).size
+    assert load_checkpoint(find_checkpoint("exp/tiny")).vocabulary.size == load_vocabulary(copy).size
     with pytest.raises(ValueError, match="not the one it was trained with"):
         load_checkpoint(copy)
 

@@ -36,7 +36,7 @@ def decode(*more, sets=("test",)):
     return main(["decode", "exp/tiny", "--sets", *sets, "--device", "cpu", "--beam", "4", *more])
 
 
-def test_it_has_learnt_its_words(here):
+def test_it_has_learned_its_words(here):
     """What the other tests stand on: every search says what was said."""
     assert decode("--methods", *METHODS, "--out", "plain") == 0
     for method in METHODS:

@@ -1,4 +1,4 @@
-"""What is recognised as it comes equals the masked offline pass of the same model: scores, text, words. What does not stream says so."""
+"""What is recognized as it comes equals the masked offline pass of the same model: scores, text, words. What does not stream says so."""
 
 from dataclasses import replace
 

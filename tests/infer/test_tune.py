@@ -117,7 +117,7 @@ def test_a_bonus_for_attention_is_tuned_within_what_ctc_hears(here, monkeypatch)
     """Each setting says three tokens more than CTC expects at the most, and the limit is one of the things that are chosen."""
     monkeypatch.setattr("voxkit.search.decoder_methods.expected_tokens", lambda log_probs, lengths, blank: torch.ones(len(lengths)))
     found = []
-    monkeypatch.setattr("voxkit.infer.tuning.score", lambda references, texts, normalise: found.append(texts) or score(references, texts))
+    monkeypatch.setattr("voxkit.infer.tuning.score", lambda references, texts, normalize: found.append(texts) or score(references, texts))
     common = ["--methods", "attention", "--lm", "lm.arpa", "--lm-weights", "0.3", "--length-bonuses", "0", "20", "--out", "bounded.json"]
     assert tune(*common, "--length-limits", "1.5", "1.0") == 0
     chosen = record_of(here / "bounded.json")["result"]["methods"]["attention"]

@@ -58,10 +58,10 @@ def step(model: VoxLM) -> float:
     network.train()
     network.config.loss.alignment = 0.5
     batch = make_batch(model.vocabulary, spans=True)
-    optimiser = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=1e-2)
     before = network.loss(batch).total
     before.backward()
-    optimiser.step()
+    optimizer.step()
     after = network.loss(batch).total
     network.eval()
     network.llm.merge()

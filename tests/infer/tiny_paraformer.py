@@ -1,4 +1,4 @@
-"""A run of a tiny Paraformer that has learnt its words, and the audio it knows them from: tones, one for each letter."""
+"""A run of a tiny Paraformer that has learned its words, and the audio it knows them from: tones, one for each letter."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from voxkit.audio.fbank import Fbank
 from voxkit.audio.io import read_audio
 from voxkit.batch import Batch, Padded
 from voxkit.checkpoint.format import write_checkpoint
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 
 WORDS = ("heal", "me", "ward", "now")
@@ -65,12 +65,12 @@ def make_run(root: Path) -> None:
         lhotse.CutSet.from_cuts(cuts).to_file(root / "data" / f"cuts_{name}.jsonl.gz")
     tokenizer = train_characters([" ".join(WORDS)], root / "data" / "tokens")
     (root / "text.txt").write_text("\n".join(texts) + "\n")
-    recipe = structure_recipe(configuration.OmegaConf.create({
+    setup = make_setup(configuration.OmegaConf.create({
         "system": "paraformer", "model": MODEL, "data": {"data_dir": str(root / "data"), "num_workers": 0, "max_duration": 10}}))
     torch.manual_seed(0)
-    model = recipe.build_model(tokenizer.size)
+    model = setup.build_model(tokenizer.size)
     _learn(model, _batch(root, texts, tokenizer))
-    extra = [lambda d: configuration.save(recipe.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
+    extra = [lambda d: configuration.save(setup.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     write_checkpoint(root / "exp" / "tiny" / "checkpoints", model, {"step": 1, "tokenizer": tokenizer.fingerprint()},
                      save_extra=lambda d: [write(d) for write in extra])
 
@@ -90,11 +90,11 @@ def _batch(root: Path, texts: list[str], tokenizer) -> Batch:
 
 
 def _learn(model, batch: Batch, steps: int = 90) -> None:
-    optimiser = torch.optim.Adam(model.train().parameters(), 5e-3)
+    optimizer = torch.optim.Adam(model.train().parameters(), 5e-3)
     for step in range(steps):
         model.set_step(step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model.loss(batch).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
     model.eval()

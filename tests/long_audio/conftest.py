@@ -9,7 +9,7 @@ import torch
 
 from voxkit.config import OmegaConf
 from voxkit.infer.recognizer import Recognizer
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 
 MINUTES = 10
@@ -37,8 +37,8 @@ def recognizer(tmp_path_factory):
     """A causal model with random weights."""
     vocabulary = train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
     torch.manual_seed(0)
-    recipe = structure_recipe(OmegaConf.create({"system": "voxformer", "model": {
+    setup = make_setup(OmegaConf.create({"system": "voxformer", "model": {
         "front_end": {"kind": "fbank", "subsampling_dim": 32},
         "encoder": {"preset": "toy", "causal": True, "chunk_size": [8, -1], "left_context": [16, -1]},
         "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}}}))
-    return Recognizer(recipe.build_model(vocabulary).eval(), vocabulary)
+    return Recognizer(setup.build_model(vocabulary).eval(), vocabulary)

@@ -73,13 +73,13 @@ def test_learning_from_it_puts_tokens_where_ctc_has_them():
 
     def owners(weight: float) -> list[int]:
         logits = torch.full((1, 20), -1.1, requires_grad=True)
-        optimiser = torch.optim.Adam([logits], 0.1)
+        optimizer = torch.optim.Adam([logits], 0.1)
         for _ in range(120):
             weights = logits.sigmoid()
             loss = (weights.sum() - 5).abs() + weight * boundary_loss(weights, boundaries, counts).sum()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         weights = logits.sigmoid().detach()[0]
         return [int(weights[:t].sum() + weights[t] / 2) for t, _ in places]
 

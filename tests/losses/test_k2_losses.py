@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.test_voxformer import make_batch, recipe, tokenizer  # noqa: F401
+from tests.models.test_voxformer import make_batch, setup, tokenizer  # noqa: F401
 from voxkit.losses.hybrid import ctc_loss
 from voxkit.losses.k2_losses import k2_ctc_loss
 from voxkit.optional import MissingPackage, available
@@ -34,10 +34,10 @@ def test_ctc_of_a_text_that_does_not_fit_is_infinite_as_torch_says():
 @pytest.mark.parametrize("options", [{"ctc_by": "k2"}, {"ctc_by": "k2", "transducer": 0.5, "attention": 0.7}])
 def test_a_model_learns_by_them(options, tokenizer):  # noqa: F811
     torch.manual_seed(0)
-    model = recipe({"kind": "fbank"}, loss=options, transducer={"decoder_dim": 16, "joiner_dim": 16}).build_model(tokenizer.size)
+    model = setup({"kind": "fbank"}, loss=options, transducer={"decoder_dim": 16, "joiner_dim": 16}).build_model(tokenizer.size)
     model.begin_training(tokenizer)
     batch = make_batch(tokenizer)
-    plain = recipe({"kind": "fbank"}).build_model(tokenizer.size)
+    plain = setup({"kind": "fbank"}).build_model(tokenizer.size)
     plain.load_state_dict(model.state_dict(), strict=False)
     losses, without = model.eval().loss(batch), plain.eval().loss(batch)
     torch.testing.assert_close(losses.parts["ctc"], without.parts["ctc"], atol=1e-2, rtol=1e-3)
@@ -52,7 +52,7 @@ def test_a_model_learns_by_them(options, tokenizer):  # noqa: F811
 @pytest.mark.skipif(available("k2"), reason="k2 is installed")
 @pytest.mark.parametrize("options", [{"loss": {"ctc_by": "k2"}}, {"loss": {"transducer": 0.5}, "transducer_loss": {"by": "k2"}}])
 def test_without_k2_the_options_say_what_to_install(options, tokenizer):  # noqa: F811
-    model = recipe({"kind": "fbank"}, **options).build_model(tokenizer.size)
+    model = setup({"kind": "fbank"}, **options).build_model(tokenizer.size)
     with pytest.raises(MissingPackage, match="install_k2.sh"):
         model.begin_training(tokenizer)
     with pytest.raises(MissingPackage, match="install_k2.sh"):

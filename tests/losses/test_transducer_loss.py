@@ -121,12 +121,12 @@ def test_it_trains():
     states, lengths = torch.randn(2, 12, 8), torch.tensor([12, 9])
     tokens, sizes = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2])
     config, losses = TransducerLossConfig(by="torchaudio", warmup_steps=0), []
-    optimiser = torch.optim.Adam(model.parameters(), 0.02)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for step in range(30):
         loss = transducer_loss(model, states, lengths, tokens, sizes, config, step).total
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())

@@ -12,7 +12,7 @@ from voxkit.config import structure
 from voxkit.encoders.front_end import FbankFrontEnd
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.optional import available
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.train.config import OptimiserConfig, ScheduleConfig
 
 VOCABULARY = 12
@@ -60,7 +60,7 @@ def build(name: str):
     system, options = LOSSES[name]
     if system == "token_lm":
         return TokenLM(structure(TokenLMConfig, {**options, "vocab_size": VOCABULARY}))
-    model = structure_recipe(configuration.OmegaConf.create({"system": system, "model": options})).build_model(VOCABULARY)
+    model = make_setup(configuration.OmegaConf.create({"system": system, "model": options})).build_model(VOCABULARY)
     for module in model.modules():  # dropout, masks and schedules of the parts are off, and the losses of training are on
         module.train = lambda mode=True, own=module: setattr(own, "training", False) or own
         module.training = False
@@ -99,7 +99,7 @@ def one_step(folder, name, batches, pieces=1):
     """→ (loss, parts and metrics; gradient) of one optimizer step over all the batches."""
     seen = {}
     schedule = ScheduleConfig(name="constant", warmup_steps=0)
-    config = tiny_config(accumulate=len(batches), max_steps=1, clip_grad=0.0, optimiser=OptimiserConfig(lr=1e-9), schedule=schedule)
+    config = tiny_config(accumulate=len(batches), max_steps=1, clip_grad=0.0, optimizer=OptimiserConfig(lr=1e-9), schedule=schedule)
     trainer = tiny_trainer(folder, config, model=build(name), loader=Batches(batches), validate=None)
     trainer.state.pieces = pieces
     trainer.on_step = lambda step, values: seen.update(values)

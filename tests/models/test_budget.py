@@ -11,13 +11,13 @@ from voxkit.encoders.lact import weights_of
 from voxkit.hub import shape_only
 from voxkit.models.budget import best, parse_memory, plans, saved_bytes
 from voxkit.nn.lact import FastConfig, LaCTAudioBlock
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 
 
 def shaped(repository, name: str):
-    recipe = structure_recipe(configuration.load(repository / "egs/librispeech/lact_asr/conf" / f"{name}.yaml"))
+    setup = make_setup(configuration.load(repository / "egs/librispeech/lact_asr/conf" / f"{name}.yaml"))
     with shape_only(), torch.device("meta"):  # or three billion numbers would be drawn
-        return recipe.build_model(300)
+        return setup.build_model(300)
 
 
 @pytest.mark.parametrize("half", [False, True])

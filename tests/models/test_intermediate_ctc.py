@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from voxkit import config as configuration
 from voxkit.batch import Batch, Padded
 from voxkit.config import ConfigError
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 
 CTC = {"ctc": 1.0, "attention": 0.0, "start_ctc": 1.0, "start_attention": 0.0}
 
@@ -15,7 +15,7 @@ CTC = {"ctc": 1.0, "attention": 0.0, "start_ctc": 1.0, "start_attention": 0.0}
 def build(loss: dict | None = None, **model):
     torch.manual_seed(0)
     options = {"model": {"front_end": {"kind": "fbank"}, "encoder": {"preset": "toy"}, "loss": {**CTC, **(loss or {})}, **model}}
-    return structure_recipe(configuration.OmegaConf.create(options)).build_model(7)
+    return make_setup(configuration.OmegaConf.create(options)).build_model(7)
 
 
 def batch() -> Batch:

@@ -11,10 +11,10 @@ from voxkit.config import ConfigError
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.losses.boundary import ctc_boundaries
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.search.greedy import ctc_greedy
 from voxkit.text.sentencepiece import train_characters
-from voxkit.train.optimisers import parameter_groups
+from voxkit.train.optimizers import parameter_groups
 
 STACKED = {"kind": "stacked", "fbank_bins": 8, "stack": 4, "stride": 3, "subsampling_dim": 12, "spec_augment": {"prob": 0.0}}
 CONFORMER = {"kind": "conformer", "dim": 16, "heads": 2, "ffn": 24, "layers": 1, "kernel": 5}
@@ -25,14 +25,14 @@ def tokenizer(tmp_path_factory):
     return train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
 
 
-def recipe(**model):
+def setup(**model):
     model = {"front_end": STACKED, "encoder": CONFORMER, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}, **model}
-    return structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": model}))
+    return make_setup(configuration.OmegaConf.create({"system": "paraformer", "model": model}))
 
 
 def build(tokenizer, **model):
     torch.manual_seed(0)
-    return recipe(**model).build_model(tokenizer.size)
+    return setup(**model).build_model(tokenizer.size)
 
 
 def make_batch(tokenizer, bins: int = 8, frames=(90, 62)) -> Batch:
@@ -165,12 +165,12 @@ def test_boundaries_count_from_their_step_on_and_are_seen_before(tokenizer):
 def test_boundaries_teach_the_predictor_what_ctc_knows(tokenizer):
     """With the CTC head as it is, the loss moves the fires to where that head has the tokens."""
     model, batch = build(tokenizer, loss={"boundary": 1.0}, dropout=0.0).eval(), make_batch(tokenizer)
-    optimiser = torch.optim.Adam(model.predictor.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.predictor.parameters(), 1e-2)
     before = model.loss(batch).parts["boundary"]
     for _ in range(40):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model.loss(batch).total.backward()
-        optimiser.step()
+        optimizer.step()
     assert model.loss(batch).parts["boundary"] < 0.5 * before
 
 
@@ -194,17 +194,17 @@ def test_ctc_heads_half_way_up(encoder, tokenizer):
 
 def test_mistakes_are_named(tokenizer):
     with pytest.raises(ConfigError, match="boundary: it needs the auxiliary CTC head, and with ctc 0 there is none"):
-        recipe(loss={"boundary": 0.3, "ctc": 0.0})
+        setup(loss={"boundary": 0.3, "ctc": 0.0})
     with pytest.raises(ConfigError, match="intermediate: it needs the auxiliary CTC head"):
-        recipe(loss={"intermediate": 0.3, "ctc": 0.0}, intermediate_ctc={"after": [0]})
+        setup(loss={"intermediate": 0.3, "ctc": 0.0}, intermediate_ctc={"after": [0]})
     with pytest.raises(ConfigError, match="boundary_start: -1 is negative"):
-        recipe(loss={"boundary_start": -1})
+        setup(loss={"boundary_start": -1})
     with pytest.raises(ConfigError, match="loss.intermediate: above 0 it needs intermediate_ctc.after"):
-        recipe(loss={"intermediate": 0.3})
+        setup(loss={"intermediate": 0.3})
     with pytest.raises(ConfigError, match="quantity: with 0 nothing teaches"):
-        recipe(loss={"quantity": 0.0})
+        setup(loss={"quantity": 0.0})
     with pytest.raises(ConfigError, match="stride: 5 is not between 1 and stack, 4"):
-        recipe(front_end={**STACKED, "stride": 5})
+        setup(front_end={**STACKED, "stride": 5})
     recognizer = Recognizer(build(tokenizer).eval(), tokenizer)
     with pytest.raises(ValueError, match="features of 9 values per frame, and the model was made for 8"):
         recognizer.recognize(make_batch(tokenizer, bins=9))
@@ -213,7 +213,7 @@ def test_mistakes_are_named(tokenizer):
 
 
 def test_checkpoint_describes_itself(tokenizer, tmp_path):
-    made = recipe()
+    made = setup()
     model = made.build_model(tokenizer.size).eval()
     extra = [lambda d: configuration.save(made.as_mapping(), d / "config.yaml"), lambda d: tokenizer.save(d / "tokenizer.model")]
     written = write_checkpoint(tmp_path, model, {"step": 1}, save_extra=lambda d: [write(d) for write in extra])
@@ -225,13 +225,13 @@ def test_checkpoint_describes_itself(tokenizer, tmp_path):
 def test_it_learns_two_utterances_by_heart(tokenizer):
     model = build(tokenizer, dropout=0.0, loss={"label_smoothing": 0.0}, glancing={"start": 0.5, "end": 0.0, "steps": 60}).train()
     batch = make_batch(tokenizer)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for step in range(120):
         model.set_step(step)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         model.loss(batch).total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimiser.step()
+        optimizer.step()
     found = Recognizer(model.eval(), tokenizer).recognize(batch, SearchOptions())
     assert [h.text for h in found] == batch.texts
 
@@ -260,7 +260,7 @@ def test_the_first_pass_leaves_no_casts_to_the_second(tokenizer):
 
 def test_every_configuration_of_the_recipes_builds(repository):
     from voxkit.hub import shape_only
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
 
     files = sorted(repository.glob("egs/*/paraformer/conf/*.yaml"))
     assert len(files) >= 6
@@ -268,7 +268,7 @@ def test_every_configuration_of_the_recipes_builds(repository):
         if file.name == "continued.yaml":  # laid over another: below
             continue
         pretrained = "mini_pretrained" in file.name
-        checked = load_recipe(file, ["model.front_end.pretrained.name=openai/whisper-base"] if pretrained else [])
+        checked = load_setup(file, ["model.front_end.pretrained.name=openai/whisper-base"] if pretrained else [])
         with shape_only():
             assert checked.build_model(500).seconds_per_frame > 0
 
@@ -278,10 +278,10 @@ def test_what_comes_from_a_trained_model_learns_at_a_fifth_of_the_rate(repositor
 
     conf = repository / "egs/librispeech/paraformer/conf"
     config = configuration.overlay([conf / "mini_pretrained.yaml", conf / "continued.yaml"], ["init=exp/stage2"])
-    checked = structure_recipe(config)
+    checked = make_setup(config)
     with shape_only():
         model = checked.build_model(300)
     train = checked.config.train
-    groups = parameter_groups(model, train.optimiser, train.groups)
-    rates = {(name.split(".")[0], round(group["lr"] / train.optimiser.lr, 6)) for group in groups for name in group["names"]}
+    groups = parameter_groups(model, train.optimizer, train.groups)
+    rates = {(name.split(".")[0], round(group["lr"] / train.optimizer.lr, 6)) for group in groups for name in group["names"]}
     assert rates == {*((part, 0.2) for part in checked.config.init_parts), ("predictor", 1.0), ("decoder", 1.0)}

@@ -12,7 +12,7 @@ from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.models import voxformer
 from voxkit.models.sizes import count_parameters
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.system import find_system
 from voxkit.text.sentencepiece import train_characters
 from voxkit.training.initialize import initialize
@@ -28,8 +28,8 @@ def tokenizer(tmp_path_factory):
     return train_characters(["heal me now", "push the left lane"], tmp_path_factory.mktemp("tokens"))
 
 
-def recipe(front_end: dict, **model):
-    return structure_recipe(configuration.merge(configuration.OmegaConf.create({"model": {
+def setup(front_end: dict, **model):
+    return make_setup(configuration.merge(configuration.OmegaConf.create({"model": {
         "front_end": front_end, "encoder": {"preset": "toy"}, "decoder": {"dim": 16, "heads": 2, "ffn": 32, "layers": 1}, **model}}), []))
 
 
@@ -48,7 +48,7 @@ def make_batch(tokenizer) -> Batch:
 @pytest.mark.parametrize("kind", ["pretrained", "fbank"])
 def test_padding_never_matters(kind, encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.size).eval()
+    model = setup(pretrained(encoder) if kind == "pretrained" else {"kind": "fbank"}).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
     with torch.no_grad():
         states, lengths = model.encode(batch)[:2]
@@ -60,7 +60,7 @@ def test_padding_never_matters(kind, encoder, tokenizer):
 
 def test_cached_states_give_what_audio_gives(encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size).eval()
+    model = setup(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size).eval()
     batch = make_batch(tokenizer)
     states, lengths = model.front_end.pretrained.encode(batch.audio.values, batch.audio.lengths)
     cached = Batch(batch.ids, states=Padded(states.transpose(1, 2), lengths), texts=batch.texts, tokens=batch.tokens)
@@ -68,7 +68,7 @@ def test_cached_states_give_what_audio_gives(encoder, tokenizer):
 
 
 def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
-    model = recipe(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size)
+    model = setup(pretrained(encoder, unfreeze=[4])).build_model(tokenizer.size)
     model.loss(make_batch(tokenizer)).total.backward()
     kept = model.checkpoint_state_dict()
     for name, parameter in model.named_parameters():
@@ -81,11 +81,11 @@ def test_only_what_is_open_learns_and_is_saved(encoder, tokenizer):
 
 def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
-    first = recipe(pretrained(encoder))
+    first = setup(pretrained(encoder))
     model = first.build_model(tokenizer.size).eval()
     path = save(tmp_path / "one", first, model, tokenizer)
     torch.manual_seed(1)
-    second = recipe(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.size).eval()
+    second = setup(pretrained(encoder, unfreeze=[3, 4])).build_model(tokenizer.size).eval()
     initialize(second, str(path), tokenizer)
     batch = make_batch(tokenizer)
     torch.testing.assert_close(model.loss(batch).total, second.loss(batch).total)
@@ -97,14 +97,14 @@ def test_the_next_stage_starts_where_the_last_one_ended(encoder, tokenizer, tmp_
 
 def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
-    first = recipe(pretrained(encoder))
+    first = setup(pretrained(encoder))
     model = first.build_model(tokenizer.size).eval()
     path = str(save(tmp_path / "one", first, model, tokenizer))
     other_tokenizer = train_characters(["another alphabet zyx"], tmp_path / "other")
     torch.manual_seed(1)
     options = {**first.config.model, "encoder": {"kind": "zipformer", **first.config.model["encoder"]}}
     options = {"system": "paraformer", "model": {key: options[key] for key in ("front_end", "encoder")}}
-    paraformer = structure_recipe(configuration.OmegaConf.create(options)).build_model(other_tokenizer.size).eval()
+    paraformer = make_setup(configuration.OmegaConf.create(options)).build_model(other_tokenizer.size).eval()
     initialize(paraformer, path, other_tokenizer, ["front_end", "encoder"])
     batch = make_batch(tokenizer)
     torch.testing.assert_close(paraformer.encode(batch)[0], model.encode(batch)[0])
@@ -115,7 +115,7 @@ def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
     inner = next(name for name, _ in model.encoder.named_parameters()).split(".")[0]
     initialize(paraformer, path, other_tokenizer, [f"encoder.{inner}"])
     with pytest.raises(configuration.ConfigError, match=r"init_parts: \['encoder'\] of what"):
-        structure_recipe(configuration.OmegaConf.create({"init_parts": ["encoder"]}))
+        make_setup(configuration.OmegaConf.create({"init_parts": ["encoder"]}))
     with pytest.raises(ValueError, match="another tokenizer.*take only what knows no pieces"):
         initialize(paraformer, path, other_tokenizer, ["encoder", "ctc"])
     with pytest.raises(ValueError, match="init_parts: .*one.* has no weights of 'predictor'; parts of this model: front_end, encoder"):
@@ -125,12 +125,12 @@ def test_parts_of_another_system_can_be_taken(encoder, tokenizer, tmp_path):
 def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
     heads = {"loss": {"intermediate": 0.3}, "intermediate_ctc": {"after": [0, 2]}}
-    first = recipe(pretrained(encoder), **heads)
+    first = setup(pretrained(encoder), **heads)
     model = first.build_model(tokenizer.size).eval()
     path = str(save(tmp_path / "one", first, model, tokenizer))
     torch.manual_seed(1)
     options = {"front_end": first.config.model["front_end"], "encoder": {"kind": "zipformer", **first.config.model["encoder"]}, **heads}
-    made = structure_recipe(configuration.OmegaConf.create({"system": "paraformer", "model": options}))
+    made = make_setup(configuration.OmegaConf.create({"system": "paraformer", "model": options}))
     paraformer = made.build_model(tokenizer.size).eval()
     initialize(paraformer, path, tokenizer, ["front_end", "encoder", "intermediate", "ctc"])
     batch = make_batch(tokenizer)
@@ -142,13 +142,13 @@ def test_a_self_conditioned_encoder_can_be_taken(encoder, tokenizer, tmp_path):
 @pytest.mark.parametrize("method", ["greedy", "prefix_beam", "attention", "joint", "rescoring"])
 def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
     torch.manual_seed(0)
-    made = recipe(pretrained(encoder))
+    made = setup(pretrained(encoder))
     model = made.build_model(tokenizer.size).eval()
     path = save(tmp_path / "run", made, model, tokenizer)
     loaded = load_checkpoint(path)
     batch = make_batch(tokenizer)
     torch.testing.assert_close(loaded.model.encode(batch)[0], model.encode(batch)[0])
-    hypotheses = Recognizer(loaded.model, loaded.tokenizer).recognize(batch, SearchOptions(method, beam=4, words=True))
+    hypotheses = Recognizer(loaded.model, loaded.vocabulary).recognize(batch, SearchOptions(method, beam=4, words=True))
     assert len(hypotheses) == 2 and hypotheses[0].audio_duration == 1.5
     for h in hypotheses:
         assert not h.words or 3 in h.tokens or " ".join(w.word for w in h.words) == h.text
@@ -159,7 +159,7 @@ def test_a_checkpoint_describes_itself(method, encoder, tokenizer, tmp_path):
 
 def test_without_a_decoder_only_ctc_can_search(tokenizer):
     ctc_alone = {"attention": 0, "start_attention": 0, "ctc": 1, "start_ctc": 1}
-    model = recipe({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.size)
+    model = setup({"kind": "fbank"}, loss=ctc_alone).build_model(tokenizer.size)
     assert model.decoder is None
     losses = model.loss(make_batch(tokenizer))
     torch.testing.assert_close(losses.total, losses.parts["ctc"])
@@ -171,7 +171,7 @@ def test_without_a_decoder_only_ctc_can_search(tokenizer):
 def test_two_views_are_the_batch_twice_each_masked_by_itself(kind, encoder, tokenizer):
     torch.manual_seed(0)
     masks = {"state_mask": {"prob": 1.0}, "spec_augment": {"prob": 1.0, "time_warp": 0}}
-    model = recipe({**pretrained(encoder), **masks, "kind": kind}, loss={"consistency": 0.2}).build_model(tokenizer.size)
+    model = setup({**pretrained(encoder), **masks, "kind": kind}, loss={"consistency": 0.2}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     one, lengths = model.front_end.eval()(batch)
     two, twice = model.front_end(batch, views=2)
@@ -186,8 +186,8 @@ def test_texts_must_fit_into_the_slowest_ctc_head(encoder, tokenizer):
     """The output's frames are half as long as those that the heads half-way up read."""
     letters = {"preset": "toy", "output_downsampling": 1, "output_upsampling": 2}
     heads = {"intermediate_ctc": {"after": [0]}, "loss": {"intermediate": 0.3}}
-    alone = recipe(pretrained(encoder), encoder=letters).build_model(tokenizer.size)
-    model = recipe(pretrained(encoder), encoder=letters, **heads).build_model(tokenizer.size)
+    alone = setup(pretrained(encoder), encoder=letters).build_model(tokenizer.size)
+    model = setup(pretrained(encoder), encoder=letters, **heads).build_model(tokenizer.size)
     assert [m.seconds_per_frame for m in (alone, model)] == [0.01, 0.01]
     assert [m.seconds_per_ctc_frame for m in (alone, model)] == [0.01, 0.02]
 
@@ -197,7 +197,7 @@ def test_views_are_masked_inside_an_encoder_that_learns(encoder, tokenizer):
     torch.manual_seed(0)
     inside = pretrained(encoder, unfreeze=[4], pool_after=2, dropout=0.0, mask_time_prob=0.3, mask_time_length=3)
     halved = {"preset": "toy", "downsampling_factor": [1, 2, 1], "output_downsampling": 1}
-    model = recipe({**inside, "state_mask": {"prob": 0.0}, "adapter_dropout": 0.0}, encoder=halved,
+    model = setup({**inside, "state_mask": {"prob": 0.0}, "adapter_dropout": 0.0}, encoder=halved,
                    loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
     assert model.seconds_per_frame == model.seconds_per_ctc_frame == pytest.approx(0.04)
     batch = make_batch(tokenizer)
@@ -214,7 +214,7 @@ def test_views_may_share_the_spans_inside_the_encoder(encoder):
     """Then the open layers run once, and the mix is the same for both views; behind it each is masked on its own."""
     torch.manual_seed(0)
     inside = pretrained(encoder, unfreeze=[4], dropout=0.0, mask_time_prob=0.3, mask_time_length=3, mask_time_shared=True)
-    front_end = recipe({**inside, "adapter_dropout": 0.0}).build_model(10).front_end
+    front_end = setup({**inside, "adapter_dropout": 0.0}).build_model(10).front_end
     batch, runs, mixed = audio_batch(torch.randn(24000)), [], []
     front_end.pretrained.backbone.layers[3].register_forward_hook(lambda *_: runs.append(1))
     front_end.mask.register_forward_hook(lambda _, given, __: mixed.append(given[0]))
@@ -227,7 +227,7 @@ def test_views_may_share_the_spans_inside_the_encoder(encoder):
 
 def test_consistency_is_added_in_training_alone(encoder, tokenizer):
     torch.manual_seed(0)
-    model = recipe(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
+    model = setup(pretrained(encoder), loss={"consistency": 0.2, "warmup_steps": 0}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     losses = model.loss(batch)
     assert losses.parts["consistency"] > 0
@@ -239,17 +239,17 @@ def test_consistency_is_added_in_training_alone(encoder, tokenizer):
 
 def test_wrong_options_are_named(encoder):
     with pytest.raises(ConfigError, match="model.front_end.kind.*fbank"):
-        recipe({"kind": "mfcc"})
+        setup({"kind": "mfcc"})
     with pytest.raises(ConfigError, match="did you mean 'kernel'"):
-        recipe({"kind": "fbank"}, encoder={"preset": "toy", "kernal": 3}).build_model(10)
+        setup({"kind": "fbank"}, encoder={"preset": "toy", "kernal": 3}).build_model(10)
     with pytest.raises(ValueError, match="vocab_size"):
-        recipe({"kind": "fbank"}).build_model()
+        setup({"kind": "fbank"}).build_model()
     with pytest.raises(ValueError, match="'voxfromer' is none of voxformer"):
         find_system("voxfromer")
 
 
 def test_counts_add_up(encoder, tokenizer):
-    model = recipe(pretrained(encoder)).build_model(tokenizer.size)
+    model = setup(pretrained(encoder)).build_model(tokenizer.size)
     *parts, total = count_parameters(model)
     assert total[1] == sum(row[1] for row in parts) == sum(p.numel() for p in model.parameters())
     assert {row[0]: row[2] for row in parts}["front_end.pretrained"] == 0
@@ -267,7 +267,7 @@ def test_activation_checkpointing_changes_memory_not_gradients(encoder, tokenize
     grads = []
     for on in (False, True):
         torch.manual_seed(0)
-        made = recipe(pretrained(encoder, unfreeze=[4], dropout=0.0, attention_dropout=0.0, activation_dropout=0.0),
+        made = setup(pretrained(encoder, unfreeze=[4], dropout=0.0, attention_dropout=0.0, activation_dropout=0.0),
                       dropout=0.0, decoder={"dim": 16, "heads": 2, "ffn": 32, "layers": 1, "dropout": 0.0})
         model = made.build_model(tokenizer.size)
         if on:
@@ -282,12 +282,12 @@ def test_activation_checkpointing_changes_memory_not_gradients(encoder, tokenize
 
 def test_every_configuration_of_the_recipes_builds(repository):
     from voxkit.hub import shape_only
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
 
     files = sorted(repository.glob("egs/*/*/conf/*stage*.yaml"))
     assert files
     for file in files:
-        checked = load_recipe(file, ["model.front_end.pretrained.name=openai/whisper-base"] if "mini" in file.name else [])
+        checked = load_setup(file, ["model.front_end.pretrained.name=openai/whisper-base"] if "mini" in file.name else [])
         if "toy" not in str(file):  # its encoder is made by the recipe
             with shape_only():
                 checked.build_model(500)
@@ -295,7 +295,7 @@ def test_every_configuration_of_the_recipes_builds(repository):
 
 def test_minimum_word_error_training(tokenizer, monkeypatch):
     torch.manual_seed(0)
-    model = recipe({"kind": "fbank"}, loss={"mwer": 1.0, "mwer_nbest": 3}).build_model(tokenizer.size).train()
+    model = setup({"kind": "fbank"}, loss={"mwer": 1.0, "mwer_nbest": 3}).build_model(tokenizer.size).train()
     batch = make_batch(tokenizer)
     lists, find_nbest = [], voxformer.nbest_tokens
 

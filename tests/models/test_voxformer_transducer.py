@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.infer.test_streaming import CAUSAL, ENCODER, streamed, wave
-from tests.models.test_voxformer import make_batch, recipe, tokenizer  # noqa: F401
+from tests.models.test_voxformer import make_batch, setup, tokenizer  # noqa: F401
 from voxkit.batch import audio_batch
 from voxkit.config import ConfigError, structure
 from voxkit.infer.recognizer import Recognizer
@@ -63,7 +63,7 @@ def options_of(recognizer, lm, which, method, **others):
 
 def test_the_loss_is_that_of_the_heads_together(tokenizer):  # noqa: F811
     torch.manual_seed(0)
-    model = recipe({"kind": "fbank"}, loss={"ctc": 0.3, "start_ctc": 0.3, "attention": 0.0, "start_attention": 0.0, "transducer": 0.5},
+    model = setup({"kind": "fbank"}, loss={"ctc": 0.3, "start_ctc": 0.3, "attention": 0.0, "start_attention": 0.0, "transducer": 0.5},
                    transducer=SIZES, transducer_loss={"by": "torchaudio", "warmup_steps": 10}).build_model(tokenizer.size)
     batch = make_batch(tokenizer)
     model.eval().set_step(5)
@@ -77,7 +77,7 @@ def test_the_loss_is_that_of_the_heads_together(tokenizer):  # noqa: F811
 
 
 def test_a_transducer_alone_has_no_ctc_head(tokenizer):  # noqa: F811
-    model = recipe({"kind": "fbank"}, loss=ALONE, transducer=SIZES).build_model(tokenizer.size)
+    model = setup({"kind": "fbank"}, loss=ALONE, transducer=SIZES).build_model(tokenizer.size)
     assert model.ctc is None and model.heads.ctc is None and model.heads.decoder is None
     losses = model.loss(make_batch(tokenizer))
     losses.total.backward()
@@ -92,9 +92,9 @@ def test_a_transducer_alone_has_no_ctc_head(tokenizer):  # noqa: F811
 
 def test_losses_of_a_ctc_head_that_is_not_there_are_refused():
     with pytest.raises(ConfigError, match="consistency: it is taken from the CTC head"):
-        recipe({"kind": "fbank"}, loss={**ALONE, "consistency": 0.2})
+        setup({"kind": "fbank"}, loss={**ALONE, "consistency": 0.2})
     with pytest.raises(ConfigError, match="nothing would be trained"):
-        recipe({"kind": "fbank"}, loss={**ALONE, "transducer": 0.0})
+        setup({"kind": "fbank"}, loss={**ALONE, "transducer": 0.0})
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -38,14 +38,14 @@ def test_real_parts_learn_together(real_models, real_gemma, real_corpus):
     waves = [read_audio(path)[0] for path, _ in chosen]
     batch = Batch(["a", "b"], audio=Padded.of(waves), texts=[text for _, text in chosen],
                   tokens=Padded.of([torch.tensor(vocabulary.encode(text)) for _, text in chosen]))
-    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     losses = []
     for _ in range(3):
         found = model.loss(batch)
         losses.append(float(found.total.detach()))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         found.total.backward()
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < losses[0]
     text_alone = Batch(["a", "b"], tokens=batch.tokens)
     model.eval()

@@ -149,7 +149,7 @@ def test_text_is_transformers_greedy_text(real_models, real_corpus, tmp_path, ca
     paths = sorted((real_corpus / "LibriSpeech" / "test-clean-2").rglob("*.flac"))[:60:20]
     checkpoint = import_whisper(real_models / name, tmp_path / "exp", "auto" if name.endswith("en") else "en")
     loaded = load_checkpoint(checkpoint)
-    recognizer = Recognizer(loaded.model, loaded.tokenizer)
+    recognizer = Recognizer(loaded.model, loaded.vocabulary)
     assert recognizer.methods() == ["greedy", "attention"]
     theirs = transformers.WhisperForConditionalGeneration.from_pretrained(real_models / name, dtype=torch.float32).eval()
     extract = transformers.WhisperFeatureExtractor.from_pretrained(real_models / name)
@@ -158,7 +158,7 @@ def test_text_is_transformers_greedy_text(real_models, real_corpus, tmp_path, ca
         audio = soundfile.read(path, dtype="float32")[0]
         with torch.no_grad():
             features = extract(audio, sampling_rate=16000, return_tensors="pt").input_features
-            expected = loaded.tokenizer.decode(theirs.generate(features, do_sample=False, num_beams=1, **told)[0].tolist())
+            expected = loaded.vocabulary.decode(theirs.generate(features, do_sample=False, num_beams=1, **told)[0].tolist())
         assert recognizer.transcribe(torch.from_numpy(audio), SearchOptions("greedy")).text == expected != ""
     assert main(["transcribe", str(tmp_path / "exp"), str(paths[-1])]) == 0
     assert capsys.readouterr().out == f"{paths[-1]}\t{expected}\n"

@@ -175,16 +175,16 @@ def test_whitening_and_balancing_do_what_they_are_for():
     mix = torch.randn(6, 6)
     x = (torch.randn(400, 6) @ mix + 5).requires_grad_()
     before = whitening_metric(x.detach(), 1)
-    optimiser = torch.optim.SGD([x], lr=0.05)
+    optimizer = torch.optim.SGD([x], lr=0.05)
     for _ in range(60):
         x.grad = whitening_gradient(x.detach(), 1, 1.0) / x.shape[0]
         x.grad /= x.grad.square().mean().sqrt()
-        optimiser.step()
+        optimizer.step()
     assert whitening_metric(x.detach(), 1) < 0.7 * before
     for _ in range(100):
         offset, slope = balancer_gradient(x.detach(), (-0.2, 0.2), (0.1, 2.0))
         x.grad = offset + slope * x.detach()
-        optimiser.step()
+        optimizer.step()
     x = x.detach()
     assert (x.mean(0) / x.std(0)).abs().max() < 1.5 and balance.whitening_metric(x, 1) < before
 

@@ -1,4 +1,4 @@
-"""CIF: the vectorised form against the loop and against FunASR's outputs, forward and gradient."""
+"""CIF: the vectorized form against the loop and against FunASR's outputs, forward and gradient."""
 
 import pytest
 import torch

@@ -69,11 +69,11 @@ def test_an_init_without_its_tokenizer_is_refused(repository):
 
 @pytest.mark.parametrize("size", ["", "mini_"])
 def test_the_rates_are_those_of_the_plan(repository, size):
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
 
-    config = load_recipe(repository / RECIPE / f"conf/{size}stage3.yaml").config
+    config = load_setup(repository / RECIPE / f"conf/{size}stage3.yaml").config
     train, (group,) = config.train, config.train.groups
-    assert (train.optimiser.name, train.optimiser.lr, round(train.optimiser.lr * group.lr_scale, 9)) == ("adamw", 5e-5, 1e-5)
+    assert (train.optimizer.name, train.optimizer.lr, round(train.optimizer.lr * group.lr_scale, 9)) == ("adamw", 5e-5, 1e-5)
     assert (train.schedule.name, train.schedule.warmup_steps, train.max_steps, train.patience) == ("cosine", 100, 3000, 3)
     assert config.data.noise_snr == [0.0, 20.0] and config.data.microphone.changes and not config.cache
     assert group.pattern == "front_end.pretrained.*"

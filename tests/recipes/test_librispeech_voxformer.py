@@ -49,16 +49,16 @@ def test_other_tokens_are_refused_before_the_hours_of_training(repository):
 
 def test_the_rates_are_those_of_the_plan(repository):
     """Stage 1 3e-4; stage 2 1e-4, opened layers 3e-5; stage 3 5e-5 and 1e-5, at most 3,000 steps, patience 3."""
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
 
     conf = repository / "egs/librispeech/voxformer/conf"
     found = []
     for stage in (1, 2, 3):
-        train = load_recipe(conf / f"stage{stage}.yaml").config.train
+        train = load_setup(conf / f"stage{stage}.yaml").config.train
         scale = train.groups[0].lr_scale if train.groups else None
-        found.append((train.optimiser.lr, scale and round(train.optimiser.lr * scale, 9), train.schedule.warmup_steps, train.max_steps,
+        found.append((train.optimizer.lr, scale and round(train.optimizer.lr * scale, 9), train.schedule.warmup_steps, train.max_steps,
                       train.patience))
-        assert list(train.optimiser.betas) == [0.9, 0.98] and train.clip_grad == 1.0
+        assert list(train.optimizer.betas) == [0.9, 0.98] and train.clip_grad == 1.0
     assert found == [(3e-4, None, 500, 0, 5), (1e-4, 3e-5, 100, 0, 3), (5e-5, 1e-5, 100, 3000, 3)]
 
 

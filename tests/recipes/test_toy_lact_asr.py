@@ -12,7 +12,7 @@ import torch
 from voxkit import config as configuration
 from voxkit.hub import shape_only
 from voxkit.models.lact_asr import BaselineASRTransformer
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 
 
 @pytest.mark.slow
@@ -32,16 +32,16 @@ def test_every_stage_runs(repository, tmp_path):
 
 def shaped(path: Path):
     """Model and configuration, without weights; one whose pretrained encoder has no known shape is skipped."""
-    recipe = structure_recipe(configuration.load(path))
+    setup = make_setup(configuration.load(path))
     with shape_only(), torch.device("meta"):
-        return recipe.build_model(300), recipe
+        return setup.build_model(300), setup
 
 
 def test_every_configuration_builds(repository):
     folder, seen = repository / "egs/librispeech/lact_asr/conf", []
     for path in sorted(folder.rglob("*.yaml")):
-        model, recipe = shaped(path)
-        assert recipe.config.system == "lact_asr" and recipe.config.name == path.stem, path
+        model, setup = shaped(path)
+        assert setup.config.system == "lact_asr" and setup.config.name == path.stem, path
         seen.append(path.stem)
         if "ablation" in path.parts and path.stem not in ("window_only", "updates_off", "reset_trained"):
             assert model.carries and model.encoder.config.updates, path
@@ -50,11 +50,11 @@ def test_every_configuration_builds(repository):
 
 def test_the_full_attention_of_mini_has_as_many_parameters(repository):
     folder = repository / "egs/librispeech/lact_asr/conf"
-    ours, recipe = shaped(folder / "mini.yaml")
+    ours, setup = shaped(folder / "mini.yaml")
     theirs, _ = shaped(folder / "baseline_full_attention.yaml")
     sizes = [sum(p.numel() for p in model.encoder.parameters()) for model in (ours, theirs)]
     assert abs(sizes[1] / sizes[0] - 1) < 0.01
     with shape_only(), torch.device("meta"):
-        recipe.model.vocab_size = 300
-        made = BaselineASRTransformer(recipe.model)
+        setup.model.vocab_size = 300
+        made = BaselineASRTransformer(setup.model)
     assert abs(sum(p.numel() for p in made.encoder.parameters()) / sizes[0] - 1) < 0.01

@@ -1,4 +1,4 @@
-"""The toy recipe's transducer, from synthesis to its error rates: learnt in one stage, without k2."""
+"""The toy recipe's transducer, from synthesis to its error rates: learned in one stage, without k2."""
 
 import csv
 import os

@@ -37,7 +37,7 @@ def test_every_stage_runs(repository, tmp_path):
 @pytest.mark.parametrize("recipe", ["toy/voxlm", "librispeech/voxlm"])
 def test_every_configuration_is_one(repository, recipe):
     from voxkit import config as configuration
-    from voxkit.recipe import structure_recipe
+    from voxkit.run_config import make_setup
 
     files = sorted((repository / "egs" / recipe / "conf").glob("*.yaml"))
     phases = [path for path in files if "phase" in path.name or "domain" in path.name]
@@ -45,7 +45,7 @@ def test_every_configuration_is_one(repository, recipe):
     variants = [path for path in files if path.name.startswith("voxlm-")]
     for path in phases:
         for variant in [None, *(variants if path.name == "phase1.yaml" else ())]:
-            setup = structure_recipe(configuration.overlay([path] + ([variant] if variant else [])), path.name)
+            setup = make_setup(configuration.overlay([path] + ([variant] if variant else [])), path.name)
             assert setup.config.system == "voxlm" and setup.model.learns
 
 

@@ -39,7 +39,8 @@ def recognizer(streamed):
 
 
 def by_torch(checkpoint, audio, method="greedy"):
-    stream = TorchStreaming(Recognizer(checkpoint.model, checkpoint.tokenizer), TorchSearch(method, words=True), chunk_ms=320, left_ms=1280)
+    recognizer = Recognizer(checkpoint.model, checkpoint.vocabulary)
+    stream = TorchStreaming(recognizer, TorchSearch(method, words=True), chunk_ms=320, left_ms=1280)
     stream.accept(torch.from_numpy(audio))
     return stream.finish()
 
@@ -128,7 +129,7 @@ def test_other_rates(recognizer, rate):
 def test_phrases_of_one_session(streamed):
     checkpoint, out = streamed
     recognizer, (audio,) = StreamingRecognizer(out, SearchOptions("prefix_beam")), waves(2.0)
-    theirs = Recognizer(checkpoint.model, checkpoint.tokenizer)
+    theirs = Recognizer(checkpoint.model, checkpoint.vocabulary)
     options = TorchSearch("prefix_beam", context=theirs.phrases(["to the base", "order"], 1000.0))
     stream = TorchStreaming(theirs, options, chunk_ms=320, left_ms=1280)
     stream.accept(torch.from_numpy(audio))

@@ -1,4 +1,4 @@
-"""Small recognisers with random weights, and a real server in a thread."""
+"""Small recognizers with random weights, and a real server in a thread."""
 
 import contextlib
 import http.client
@@ -11,7 +11,7 @@ import torch
 
 from voxkit import config as configuration
 from voxkit.infer.recognizer import Recognizer
-from voxkit.recipe import structure_recipe
+from voxkit.run_config import make_setup
 from voxkit.text.sentencepiece import train_characters
 
 MODELS = {
@@ -29,8 +29,8 @@ def recognizers(tmp_path_factory):
     out = {}
     for system, model in MODELS.items():
         torch.manual_seed(0)
-        recipe = structure_recipe(configuration.OmegaConf.create({"system": system, "model": model}))
-        out[system] = Recognizer(recipe.build_model(tokenizer.size).eval(), tokenizer)
+        setup = make_setup(configuration.OmegaConf.create({"system": system, "model": model}))
+        out[system] = Recognizer(setup.build_model(tokenizer.size).eval(), tokenizer)
     return out
 
 

@@ -1,4 +1,4 @@
-"""The HTTP service: what it answers is what the recogniser says; what it refuses, it refuses with the reason and the place."""
+"""The HTTP service: what it answers is what the recognizer says; what it refuses, it refuses with the reason and the place."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def _flac(seconds=0.5, rate=16000):
     return memory.getvalue()
 
 
-def test_features_give_what_the_recogniser_says(served):
+def test_features_give_what_the_recognizer_says(served):
     client, recognizer = served
     found = client.post("/recognize", json={"features": _features().tolist(), "words": True})
     assert found.status_code == 200, found.text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.infer.records import write_tuned
 from voxkit.cli import serve
-from voxkit.recipe import DecodeConfig
+from voxkit.run_config import DecodeConfig
 from voxkit.search.heads import Heads
 
 
@@ -20,7 +20,7 @@ def made(monkeypatch, tmp_path):
     made = {}
     config = SimpleNamespace(decode=DecodeConfig(method="beam", beam=7, length_bonus=0.5))
     model = SimpleNamespace(heads=Heads(ctc="a head", parallel="a decoder"))
-    loaded = SimpleNamespace(model=model, tokenizer=None, recipe=SimpleNamespace(config=config),
+    loaded = SimpleNamespace(model=model, vocabulary=None, setup=SimpleNamespace(config=config),
                              path=tmp_path / "checkpoints" / "averaged")
     monkeypatch.setattr("voxkit.experiments.search.load_checkpoint",
                         lambda path, device, overrides: made.update(path=path, device=device) or loaded)

@@ -132,7 +132,7 @@ def icefall_tokenizer(folder: Path, size: int) -> Path:
 
 def test_command_writes_a_checkpoint_that_decodes(tmp_path, capsys):
     from voxkit.checkpoint.weights import load_model_weights
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
     from voxkit.text.vocabulary import load_vocabulary
 
     bpe, out = icefall_tokenizer(tmp_path, 40), tmp_path / "model"
@@ -141,7 +141,7 @@ def test_command_writes_a_checkpoint_that_decodes(tmp_path, capsys):
     torch.save(state, tmp_path / "b.pt")
     assert tool.main([str(tmp_path / "a.pt"), str(tmp_path / "b.pt"), "--out", str(out), "--bpe-model", str(bpe)]) == 0
     assert "80 mel bins, not causal" in capsys.readouterr().out
-    tokenizer, recipe = load_vocabulary(out), load_recipe(out / "config.yaml")
+    tokenizer, recipe = load_vocabulary(out), load_setup(out / "config.yaml")
     assert tokenizer.decode(tokenizer.encode("PUSH THE LEFT LANE")) == "PUSH THE LEFT LANE" and tokenizer.size == 41
     model = recipe.build_model(tokenizer.size).eval()
     load_model_weights(model, out)

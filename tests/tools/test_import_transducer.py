@@ -65,9 +65,9 @@ def test_golden_from_features_to_hypotheses(shared_dir, tmp_path):
 def load(out):
     """The model of a checkpoint without a tokenizer."""
     from voxkit.checkpoint.weights import load_model_weights
-    from voxkit.recipe import load_recipe
+    from voxkit.run_config import load_setup
 
-    model = load_recipe(out / "config.yaml").build_model()
+    model = load_setup(out / "config.yaml").build_model()
     load_model_weights(model, out)
     return model
 

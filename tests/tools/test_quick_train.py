@@ -22,7 +22,7 @@ model:
   llm: {name: llm, lora: {rank: 2}}
   alignment: {dim: 16, kernel: 3, layers: 1}
 data: {data_dir: data, train: [train], dev: [dev], max_duration: 10, num_workers: 0}
-train: {epochs: 100, log_every: 1, schedule: {warmup_steps: 1}, precision: fp32, optimiser: {lr: 0.01}}
+train: {epochs: 100, log_every: 1, schedule: {warmup_steps: 1}, precision: fp32, optimizer: {lr: 0.01}}
 decode: {method: generate, validation_method: generate}
 """
 
@@ -42,7 +42,7 @@ def test_a_configuration_becomes_a_model(repository, tmp_path, monkeypatch):
         noise_set(tmp_path / "data", name, count, lambda i: ["hold the bridge", "i need ammo"][i % 2], seconds=1.2)
     make_llm(tmp_path / "llm", "qwen2")
     (tmp_path / "conf.yaml").write_text(CONFIG)
-    done = run(repository / "tools" / "quick_train.sh", "conf.yaml", "--steps", "5", "train.optimiser.lr=0.02", cwd=tmp_path)
+    done = run(repository / "tools" / "quick_train.sh", "conf.yaml", "--steps", "5", "train.optimizer.lr=0.02", cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     monkeypatch.chdir(tmp_path)
     model = VoxLM.from_pretrained(tmp_path / "output" / "models" / "mine")

@@ -66,8 +66,8 @@ def done(tmp_path_factory):
     return of
 
 
-def config(optimiser="adamw", **changes):
-    return tiny_config(optimiser=OptimiserConfig(name=optimiser, lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
+def config(optimizer="adamw", **changes):
+    return tiny_config(optimizer=OptimiserConfig(name=optimizer, lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
 
 
 def train(world, folder, *, model=None, dropout=0.0, name="two", **changes):
@@ -84,8 +84,8 @@ def equals(world, folder):
 
 
 def muon(world, folder):
-    """The same with Muon; every process orthogonalises by itself."""
-    trainer = train(world, folder, accumulate=2, optimiser="muon")
+    """The same with Muon; every process orthogonalizes by itself."""
+    trainer = train(world, folder, accumulate=2, optimizer="muon")
     result = trainer.fit()
     torch.save((weights(trainer.model), result.step, trainer.state.seconds), folder / f"{world.rank}.pt")
 
@@ -221,11 +221,11 @@ def patience(world, folder):
 TASKS = {task.__name__: task for task in (equals, muon, units, idle, uneven, resumes, non_finite, metrics, late, patience)}
 
 
-@pytest.mark.parametrize("task, optimiser", [("equals", "adamw"), ("muon", "muon")])
-def test_two_processes_equal_one_with_the_joint_batch(done, task, optimiser):
+@pytest.mark.parametrize("task, optimizer", [("equals", "adamw"), ("muon", "muon")])
+def test_two_processes_equal_one_with_the_joint_batch(done, task, optimizer):
     folder = done(task)
     torch.manual_seed(1)
-    one = tiny_trainer(folder / "one", config(optimiser, accumulate=2), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
+    one = tiny_trainer(folder / "one", config(optimizer, accumulate=2), model=TinyModel(dropout=0.0), loader=TinyLoader(size=5))
     result = one.fit()
     for rank in (0, 1):
         state, step, seconds = torch.load(folder / f"{rank}.pt")

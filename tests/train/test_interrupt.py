@@ -42,13 +42,13 @@ def test_a_signal_in_a_validation_ends_at_once_and_costs_nothing(tmp_path, numbe
     unbroken.fit()
     went_on = []
 
-    def signalled(model):
+    def signaled(model):
         if trainer.state.step == at:
             os.kill(os.getpid(), number)
             went_on.append(sum(i for i in range(100)))  # never reached
         return error_of(model)
 
-    trainer = tiny_trainer(tmp_path / "b", tiny_config(**options), validate=signalled)
+    trainer = tiny_trainer(tmp_path / "b", tiny_config(**options), validate=signaled)
     result = trainer.fit()
     assert (result.reason, result.step) == ("interrupted", at) and not went_on
     assert signal.getsignal(number) == (signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)

@@ -8,7 +8,7 @@ from torch import nn
 
 from voxkit.train.config import GroupConfig, OptimiserConfig
 from voxkit.train.muon import Muon, matrix_names
-from voxkit.train.optimisers import build_optimiser, parameter_groups
+from voxkit.train.optimizers import build_optimizer, parameter_groups
 
 
 class Net(nn.Module):
@@ -57,14 +57,14 @@ def test_groups_without_decay_are_not_split_further():
 
 def test_the_rest_is_adamw():
     ours, theirs = Net(), Net()
-    first = build_optimiser(ours, OptimiserConfig(name="muon", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
-    second = build_optimiser(theirs, OptimiserConfig(name="adamw", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
+    first = build_optimizer(ours, OptimiserConfig(name="muon", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
+    second = build_optimizer(theirs, OptimiserConfig(name="adamw", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
     for step in range(5):
-        for net, optimiser in ((ours, first), (theirs, second)):
+        for net, optimizer in ((ours, first), (theirs, second)):
             gradients(net, step)
             if step == 2:  # a part that took no part
                 net.positions.grad = None
-            optimiser.step()
+            optimizer.step()
     for (name, p), q in zip(ours.named_parameters(), theirs.parameters()):
         if name not in MATRICES:
             torch.testing.assert_close(p, q, msg=name)

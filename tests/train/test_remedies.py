@@ -90,7 +90,7 @@ def test_a_gradient_that_is_not_finite_counts_too(tmp_path):
 
 def test_non_finite_again_and_again_is_a_divergence(tmp_path):
     config = tiny_config(remedies=RemedyConfig(non_finite_limit=3, halve_on_divergence=0))
-    with pytest.raises(Diverged, match="3 steps in a row; lower train.optimiser.lr"):
+    with pytest.raises(Diverged, match="3 steps in a row; lower train.optimizer.lr"):
         tiny_trainer(tmp_path, config, model=Poisoned([f"u0-{i}-0" for i in range(1, 9)])).fit()
 
 
@@ -117,7 +117,7 @@ class Steep(torch.nn.Module):
 
 
 def steep_config(halvings: int = 3):
-    return tiny_config(optimiser=OptimiserConfig(lr=1.0), clip_grad=0.0, checkpoint_every=2,
+    return tiny_config(optimizer=OptimiserConfig(lr=1.0), clip_grad=0.0, checkpoint_every=2,
                        schedule=ScheduleConfig(name="constant", warmup_steps=0),
                        remedies=RemedyConfig(halve_on_divergence=halvings, divergence_window=1, divergence_factor=3.0))
 
@@ -125,7 +125,7 @@ def steep_config(halvings: int = 3):
 @pytest.fixture
 def plain_descent(monkeypatch):
     """x ← x - lr · 3x: grows for lr > 2/3."""
-    monkeypatch.setattr("voxkit.train.parts.build_optimiser",
+    monkeypatch.setattr("voxkit.train.parts.build_optimizer",
                         lambda model, config, groups: torch.optim.SGD(model.parameters(), lr=config.lr))
 
 
@@ -135,15 +135,15 @@ def test_divergence_goes_back_and_halves_the_rate(tmp_path, plain_descent):
     result = trainer.fit()
     assert result.reason == "finished" and result.step == 21
     assert trainer.state.halvings == 1 and trainer.state.rate_scale == 0.5
-    assert trainer.optimiser.param_groups[0]["lr"] == pytest.approx(0.5)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
     assert "back to step-" in events(tmp_path)[0]["what"] and "learning rate times 0.5" in events(tmp_path)[0]["what"]
     assert abs(trainer.model.x.item()) < 1e-3
 
 
 def test_divergence_without_end_says_so(tmp_path, plain_descent):
     config = steep_config(halvings=2)
-    config.optimiser.lr = 100.0
-    with pytest.raises(Diverged, match="after halving the learning rate 2 times; lower train.optimiser.lr"):
+    config.optimizer.lr = 100.0
+    with pytest.raises(Diverged, match="after halving the learning rate 2 times; lower train.optimizer.lr"):
         tiny_trainer(tmp_path, config, model=Steep()).fit()
 
 
@@ -154,7 +154,7 @@ def test_halved_rate_outlives_a_resume(tmp_path, plain_descent):
     config.max_steps = 0
     resumed = tiny_trainer(tmp_path, config, model=Steep())
     resumed.fit()
-    assert resumed.state.halvings == 1 and resumed.optimiser.param_groups[0]["lr"] == pytest.approx(0.5)
+    assert resumed.state.halvings == 1 and resumed.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
 def test_noise_near_zero_is_no_divergence():

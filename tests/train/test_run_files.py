@@ -16,9 +16,9 @@ from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer
 from voxkit.checkpoint.runs import latest_run
 from voxkit.config import ConfigError, structure
 from voxkit.train.budget import Budget
-from voxkit.train.config import OPTIMISERS, AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
+from voxkit.train.config import OPTIMIZERS, AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
 from voxkit.train.logging import append_row, read_metrics
-from voxkit.train.optimisers import build_optimiser, parameter_groups
+from voxkit.train.optimizers import build_optimizer, parameter_groups
 from voxkit.train.run_dir import changed_options, git_hash, new_run_dir
 
 # -- the run directory -----------------------------------------------------------------------------------------------------
@@ -122,12 +122,12 @@ def test_importing_training_is_light():
 # -- configuration ---------------------------------------------------------------------------------------------------------
 
 def test_problems_name_their_options():
-    bad = {"precision": "fp8", "epochs": 0, "keep_best": 1, "optimiser": {"name": "sgd", "lr": -1.0}, "schedule": {"name": "step"},
+    bad = {"precision": "fp8", "epochs": 0, "keep_best": 1, "optimizer": {"name": "sgd", "lr": -1.0}, "schedule": {"name": "step"},
            "groups": [{"pattern": "re:("}, {"pattern": "x", "lr": 1.0, "lr_scale": 0.5}],
            "average": {"best": 3, "kind": "median"}, "remedies": {"non_finite": "ignore"}}
     with pytest.raises(ConfigError) as error:
         structure(TrainConfig, bad, "train")
-    for text in ("train.precision: 'fp8'", "train.epochs", "train.optimiser.name", "train.optimiser.lr", "train.schedule.name",
+    for text in ("train.precision: 'fp8'", "train.epochs", "train.optimizer.name", "train.optimizer.lr", "train.schedule.name",
                  "train.groups[0].pattern", "train.groups[1].lr", "train.average.best", "train.average.kind", "train.remedies.non_finite"):
         assert text in str(error.value)
 
@@ -178,15 +178,15 @@ def test_a_pattern_that_matches_nothing_is_an_error():
         parameter_groups(Layers().requires_grad_(False), OptimiserConfig(), [])
 
 
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
-    config = tiny_config(optimiser=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
+    config = tiny_config(optimizer=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
     trainer = tiny_trainer(tmp_path, config)
     trainer.fit()
-    rates = {group["name"]: group["lr"] for group in trainer.optimiser.param_groups}
+    rates = {group["name"]: group["lr"] for group in trainer.optimizer.param_groups}
     assert rates["head.*"] == pytest.approx(0.2 * rates["rest"])
 
 
-def test_unknown_optimiser():
+def test_unknown_optimizer():
     with pytest.raises(ValueError, match="'sgd' is none of adamw, adam, muon, scaled_adam"):
-        build_optimiser(TinyModel(), OptimiserConfig(name="sgd"), [])
+        build_optimizer(TinyModel(), OptimiserConfig(name="sgd"), [])

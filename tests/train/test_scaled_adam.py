@@ -84,15 +84,15 @@ def test_agrees_with_the_formulas():
 
 def test_a_resumed_run_is_the_same_to_the_bit():
     net = network()
-    optimiser = ScaledAdam(net.parameters(), lr=0.02, clipping_scale=2.0)
+    optimizer = ScaledAdam(net.parameters(), lr=0.02, clipping_scale=2.0)
     for step in range(14):
         set_gradients(net, step)
-        optimiser.step()
+        optimizer.step()
     other = copy.deepcopy(net)
     resumed = ScaledAdam(other.parameters(), lr=0.02, clipping_scale=2.0)
-    resumed.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for step in range(14, 30):
-        for n, o in ((net, optimiser), (other, resumed)):
+        for n, o in ((net, optimizer), (other, resumed)):
             set_gradients(n, step)
             o.step()
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), other.parameters()))
@@ -102,22 +102,22 @@ def test_groups_keep_their_rates_and_are_clipped_together():
     net = network()
     before = [p.detach().clone() for p in net.parameters()]
     params = list(net.parameters())
-    optimiser = ScaledAdam([{"params": params[:3], "lr": 0.0004}, {"params": params[3:], "lr": 0.04}], clipping_scale=2.0)
+    optimizer = ScaledAdam([{"params": params[:3], "lr": 0.0004}, {"params": params[3:], "lr": 0.04}], clipping_scale=2.0)
     set_gradients(net, 0)
-    optimiser.step()
+    optimizer.step()
     change = [float((p - q).detach().norm() / q.norm()) for p, q in zip(net.parameters(), before)]
     assert max(change[:3]) * 20 < min(change[3:-1])
 
 
 def test_unused_parameters_and_infinite_gradients_change_nothing_for_good():
     net = network()
-    optimiser = ScaledAdam(net.parameters(), lr=0.03, clipping_scale=2.0)
+    optimizer = ScaledAdam(net.parameters(), lr=0.03, clipping_scale=2.0)
     for step in range(3):
         set_gradients(net, step)
         net.scale.grad = None
         if step == 2:
             net[0].weight.grad[0, 0] = float("inf")
-        optimiser.step()
+        optimizer.step()
     assert net.scale.item() == pytest.approx(0.7)
     assert all(p.isfinite().all() for p in net.parameters())
 
@@ -126,13 +126,13 @@ def test_learns():
     torch.manual_seed(0)
     net, x = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1)), torch.randn(64, 8)
     target = (x[:, :1] * x[:, 1:2]).tanh()
-    optimiser = ScaledAdam(net.parameters(), lr=0.03, clipping_scale=2.0)
+    optimizer = ScaledAdam(net.parameters(), lr=0.03, clipping_scale=2.0)
     losses = []
     for _ in range(150):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = (net(x) - target).square().mean()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
 
@@ -144,8 +144,8 @@ def test_refuses_what_makes_no_sense():
 
 def test_a_pretrained_tensor_above_the_limit_is_not_pulled_down_to_it():
     large, small = nn.Parameter(torch.full((4,), 12.0)), nn.Parameter(torch.full((4,), 2.9))
-    optimiser = ScaledAdam([large, small], lr=0.05, scalar_lr_scale=1.0)
+    optimizer = ScaledAdam([large, small], lr=0.05, scalar_lr_scale=1.0)
     for _ in range(40):
         large.grad, small.grad = -torch.ones(4), -torch.ones(4)  # larger would be better, says the loss
-        optimiser.step()
+        optimizer.step()
     assert 12 < large.detach().mean() < 16 and 2.9 < small.detach().mean() < 4

@@ -9,13 +9,13 @@ from voxkit.train.config import ScheduleConfig
 from voxkit.train.schedules import SHAPES, build_schedule
 
 
-def optimiser() -> torch.optim.Optimizer:
+def optimizer() -> torch.optim.Optimizer:
     a, b = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
     return torch.optim.SGD([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.1}], lr=1.0)
 
 
 def rates(config: ScheduleConfig, steps: int) -> list[float]:
-    o = optimiser()
+    o = optimizer()
     schedule, out = build_schedule(o, config), []
     for _ in range(steps):
         assert o.param_groups[1]["lr"] == pytest.approx(0.1 * o.param_groups[0]["lr"])
@@ -37,7 +37,7 @@ def test_constant_stays():
 
 
 def test_eden_falls_with_steps_and_epochs():
-    o = optimiser()
+    o = optimizer()
     schedule = build_schedule(o, ScheduleConfig(name="eden", warmup_steps=500, lr_batches=5000, lr_epochs=6))
     assert o.param_groups[0]["lr"] == pytest.approx(0.5)
     for _ in range(5000):
@@ -50,7 +50,7 @@ def test_eden_falls_with_steps_and_epochs():
 @pytest.mark.parametrize("name", SHAPES)
 def test_resumes(name):
     config = ScheduleConfig(name=name, warmup_steps=5, total_steps=50)
-    o, other = optimiser(), optimiser()
+    o, other = optimizer(), optimizer()
     one, two = build_schedule(o, config), build_schedule(other, config)
     for _ in range(8):
         one.step()
@@ -65,6 +65,6 @@ def test_resumes(name):
 
 def test_refuses():
     with pytest.raises(ValueError, match="none of cosine"):
-        build_schedule(optimiser(), ScheduleConfig(name="cosin"))
+        build_schedule(optimizer(), ScheduleConfig(name="cosin"))
     with pytest.raises(ValueError, match="total_steps"):
         rates(ScheduleConfig(name="cosine", warmup_steps=0), 2)

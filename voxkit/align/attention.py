@@ -1,4 +1,4 @@
-"""Token times from cross-attention, as Whisper does: normalise over tokens, median filter over time, mean of heads, DTW."""
+"""Token times from cross-attention, as Whisper does: normalize over tokens, median filter over time, mean of heads, DTW."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def best_heads(examples: Sequence[tuple[Tensor, Sequence[float]]], count: int = 
     """Heads whose attention lies where the tokens are.
 
     Args:
-        examples: (weights [L, H, U, T] after the softmax, centre frame of each token) of a few utterances aligned otherwise (CTC).
+        examples: (weights [L, H, U, T] after the softmax, center frame of each token) of a few utterances aligned otherwise (CTC).
 
     Returns:
         (layer, head), best first: least mean distance between a token's attention and its frame.

@@ -17,7 +17,7 @@ def forced_align(log_probs: Tensor, lengths: Tensor, tokens: Tensor, token_lengt
     """Align.
 
     Args:
-        log_probs: [B, T, V] normalised, lengths [B].
+        log_probs: [B, T, V] normalized, lengths [B].
         tokens: [B, U] padded, without blanks; token_lengths [B].
         strict: what cannot be aligned (more tokens than frames) is an error that names the items; else None in its place.
 

@@ -2,7 +2,7 @@
 
 CTC spikes somewhere inside a token, and where depends on the token and on how fast it is spoken; outside of the spikes there is blank.
 `WordTiming` shifts all starts and all ends alike. `TokenTiming` knows the distance from the spike to the boundary for every token and its
-neighbour: a ridge regression over token identity and the gaps between spikes, fitted on speech with known word times.
+neighbor: a ridge regression over token identity and the gaps between spikes, fitted on speech with known word times.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _middle(span: TokenSpan, step: float) -> float:
 
 
 def _features(groups: Sequence[Sequence[TokenSpan]], i: int, step: float, duration: float | None, at_end: bool) -> dict[str, float]:
-    """What the distance from a word's outer spike to its boundary depends on: the token, the neighbour's, the gaps between spikes."""
+    """What the distance from a word's outer spike to its boundary depends on: the token, the neighbor's, the gaps between spikes."""
     group = groups[i]
     before = _middle(groups[i - 1][-1], step) if i else 0.0
     after = _middle(groups[i + 1][0], step) if i + 1 < len(groups) else duration

@@ -146,11 +146,11 @@ def _power(frames: Tensor, window: Tensor) -> Tensor:
 
 def _preprocessing() -> Tensor:
     """[400, 400]: removal of the mean, then pre-emphasis, as a matrix right of a row of samples."""
-    centre = torch.eye(_FRAME, dtype=torch.float64) - 1 / _FRAME
+    center = torch.eye(_FRAME, dtype=torch.float64) - 1 / _FRAME
     emphasis = torch.eye(_FRAME, dtype=torch.float64)
     emphasis.diagonal(1).fill_(-_PREEMPHASIS)
     emphasis[0, 0] -= _PREEMPHASIS
-    return centre @ emphasis
+    return center @ emphasis
 
 
 def _torchaudio(module: Fbank) -> Callable[[Tensor], Tensor]:

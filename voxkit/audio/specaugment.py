@@ -42,7 +42,7 @@ class StateMaskConfig:
     prob: of an utterance being masked at all.
     time_masks: at most so many in an utterance; time_mask_width: frames (of 20 ms, of 40 where the encoder is pooled) each covers at most.
     time_mask_ratio: of an utterance's frames, what the time masks cover at most, together.
-    channel_masks: groups of neighbouring channels; channel_mask_width: channels each covers at most.
+    channel_masks: groups of neighboring channels; channel_mask_width: channels each covers at most.
     """
 
     prob: float = 0.9
@@ -138,12 +138,12 @@ def time_warp(features: Tensor, lengths: Tensor, most: int) -> Tensor:
     draws = torch.rand(2, size).to(features.device)
     length = lengths.to(features.dtype if features.dtype == torch.float64 else torch.float32)
     reach = torch.minimum(torch.full_like(length, float(most)), (length / 4).floor())
-    centre = (reach + 1 + draws[0] * (length - 2 * reach - 2).clamp(min=0)).floor()
-    moved = (centre + ((draws[1] * 2 - 1) * reach).round()).clamp(min=1)
+    center = (reach + 1 + draws[0] * (length - 2 * reach - 2).clamp(min=0)).floor()
+    moved = (center + ((draws[1] * 2 - 1) * reach).round()).clamp(min=1)
     moved = torch.minimum(moved, (length - 1).clamp(min=1))
     t = torch.arange(frames, device=features.device, dtype=length.dtype)[None, :]
     last = (length - 1).clamp(min=0)[:, None]
-    c, m = centre[:, None], moved[:, None]
+    c, m = center[:, None], moved[:, None]
     source = torch.where(t < m, t * c / m, c + (t - m) * (last - c) / (last - m).clamp(min=1))
     source = torch.where(t < length[:, None], source.clamp(min=0).minimum(last), t)
     low = source.floor().long().clamp(max=frames - 1)

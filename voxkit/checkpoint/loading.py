@@ -27,8 +27,8 @@ class Loaded:
     """A checkpoint in memory: model in eval mode on its device, vocabulary, checked configuration, and meta.json."""
 
     model: nn.Module
-    tokenizer: Any
-    recipe: Any
+    vocabulary: Any
+    setup: Any
     meta: dict[str, Any]
     path: Path
 
@@ -64,10 +64,10 @@ def load_built(path: str | os.PathLike, build: Build, device: torch.device | str
     path = find_checkpoint(path)
     noted = {known["name"]: known["folder"] for known in read_meta(path).get("externals", {}).values()}
     with looking_from(path.resolve().parents, noted):
-        model, tokenizer, recipe = build(configuration.load_plain(path / "config.yaml", overrides), path)
+        model, vocabulary, setup = build(configuration.load_plain(path / "config.yaml", overrides), path)
     meta = load_model_weights(model, path)
-    own = tokenizer.fingerprint()
+    own = vocabulary.fingerprint()
     if meta.get("tokenizer", own) != own:
         raise ValueError(f"{path}: its tokenizer.model ({own}) is not the one it was trained with ({meta['tokenizer']}): "
                          "its outputs would mean other pieces; put back the tokenizer of the run")
-    return Loaded(model.to(device).eval(), tokenizer, recipe, meta, path)
+    return Loaded(model.to(device).eval(), vocabulary, setup, meta, path)

@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     p.add_argument("--audio", nargs="+", default=[], help="audio files, or features [T, F] as .npy")
     p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
     p.add_argument("--cuts", help="lhotse cuts with audio or features, and text, instead of --audio and --text")
-    p.add_argument("--normalise", default="none", help="text rule before tokenizing: none, lower, librispeech")
+    p.add_argument("--normalize", default="none", help="text rule before tokenizing: none, lower, librispeech")
     p.add_argument("--out", help="file; its suffix names the format: .json, .ctm, .srt, .vtt, .TextGrid (default: JSON on the screen)")
     p.add_argument("--format", help="json, ctm, srt, vtt or textgrid, where the suffix does not say")
     p.add_argument("--start-shift", type=float, help="seconds added to word starts; by default what `voxkit decode --calibrate` found")
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, load: Callable[[str, str], Any] | None = None)
     from voxkit.cli.search_options import job_fields
     from voxkit.experiments.align import AlignJob, align
 
-    job = AlignJob(**job_fields(args, "checkpoint", "method", "audio", "text", "cuts", "normalise", "start_shift", "end_shift", "limit",
+    job = AlignJob(**job_fields(args, "checkpoint", "method", "audio", "text", "cuts", "normalize", "start_shift", "end_shift", "limit",
                                 "out_cuts", "device"))
     found = align(job, lambda message: print(message, file=sys.stderr), load)
     for id, why in found.failures.items():

@@ -82,15 +82,15 @@ def _cuts(paths: list[str]) -> dict[str, Any]:
 def _states(config: str, device: str) -> list[str]:
     """The fingerprints of the states that the training of a configuration would cache."""
     from voxkit.encoders.pretrained import pretrained_encoder
-    from voxkit.recipe import load_recipe
     from voxkit.run import fresh_model
+    from voxkit.run_config import load_setup
     from voxkit.text.vocabulary import load_vocabulary
     from voxkit.train.distributed import choose_device
 
-    recipe = load_recipe(config)
-    if not recipe.config.tokenizer:
+    setup = load_setup(config)
+    if not setup.config.tokenizer:
         raise ValueError(f"{config}: tokenizer: empty; give the config.yaml of a run, which names it")
-    encoder = pretrained_encoder(fresh_model(recipe, load_vocabulary(recipe.config.tokenizer)))
+    encoder = pretrained_encoder(fresh_model(setup, load_vocabulary(setup.config.tokenizer)))
     if encoder is None:
         raise ValueError(f"{config}: there is no frozen encoder in it whose states could be stored")
     return encoder.to(choose_device(device)).fingerprints()

@@ -59,7 +59,7 @@ def _job(args: argparse.Namespace) -> Any:
 
     return DecodeJob(search=search_settings(args), **job_fields(
         args, "checkpoint", "sets", "methods", "words", "formats", "calibrate", "calibrate_limit", "latency", "stream", "chunk_ms",
-        "left_ms", "data_dir", "normalise", "limit", "out", "device", "overrides"))
+        "left_ms", "data_dir", "normalize", "limit", "out", "device", "overrides"))
 
 
 def _show(found: list[Any]) -> None:

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_checkpoint(args.checkpoint, "cpu", args.overrides)
     if args.format == "sherpa-onnx":
         return _for_sherpa(args, loaded)
-    data_dir = args.data_dir or loaded.recipe.config.data.data_dir
+    data_dir = args.data_dir or loaded.setup.config.data.data_dir
     heard = _utterances(data_dir, args.check, args.utterances) if args.check else []
     options = ExportOptions(
         args.precision, args.int8_bits, args.streaming, args.chunk_ms, args.left_ms, args.decoder,

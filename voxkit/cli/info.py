@@ -28,16 +28,16 @@ def run(args: argparse.Namespace) -> int:
 
     from voxkit.hub import shape_only
     from voxkit.models.sizes import count_parameters, memory
-    from voxkit.recipe import structure_recipe
+    from voxkit.run_config import make_setup
 
     files = [c for c in args.config if "=" not in c]
     if not files:
         raise ValueError("give a configuration file: voxkit info egs/librispeech/voxformer/conf/stage1.yaml")
     overrides = [*(c for c in args.config if "=" in c), *args.overrides]
-    recipe = structure_recipe(_configuration(files, overrides), " + ".join(files))
+    setup = make_setup(_configuration(files, overrides), " + ".join(files))
     with shape_only(), torch.device("meta"):  # billions of parameters are counted, none is made
-        model = recipe.build_model(recipe.model.vocab_size or args.vocab_size)
-    table = Table("part", "parameters", "trained", title=f"{recipe.config.system}: {', '.join(files)}")
+        model = setup.build_model(setup.model.vocab_size or args.vocab_size)
+    table = Table("part", "parameters", "trained", title=f"{setup.config.system}: {', '.join(files)}")
     for part, total, trained in count_parameters(model, names=args.names):
         table.add_row(part, f"{total:,}", f"{trained:,}", style="bold" if part == "total" else "")
     Console().print(table)
@@ -45,11 +45,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"memory: weights {weights / 2**30:.2f} GiB (in half precision {weights / 2**31:.2f}); training {training / 2**30:.2f} GiB more "
           "for gradients and Adam's averages, and what the batch needs")
     if args.memory:
-        _recommend(model, recipe, args)
+        _recommend(model, setup, args)
     return 0
 
 
-def _recommend(model: Any, recipe: Any, args: argparse.Namespace) -> None:
+def _recommend(model: Any, setup: Any, args: argparse.Namespace) -> None:
     """Print what fits into the memory, and what to take."""
     from voxkit.eval.table import format_table
     from voxkit.models.budget import best, parse_memory, plans

@@ -18,7 +18,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--text", nargs="+", required=True, help="lines of text, or lhotse cuts (.jsonl, .jsonl.gz)")
     common.add_argument("--ids", action="store_true", help="lines begin with an utterance id, which is no text")
-    common.add_argument("--normalise", default="none", help="text rule: none, lower, librispeech")
+    common.add_argument("--normalize", default="none", help="text rule: none, lower, librispeech")
     spelled = argparse.ArgumentParser(add_help=False)
     spelled.add_argument("--tokenizer", help="tokenizer.model: the model is over its pieces; without it over words")
     t = actions.add_parser("train", parents=[common, spelled], help="modified Kneser-Ney → ARPA")
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "substitute":
         return _substitute(args)
     split, vocabulary, coverage = _splitter(args.tokenizer)
-    sentences = [split(line) for line in _lines(args.text, args.ids, args.normalise)]
+    sentences = [split(line) for line in _lines(args.text, args.ids, args.normalize)]
     if coverage is not None and (lacking := coverage.check(" ".join(args.text))):
         print(lacking)
     if args.action == "train":
@@ -124,7 +124,7 @@ def _sample(args: argparse.Namespace) -> int:
 
     if args.draws < 1:
         raise ValueError(f"--draws {args.draws}: at least 1")
-    texts = _lines(args.text, args.ids, args.normalise)
+    texts = _lines(args.text, args.ids, args.normalize)
     lm = PretrainedLM.load(args.model, args.device)
     places, words, start = 0, 0, time.monotonic()
     with writing(args.out) as file:
@@ -145,7 +145,7 @@ def _substitute(args: argparse.Namespace) -> int:
         raise ValueError(f"--lines {args.lines}: at least 1")
     if not 0 < args.share <= 1:
         raise ValueError(f"--share {args.share}: above 0, at most 1")
-    texts = _lines(args.text, args.ids, args.normalise)
+    texts = _lines(args.text, args.ids, args.normalize)
     known = {word for text in texts for word in text.split()}
     words: set[str] = set()
     count = 0
@@ -167,7 +167,7 @@ def _graph(args: argparse.Namespace) -> int:
         raise ValueError("graph needs --tokenizer: words are spelled in its pieces")
     tokenizer = load_vocabulary(args.tokenizer)
     lm, larger = (NgramModel.read(path) if path else None for path in (args.lm, args.rescore_lm))
-    words = {word for line in _lines(args.text, args.ids, args.normalise) for word in line.split()}
+    words = {word for line in _lines(args.text, args.ids, args.normalize) for word in line.split()}
     words |= {word for model in (lm, larger) if model for word in model.vocabulary} - {BOS, EOS, UNK}
     spellings = {word: tokenizer.encode(word) for word in words}
     spellings = {word: tokens for word, tokens in spellings.items() if tokens and tokenizer.unk not in tokens}
@@ -183,7 +183,7 @@ def _train_neural(args: argparse.Namespace) -> int:
     if args.tokenizer is None:
         raise ValueError("train-neural needs --tokenizer: the model is over its pieces")
     model = {"kind": args.kind, "dim": args.dim, "layers": args.layers, "dropout": args.dropout, "ffn": 4 * args.dim}
-    setup = neural_lm_setup(_lines(args.text, args.ids, args.normalise), _lines(args.dev, args.ids, args.normalise), args.tokenizer,
+    setup = neural_lm_setup(_lines(args.text, args.ids, args.normalize), _lines(args.dev, args.ids, args.normalize), args.tokenizer,
                             args.out, model=model, epochs=args.epochs, lr=args.lr, seed=args.seed)
     result, run_dir = train(setup, run_dir=args.out, device=args.device)
     print(f"{run_dir}: best perplexity per token on dev {result.best:.2f} after {result.epoch} epochs")
@@ -194,7 +194,7 @@ def _rare_words(args: argparse.Namespace) -> int:
     from voxkit.eval.biasing import rare_words
     from voxkit.files import write_text
 
-    found = rare_words(_lines(args.text, args.ids, args.normalise), _lines([args.test], args.ids, args.normalise), args.said, args.total,
+    found = rare_words(_lines(args.text, args.ids, args.normalize), _lines([args.test], args.ids, args.normalize), args.said, args.total,
                        at_most=args.at_most)
     write_text(args.out, "".join(word + "\n" for word in found))
     print(f"{args.out}: {args.said} words of {args.test}, each at most {args.at_most} times in the text, {args.total - args.said} others")
@@ -214,14 +214,14 @@ def _splitter(tokenizer: str | None) -> tuple[Callable[[str], list[str]], list[s
             [p for i, p in enumerate(pieces) if i not in vocabulary.specials], coverage)
 
 
-def _lines(paths: Iterable[str], ids: bool, normalise: str) -> list[str]:
+def _lines(paths: Iterable[str], ids: bool, normalize: str) -> list[str]:
     from pathlib import Path
 
-    from voxkit.eval.normalise import normalisation
+    from voxkit.eval.normalize import normalization
     from voxkit.eval.texts import read_texts
     from voxkit.files import read_lines
 
-    rule, out = normalisation(normalise), []
+    rule, out = normalization(normalize), []
     for path in paths:
         if ids or path.endswith((".jsonl", ".jsonl.gz")):
             lines: Iterable[str] = read_texts(path).texts.values()

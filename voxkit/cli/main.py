@@ -26,7 +26,7 @@ COMMANDS = {
     "score": ("score", "word and character error rates with intervals"),
     "hallucinate": ("hallucinate", "words per minute where nobody speaks"),
     "transcribe": ("transcribe", "transcribe audio files"),
-    "pseudo-label": ("pseudo_label", "a team's own media → labelled cuts, where two recognizers agree"),
+    "pseudo-label": ("pseudo_label", "a team's own media → labeled cuts, where two recognizers agree"),
     "adapt": ("adapt", "audio of a speaker → a state that recognition begins with (LaCT ASR)"),
     "contrast": ("contrast", "does a carried state help? the same utterances with it, with another's, and without (LaCT ASR)"),
     "align": ("align", "word times for audio and its text"),

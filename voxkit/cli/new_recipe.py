@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 # What a run.sh calls its data; every recipe begins with these knobs (egs/README.md).
-DATA_KNOBS = ("recipe", "corpus_dir", "parts", "train_sets", "dev_sets", "test_sets")
+DATA_KNOBS = ("corpus", "corpus_dir", "parts", "train_sets", "dev_sets", "test_sets")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*$")
 _SOURCE_LINE = re.compile(r"^(\.|source) .*tools/recipe\.sh\s*$", re.M)
@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--from", dest="template", default="librispeech/voxformer", metavar="DATASET/MODEL", help="recipe to copy")
     parser.add_argument("--data", required=True, metavar="KIND:PATH",
                         help="folder:PATH for audio with a TSV or CSV, a Kaldi directory or lhotse manifests; "
-                             "lhotse:NAME:PATH for a corpus that lhotse has a recipe for; or another corpus recipe by its name")
+                             "lhotse:NAME:PATH for a corpus that lhotse has a recipe for; or another corpus by its name")
     parser.add_argument("--egs", type=Path, help="the egs folder (default: ./egs, else that of the checkout voxkit is installed from)")
     parser.add_argument("--force", action="store_true", help="overwrite run.sh and conf/ of a recipe that is there")
 
@@ -74,7 +74,7 @@ def make(name: str, template: str, data: str, egs: Path | None = None, force: bo
     if (target / "run.sh").exists() and not force:
         raise FileExistsError(f"{target}/run.sh is there already: choose another name, or --force to overwrite run.sh and conf/")
 
-    values = {"recipe": kind, "corpus_dir": str(path)}
+    values = {"corpus": kind, "corpus_dir": str(path)}
     if kind != source.parent.name:
         values |= {"parts": "", **set_names(path if kind == "folder" else None)}
     text = set_knobs((source / "run.sh").read_text(encoding="utf-8"), values, f"{template}/run.sh")
@@ -139,7 +139,7 @@ def _template(template: str, places: list[Path]) -> Path:
 
 def _data(data: str) -> tuple[str, Path]:
     kind, colon, path = data.partition(":")
-    kinds = recipe_kinds()
+    kinds = corpus_kinds()
     if kind == "lhotse":
         name, colon, path = path.partition(":")
         if not colon or not path:
@@ -151,7 +151,7 @@ def _data(data: str) -> tuple[str, Path]:
     if not colon or not path:
         raise ValueError(f"--data {data}: write KIND:PATH, for example folder:{data}; kinds: {', '.join(kinds)}")
     if kind.partition(":")[0] not in kinds:
-        raise ValueError(f"--data {data}: no corpus recipe {kind!r}; there are: {', '.join(kinds)}")
+        raise ValueError(f"--data {data}: no corpus {kind!r}; there are: {', '.join(kinds)}")
     folder = Path(path).expanduser().resolve()
     if not folder.exists():
         raise FileNotFoundError(f"--data {data}: there is no {folder}")
@@ -175,7 +175,7 @@ def set_names(folder: Path | None) -> dict[str, str]:
     return names
 
 
-def recipe_kinds() -> list[str]:
+def corpus_kinds() -> list[str]:
     """Corpora that `voxkit prepare` knows, from the files of voxkit/data/corpora."""
     folder = Path(__file__).resolve().parents[1] / "data" / "corpora"
     return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))

@@ -7,14 +7,14 @@ import importlib
 import logging
 from pathlib import Path
 
-# corpus → (what it is, default normalisation of its transcripts); each is a module of voxkit/data/corpora
+# corpus → (what it is, default normalization of its transcripts); each is a module of voxkit/data/corpora
 CORPORA = {
     "librispeech": ("LibriSpeech and mini LibriSpeech: downloaded, or a tree that is there", "librispeech"),
-    "toy": ("players' commands, synthesised on the spot", "none"),
+    "toy": ("players' commands, synthesized on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
-    "synthetic": ("speech for text, by small synthesisers", "none"),
+    "synthetic": ("speech for text, by small synthesizers", "none"),
     "gaming": ("call-outs, briefings and dialogue of games, as unpack.py wrote them out", "librispeech"),
-    "nonspeech": ("clips in which nobody speaks, labelled empty: made on the spot, or out of a folder of noise", "none"),
+    "nonspeech": ("clips in which nobody speaks, labeled empty: made on the spot, or out of a folder of noise", "none"),
     "lhotse": ("any corpus that lhotse has a recipe for: lhotse:aishell, lhotse:commonvoice, lhotse:tedlium, ...", "none"),
     "folder": ("your own: audio and a table of transcripts, a Kaldi directory, lhotse manifests", "librispeech"),
 }
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         sub.add_argument("--jobs", type=int, help="how many at once (default: every core)")
         sub.add_argument("--dask", metavar="ADDRESS", help="work on a Dask cluster instead, e.g. tcp://host:8786")
         checks = sub.add_argument_group("checks (what fails is named, counted, left out, and listed in validation.json)")
-        checks.add_argument("--text", default=text, help=f"normalisation of transcripts: none, librispeech, lower (default {text})")
+        checks.add_argument("--text", default=text, help=f"normalization of transcripts: none, librispeech, lower (default {text})")
         checks.add_argument("--min-duration", type=float, default=0.1, help="seconds (default 0.1)")
         checks.add_argument("--max-duration", type=float, default=40.0, help="seconds (default 40)")
         checks.add_argument("--max-characters-per-second", type=float, default=40.0, help="of transcripts (default 40)")

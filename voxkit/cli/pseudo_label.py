@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     p.add_argument("--ref", metavar="FILE", help="with --whole: id<TAB>text by the files' stems, for the label WER of every threshold")
     p.add_argument("--license", default="", help="of the media; it is recorded with every cut")
     p.add_argument("--device", default="cpu")
-    f = p.add_argument_group("what is kept (may be changed afterwards: what is labelled is not labelled again)")
+    f = p.add_argument_group("what is kept (may be changed afterwards: what is labeled is not labeled again)")
     rule = Filter()
     f.add_argument("--agreement", type=float, default=rule.agreement, help=f"share of words both agree on (default {rule.agreement:g})")
     f.add_argument("--exact-below", type=int, default=rule.exact_below, metavar="N",

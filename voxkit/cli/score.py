@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from voxkit.eval.wer import WerResult
     from voxkit.experiments.evaluate import Evaluation, ScoreJob
 
-_FIELDS = ("ref", "hyp", "against", "normalise", "missing", "phrases", "commands", "command_confidence", "bootstrap", "samples", "per",
+_FIELDS = ("ref", "hyp", "against", "normalize", "missing", "phrases", "commands", "command_confidence", "bootstrap", "samples", "per",
            "condition", "name", "report", "curves", "worst", "csv", "record")
 
 
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     p.add_argument("--ref", help="references: lhotse cuts, JSON lines, or lines of id<TAB>text")
     p.add_argument("--hyp", help="hypotheses: JSON lines, or lines of id<TAB>text; exp/NAME/... is in the newest run of that name")
     p.add_argument("--against", help="hypotheses of another system: MAPSSWE and permutation test between the two")
-    p.add_argument("--normalise", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
+    p.add_argument("--normalize", default="none", help="text rule on both sides: none, lower, librispeech, whisper-english")
     p.add_argument("--phrases", metavar="FILE", help="recall of these phrases, one a line, and the WER of utterances without any")
     p.add_argument("--commands", metavar="PACK", help="accuracy of the intents and slots of this pack, and what is missed against what is "
                                                       "answered though nothing of it was said")
@@ -72,11 +72,11 @@ def _show(found: Evaluation, job: ScoreJob, args: argparse.Namespace) -> None:
     from voxkit.eval.table import format_table
 
     print(format_table([found.shown]))
-    print(f"(interval: bootstrap over {found.resampled}; text rule: {job.normalise})")
+    print(f"(interval: bootstrap over {found.resampled}; text rule: {job.normalize})")
     for rows in found.tables.values():
         print("\n" + format_table(rows))
     if (quality := found.quality) is not None:
-        print(f"confidences: expected calibration error {100 * quality.error:.2f} %, normalised cross-entropy {quality.nce:.3f}")
+        print(f"confidences: expected calibration error {100 * quality.error:.2f} %, normalized cross-entropy {quality.nce:.3f}")
     if found.times is not None:
         t = found.times
         print(f"word times: {1000 * t.error:.1f} ms off in the mean, F1 at 50 ms {100 * t.f1:.1f} %, starts {1000 * t.start_bias:+.1f} ms, "

@@ -63,7 +63,7 @@ def add_set_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Register what the commands that search prepared sets have besides: where those are, how texts are compared, where results go (`out`
     by default), the device, overrides."""
     parser.add_argument("--data-dir", help="of prepared sets; by default as in training")
-    parser.add_argument("--normalise", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
+    parser.add_argument("--normalize", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
     parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
     parser.add_argument("--out", help=f"by default {out}")
     parser.add_argument("--device", default="auto")
@@ -80,7 +80,7 @@ def add_tuned_argument(parser: argparse.ArgumentParser) -> None:
 def add_times_argument(parser: argparse.ArgumentParser) -> None:
     """Register --times, of the commands that say where words are."""
     parser.add_argument("--times", choices=["alignment", "peaks"],
-                        help="of words that CTC says: what was recognised is aligned (default), or the peaks that the search saw count "
+                        help="of words that CTC says: what was recognized is aligned (default), or the peaks that the search saw count "
                              "(with --stream always)")
 
 

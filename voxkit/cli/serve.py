@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     add_times_argument(parser)
     parser.add_argument("--calibration", metavar="FILE", help="what `voxkit decode --calibrate` fitted; by default that of the run, "
                                                               "decode/calibration.json")
-    parser.add_argument("--max-batch", type=int, default=16, help="requests recognised together (default 16)")
+    parser.add_argument("--max-batch", type=int, default=16, help="requests recognized together (default 16)")
     parser.add_argument("--max-wait", type=float, default=0.01, help="seconds to wait for others (default 0.01)")
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait before 503 (default 256)")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds from a request's last byte to 504 (default 30)")

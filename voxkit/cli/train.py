@@ -28,13 +28,13 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from voxkit import config as configuration
-    from voxkit.recipe import structure_recipe
     from voxkit.run import train
+    from voxkit.run_config import make_setup
     from voxkit.train import distributed
 
     extra = [f"{key}={value}" for key, value in (("name", args.name), ("init", args.init), ("train.max_hours", args.max_hours),
                                                  ("train.price_per_hour", args.price_per_hour)) if value is not None]
-    setup = structure_recipe(configuration.overlay(args.config, [*args.overrides, *extra]), " + ".join(Path(c).name for c in args.config))
+    setup = make_setup(configuration.overlay(args.config, [*args.overrides, *extra]), " + ".join(Path(c).name for c in args.config))
     if args.threads:
         torch.set_num_threads(args.threads)
     result, run_dir = train(setup, exp=args.exp, run_dir=args.run_dir, fresh=args.fresh, device=args.device)

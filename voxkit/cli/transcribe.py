@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
-    add_chunk_arguments(parser, "recognise the audio as it comes: every change of the text, with the seconds of audio heard until then, "
+    add_chunk_arguments(parser, "recognize the audio as it comes: every change of the text, with the seconds of audio heard until then, "
                                 "and the final one (--json: a line for each; --format: changes go to stderr)",
                         "chunk of the encoder; -1, without --stream: without bound")
     parser.add_argument("--json", action="store_true", help="one JSON object per file, with words and times")

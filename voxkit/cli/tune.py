@@ -61,7 +61,7 @@ def _job(args: argparse.Namespace) -> Any:
     from voxkit.experiments.tune import TuneJob
 
     return TuneJob(search=search_settings(args), values={name: tuple(values) for name in COORDINATES if (values := getattr(args, name))},
-                   **job_fields(args, "checkpoint", "set", "methods", "data_dir", "normalise", "limit", "out", "device", "overrides"))
+                   **job_fields(args, "checkpoint", "set", "methods", "data_dir", "normalize", "limit", "out", "device", "overrides"))
 
 
 def _show(found: Any) -> None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from voxkit.codecs.quantizer import QuantizerConfig, Quantized
+from voxkit.codecs.quantizer import Quantized, QuantizerConfig
 
 
 class FiniteScalar(nn.Module):

@@ -1,6 +1,6 @@
 """The audio and features of a cut: the one reader that everything uses which is given cuts.
 
-It honours what the cut says (place, channel, speed and other transforms, mixed tracks, Shar archives), decodes files by
+It honors what the cut says (place, channel, speed and other transforms, mixed tracks, Shar archives), decodes files by
 `voxkit.audio.decode` and takes audio from nothing but files and memory (`voxkit.data.sources`).
 """
 

@@ -29,7 +29,7 @@ _DUPLICATE = re.compile(r"_dup\d+$")
 
 
 class UtteranceFilter:
-    """Leaves out of training what cannot be learnt from; remembers the ids under each reason, in `left_out`.
+    """Leaves out of training what cannot be learned from; remembers the ids under each reason, in `left_out`.
 
     Args:
         config: `min_seconds`, `max_seconds`, `frames_per_second`, `speed_perturb`.

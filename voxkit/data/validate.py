@@ -1,6 +1,6 @@
 """No bad utterance gets into training unseen: each is named, counted and left out, and the report says so at the end.
 
-Every corpus recipe passes its cuts through a `Preparation`: transcripts normalised, everything checked, audio decoded
+Every corpus passes its cuts through a `Preparation`: transcripts normalized, everything checked, audio decoded
 once from end to end, the rest written as `cuts_<split>.jsonl.gz` beside `validation.json` and `prepare.json`.
 """
 
@@ -22,7 +22,7 @@ from voxkit.data.manifests import cuts_path, fingerprint, read_json, save_cuts
 from voxkit.data.reader import load_features, load_recording
 from voxkit.files import write_json
 from voxkit.rate import RATE
-from voxkit.text.normalise import NORMALISATIONS, normalisation
+from voxkit.text.normalize import NORMALIZATIONS, normalization
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
@@ -40,7 +40,7 @@ class Checks:
     """What an utterance must be like.
 
     Attributes:
-        text: normalisation of the transcripts: none, librispeech, lower.
+        text: normalization of the transcripts: none, librispeech, lower.
         min_duration: seconds; shorter ones are left out.
         max_duration: seconds; longer ones are left out.
         max_characters_per_second: a transcript that is denser cannot belong to its audio.
@@ -55,8 +55,8 @@ class Checks:
 
     def problems(self) -> list[str]:
         found = []
-        if self.text not in NORMALISATIONS:
-            found.append(f"text: {self.text!r} is not known; there are: {', '.join(NORMALISATIONS)}")
+        if self.text not in NORMALIZATIONS:
+            found.append(f"text: {self.text!r} is not known; there are: {', '.join(NORMALIZATIONS)}")
         if not 0 <= self.min_duration < self.max_duration:
             found.append(f"min_duration {self.min_duration} and max_duration {self.max_duration}: the first must be the smaller")
         if self.max_characters_per_second <= 0:
@@ -87,11 +87,11 @@ class Report:
 
 
 class Preparation:
-    """One run of a corpus recipe: which splits are there already, and the way for new ones through the checks to disk.
+    """One run of a corpus: which splits are there already, and the way for new ones through the checks to disk.
 
     Args:
         out: data directory.
-        recipe: name of the corpus recipe.
+        corpus: name of the corpus.
         checks: what utterances must be like.
         options: everything else that decides the result.
         sources: for each split what its source looks like, as JSON (stamps of files); a split made with the same checks and
@@ -102,12 +102,12 @@ class Preparation:
         ValueError: checks that contradict themselves.
     """
 
-    def __init__(self, out: str | os.PathLike, recipe: str, checks: Checks, options: dict[str, Any],
+    def __init__(self, out: str | os.PathLike, corpus: str, checks: Checks, options: dict[str, Any],
                  sources: dict[str, Any] | None = None, executor: Executor | None = None):
         if problems := checks.problems():
             raise ValueError("; ".join(problems))
         self.out = Path(out)
-        self.recipe, self.checks, self.executor = recipe, checks, executor
+        self.corpus, self.checks, self.executor = corpus, checks, executor
         self.options, self.sources = options, sources or {}
         self.reports: dict[str, Report] = {}
         self._pending: dict[str, Report] = defaultdict(Report)
@@ -124,13 +124,13 @@ class Preparation:
         return True
 
     def check_own(self, split: str) -> None:
-        """For recipes that add a split of their own beside others.
+        """For corpora that add a split of their own beside others.
 
         Raises:
-            ValueError: another recipe made a split of this name.
+            ValueError: another corpus made a split of this name.
         """
-        other = read_json(self.out / "prepare.json").get("splits", {}).get(split, {}).get("recipe", self.recipe)
-        if other != self.recipe:
+        other = read_json(self.out / "prepare.json").get("splits", {}).get(split, {}).get("corpus", self.corpus)
+        if other != self.corpus:
             raise ValueError(f"split: {split!r} is in {self.out} already, made by `voxkit prepare {other}`; give this one another name "
                              "(--split)")
 
@@ -157,19 +157,19 @@ class Preparation:
                              "notes": report.notes, "left_out": report.left_out}
         write_json(self.out / "validation.json", validation)
         if not kept:
-            raise ValueError(f"{self.recipe}: nothing is left of {split!r}" + "".join(
+            raise ValueError(f"{self.corpus}: nothing is left of {split!r}" + "".join(
                 f"\n  {line}" for line in _left_out(split, report)) + ("" if report.left_out else ": no utterances were found in it"))
         save_cuts(kept, cuts_path(self.out, split))
         prepared = read_json(self.out / "prepare.json")
         splits = prepared.get("splits", {})
-        splits[split] = {"fingerprint": self._fingerprint(split), "recipe": self.recipe, "cuts": report.kept, "seconds": report.seconds,
+        splits[split] = {"fingerprint": self._fingerprint(split), "corpus": self.corpus, "cuts": report.kept, "seconds": report.seconds,
                          "checks": asdict(self.checks), "options": self.options}
         write_json(self.out / "prepare.json", {"splits": splits})
         self.reports[split] = report
         return report
 
     def _fingerprint(self, split: str) -> str:
-        return fingerprint(recipe=self.recipe, checks=asdict(self.checks), options=self.options, source=self.sources.get(split))
+        return fingerprint(corpus=self.corpus, checks=asdict(self.checks), options=self.options, source=self.sources.get(split))
 
     def table(self) -> str:
         """The report for people: what was kept per split, what was left out and why, remarks."""
@@ -185,14 +185,14 @@ class Preparation:
 
 
 def validate(cuts: Iterable[Cut], checks: Checks, report: Report, executor: Executor | None = None) -> list[Cut]:
-    """The cuts that are fit for training: normalised transcripts, mono, 16 kHz (resampled as they are read).
+    """The cuts that are fit for training: normalized transcripts, mono, 16 kHz (resampled as they are read).
 
     Args:
         cuts: MonoCuts with one supervision each; a transcript may be None. Those without a recording come with features.
         report: gets everything that is left out, and remarks.
         executor: decodes audio; None decodes in this thread.
     """
-    rule = normalisation(checks.text)
+    rule = normalization(checks.text)
     seen: set[str] = set()
     kept = []
     for cut in cuts:
@@ -265,7 +265,7 @@ def _problem(cut: Cut, written: str | None, text: str, seen: set[str], checks: C
     if any(_is_control(character) for character in written):
         return "control characters in the transcript", repr(written)[:80]
     if not text:
-        return "empty transcript", f"{written!r} after normalisation {checks.text!r}" if written.strip() else ""
+        return "empty transcript", f"{written!r} after normalization {checks.text!r}" if written.strip() else ""
     if recording and recording.sampling_rate < LOWEST_RATE:
         return "wrong rate", f"{recording.sampling_rate} Hz"
     if recording and (cut.start < 0 or cut.start + cut.duration > recording.duration + TOLERANCE):

@@ -1,6 +1,6 @@
 """CTC half-way up: heads on lower states, which learn to read early and may tell the layers above what they read.
 
-A CTC loss on intermediate layers regularises the encoder (Lee & Watanabe 2021, arXiv 2102.03216); self-conditioned, the layers above also
+A CTC loss on intermediate layers regularizes the encoder (Lee & Watanabe 2021, arXiv 2102.03216); self-conditioned, the layers above also
 get each head's posteriors, so that a frame's output depends on what the others have been taken for (Nozaki & Komatsu 2021,
 arXiv 2104.02724). On a pretrained front end, a head at place 0 gives the open layers a short way to the loss.
 """

@@ -20,7 +20,7 @@ from voxkit.ops.checks import check_shapes
 
 @dataclass
 class GlancingConfig:
-    """Attributes: start, end: share of the first pass's errors that are shown, at step 0 and from `steps` optimiser steps on; linear
+    """Attributes: start, end: share of the first pass's errors that are shown, at step 0 and from `steps` optimizer steps on; linear
     between. 0 and 0: a single pass."""
 
     start: float = 0.75
@@ -32,7 +32,7 @@ class GlancingConfig:
         return found + ([f"steps: {self.steps} is negative"] if self.steps < 0 else [])
 
     def ratio(self, step: int) -> float:
-        """At an optimiser step."""
+        """At an optimizer step."""
         done = min(1.0, step / self.steps) if self.steps else 1.0
         return self.start + (self.end - self.start) * done
 

@@ -13,7 +13,7 @@ from pathlib import Path
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "neon", "asimd", "asimddp", "sve")
 
 # A rule of thumb, not a measurement: GB of activations per second of audio in a batch when a Zipformer of 45-65 M parameters
-# trains (icefall's recipes use 1000 s on 32 GB in half precision); weights, optimiser and CUDA itself take `_FIXED_GB` first.
+# trains (icefall's recipes use 1000 s on 32 GB in half precision); weights, optimizer and CUDA itself take `_FIXED_GB` first.
 _GB_PER_SECOND = {"cuda": 0.03, "mps": 0.06, "cpu": 0.06}
 _FIXED_GB = {"cuda": 3.0, "mps": 3.0, "cpu": 3.0}
 _LARGEST = {"cuda": 2000.0, "mps": 200.0, "cpu": 100.0}  # beyond it nothing gets faster, or steps get too few

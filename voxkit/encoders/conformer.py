@@ -1,6 +1,6 @@
 """The Conformer encoder (Gulati et al. 2020, arXiv 2005.08100): half a feed-forward, attention, convolution, half a feed-forward.
 
-The convolution is normalised by a LayerNorm where the paper has a BatchNorm, whose statistics would depend on the padding of a batch.
+The convolution is normalized by a LayerNorm where the paper has a BatchNorm, whose statistics would depend on the padding of a batch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Front ends: a batch → vectors for the encoder that learns, at 50 frames/s (stacked: at its own rate; pretrained: at 25 where pooled).
 
     fbank        waveform → log-mel → SpecAugment → convolutional subsampling
-    stacked      waveform → log-mel → SpecAugment → neighbouring frames side by side, every n-th → linear
+    stacked      waveform → log-mel → SpecAugment → neighboring frames side by side, every n-th → linear
     extractor    the same from mel or raw frames of any window, normalized by utterance, data or speaker (extractor_front_end.py)
     pretrained   waveform → frozen encoder, all states → learned mix → state masking → adapter
 

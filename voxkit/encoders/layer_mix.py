@@ -11,11 +11,11 @@ class LayerMix(nn.Module):
     """sum_l softmax(w)_l * state_l, starting at equal weights.
 
     ELMo's global scale is left out: the adapter's LayerNorm follows, so that its gradient is noise; ScaledAdam walked it through zero
-    (where the sum, and all that was learnt, is lost).
+    (where the sum, and all that was learned, is lost).
 
     Args:
         num_states: L.
-        layer_norm: normalise each state over its width first (no learned gain or bias). States of different layers differ in
+        layer_norm: normalize each state over its width first (no learned gain or bias). States of different layers differ in
             size by a factor of a hundred in some encoders (Whisper's upper layers have single dimensions in the hundreds);
             with the norm each weight means what it says.
     """

@@ -99,7 +99,7 @@ class StackProjector(nn.Module):
 class LexicalProjector(nn.Module):
     """One vector for every token that CTC hears: the mean of the language model's embeddings, weighed by the posteriors.
 
-    Frames where blank is likely are left out; neighbours whose likeliest token is the same are one token. The posteriors, and the
+    Frames where blank is likely are left out; neighbors whose likeliest token is the same are one token. The posteriors, and the
     language model's own table, carry the gradient; there are no weights here.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from rapidfuzz.distance import Levenshtein
 
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 
 
 @dataclass(frozen=True)
@@ -116,4 +116,4 @@ def thresholds(judged: Sequence[tuple[Label, Label, float, str | None]], rule: F
 
 
 def _words(text: str) -> list[str]:
-    return normalise("librispeech", text).split()
+    return normalize("librispeech", text).split()

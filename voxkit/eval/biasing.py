@@ -27,7 +27,7 @@ class BiasingResult:
 
 
 def biasing(result: WerResult, phrases: Iterable[str]) -> BiasingResult:
-    """Judge a result by a list of phrases (spelled as the normalised texts are).
+    """Judge a result by a list of phrases (spelled as the normalized texts are).
 
     Raises:
         ValueError: none of the phrases is said in the test set.
@@ -44,7 +44,7 @@ def biasing(result: WerResult, phrases: Iterable[str]) -> BiasingResult:
         if not here:
             others.append(u)
     if not said:
-        raise ValueError(f"none of the {len(wanted)} phrases is said in the test set: are they spelled as its (normalised) texts are?")
+        raise ValueError(f"none of the {len(wanted)} phrases is said in the test set: are they spelled as its (normalized) texts are?")
     return BiasingResult(said, found, false, WerResult(others, result.unit) if others else None)
 
 

@@ -1,4 +1,4 @@
-"""Whether confidences can be trusted: expected calibration error, normalised cross-entropy, and the temperature that mends them.
+"""Whether confidences can be trusted: expected calibration error, normalized cross-entropy, and the temperature that mends them.
 
     correct = right_words(reference.split(), [w.word for w in hypothesis.words])
     temperature = fit_temperature(confidences_on_dev, correct_on_dev)
@@ -29,7 +29,7 @@ class Spoken(Protocol):
 
 @dataclass(frozen=True)
 class Calibration:
-    """error: expected calibration error (Guo et al. 2017); nce: normalised cross-entropy (1 perfect, 0 no better than the mean,
+    """error: expected calibration error (Guo et al. 2017); nce: normalized cross-entropy (1 perfect, 0 no better than the mean,
     negative worse); accuracy: share of right words; bins: (mean confidence, accuracy, words) per bin that holds any."""
 
     error: float
@@ -82,7 +82,7 @@ def apply_temperature(confidences: Sequence[float], temperature: float) -> list[
 
 
 def judged(references: Mapping[str, str], words: Mapping[str, Sequence[Spoken]], rule: Any = str) -> tuple[list[float], list[bool]]:
-    """(confidence, whether it is right) of every word that has a confidence; `rule` is the text normalisation of single words.
+    """(confidence, whether it is right) of every word that has a confidence; `rule` is the text normalization of single words.
 
     A rule that makes several words of one, or none, judges that word by its own spelling.
     """

@@ -1,4 +1,4 @@
-"""How long after a word's end a streaming recogniser had said it, for good, in the time of the audio."""
+"""How long after a word's end a streaming recognizer had said it, for good, in the time of the audio."""
 
 from __future__ import annotations
 

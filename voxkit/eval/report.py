@@ -76,7 +76,7 @@ def _picture(result: WerResult, durations: Mapping[str, float], calibrated: Mapp
         by, (labels, keys) = "length", classes({u.id: u.words for u in result.utterances}, (5, 10, 20, 40), f"{result.unit}s")
     name = "WER" if result.unit == "word" else "CER"
     drawn = [bars(rate_bars(result, labels, keys), f"{name} by {by}, %, with 95 % interval")]
-    drawn += [f"<figure>{reliability(c)}<figcaption>Calibration: {_e(name)}. Expected calibration error {100 * c.error:.2f} %, normalised "
+    drawn += [f"<figure>{reliability(c)}<figcaption>Calibration: {_e(name)}. Expected calibration error {100 * c.error:.2f} %, normalized "
               f"cross-entropy {c.nce:.3f}, {100 * c.accuracy:.1f} % of words right</figcaption></figure>" for name, c in calibrated.items()]
     return f'<div class="picture">{"".join(drawn)}</div>'
 

@@ -92,5 +92,5 @@ def _matched(a: WerResult, b: WerResult) -> list[tuple[Utterance, Utterance]]:
     pairs = [(u, others[u.id]) for u in a.utterances]
     for x, y in pairs:
         if x.reference != y.reference:
-            raise ValueError(f"utterance {x.id}: the two results have different references; use one normalisation for both")
+            raise ValueError(f"utterance {x.id}: the two results have different references; use one normalization for both")
     return pairs

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Iterable, Mapping, Sequence
 
 from voxkit.eval.intervals import bootstrap_interval
-from voxkit.eval.normalise import normalisation
+from voxkit.eval.normalize import normalization
 
 UNITS = ("word", "char")
 
@@ -24,7 +24,7 @@ class Utterance:
 
     Attributes:
         id: utterance id.
-        reference, hypothesis: units (words, or characters) after normalisation.
+        reference, hypothesis: units (words, or characters) after normalization.
         opcodes: (kind, i0, i1, j0, j1), kind one of equal, substitute, delete, insert: reference[i0:i1] became hypothesis[j0:j1].
     """
 
@@ -101,12 +101,12 @@ class WerResult:
 
     @property
     def deletions(self) -> int:
-        """Reference units not recognised."""
+        """Reference units not recognized."""
         return self._sum("deletions")
 
     @property
     def insertions(self) -> int:
-        """Units recognised that nobody said."""
+        """Units recognized that nobody said."""
         return self._sum("insertions")
 
     @property
@@ -121,7 +121,7 @@ class WerResult:
 
     @property
     def rate(self) -> float:
-        """Errors over reference units; with nothing to recognise 0 if nothing was recognised, else infinite."""
+        """Errors over reference units; with nothing to recognize 0 if nothing was recognized, else infinite."""
         return _ratio(self.errors, self.words)
 
     @property
@@ -181,13 +181,13 @@ def _aligned(ids: Sequence[str], references: list[list[str]], hypotheses: list[l
 
 
 def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit: str = "word",
-          normalise: str | Callable[[str], str] = "none", missing: str = "error") -> WerResult:
+          normalize: str | Callable[[str], str] = "none", missing: str = "error") -> WerResult:
     """Score a test set.
 
     Args:
         references, hypotheses: id → text.
         unit: "word" (WER) or "char" (CER: the characters of the text with single blanks, blanks counted, as jiwer does).
-        normalise: name of a rule of voxkit.eval.normalise, or a function; applied to both sides.
+        normalize: name of a rule of voxkit.eval.normalize, or a function; applied to both sides.
         missing: what a reference without hypothesis is: "error" (ValueError) or "empty" (all words deleted).
 
     Raises:
@@ -200,7 +200,7 @@ def score(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit:
     if not references:
         raise ValueError("the test set is empty: there is no reference to score against")
     _check_ids(references, hypotheses, missing)
-    rule = normalisation(normalise) if isinstance(normalise, str) else normalise
+    rule = normalization(normalize) if isinstance(normalize, str) else normalize
 
     def units(text: str) -> list[str]:
         words = rule(text).split()

@@ -1,4 +1,4 @@
-"""Experiments as functions over jobs: plain, frozen, serialisable values that say what is to be done.
+"""Experiments as functions over jobs: plain, frozen, serializable values that say what is to be done.
 
     from voxkit.experiments.decode import DecodeJob, decode
     for found in decode(DecodeJob("exp/stage3", sets=("test",), methods=("prefix_beam",))):

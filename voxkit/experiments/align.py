@@ -10,7 +10,7 @@ from typing import Any
 
 from voxkit.align.timing import WordTiming
 from voxkit.audio.decode import AudioError
-from voxkit.eval.normalise import normalisation
+from voxkit.eval.normalize import normalization
 from voxkit.eval.texts import read_texts
 from voxkit.experiments.search import Say, silent
 from voxkit.hypothesis import Hypothesis
@@ -26,7 +26,7 @@ class AlignJob:
         cross-attention and DTW of our decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
-    normalise: text rule before tokenizing.
+    normalize: text rule before tokenizing.
     start_shift, end_shift: seconds added to starts and ends of words; None: what was fitted for the run.
     out_cuts: write the cuts that could be aligned, with their word times.
     """
@@ -36,7 +36,7 @@ class AlignJob:
     audio: tuple[str, ...] = ()
     text: str | None = None
     cuts: str | None = None
-    normalise: str = "none"
+    normalize: str = "none"
     start_shift: float | None = None
     end_shift: float | None = None
     limit: int = 0
@@ -82,7 +82,7 @@ def align(job: AlignJob, say: Say = silent, load: Callable[[str, str], Any] | No
         ValueError: options that cannot be, an utterance without audio or text, or none that could be aligned.
     """
     job.check()
-    rule = normalisation(job.normalise)
+    rule = normalization(job.normalize)
     items = list(_items(job))[: job.limit or None]
     align_this = _aligner(job, load, items, rule, say)
     found = Alignment()

@@ -18,7 +18,7 @@ def calibrate(search: Search, methods: Sequence[str], cuts: Any, data: Any, out:
     """Fit on the cuts of a set, and write calibration.json in `out`; what is there for other searches stays.
 
     Args:
-        data: the recipe's DataConfig; rule: text normalisation; name: of the set.
+        data: the run's DataConfig; rule: text normalization; name: of the set.
     """
     recognizer, content = search.recognizer, read_calibration(out)
     true = {c.id: words for c in cuts if (words := true_words(c))}

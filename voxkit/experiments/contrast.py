@@ -90,7 +90,7 @@ def contrast(job: ContrastJob) -> Contrast:
         ValueError: a model that carries nothing, sets without sessions of two utterances.
     """
     opened = open_checkpoint(job.checkpoint, job.device, job.overrides)
-    model, config = opened.recognizer.model, opened.loaded.recipe.config
+    model, config = opened.recognizer.model, opened.loaded.setup.config
     if not isinstance(model, LaCTASR) or not model.carries:
         raise ValueError(f"{job.checkpoint} carries nothing from one utterance to the next: give a run of system lact_asr with "
                          "encoder.kind lact")

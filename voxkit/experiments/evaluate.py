@@ -14,7 +14,7 @@ from voxkit.checkpoint.runs import find_in_run
 from voxkit.eval.biasing import biasing
 from voxkit.eval.boundaries import BoundaryResult, boundary_scores
 from voxkit.eval.calibration import Calibration, measured
-from voxkit.eval.normalise import normalisation
+from voxkit.eval.normalize import normalization
 from voxkit.eval.report import write_report
 from voxkit.eval.significance import TestResult, mapsswe, permutation_test
 from voxkit.eval.table import interval_cell, per_duration, per_group
@@ -35,7 +35,7 @@ class ScoreJob:
     """Attributes:
     ref: references: lhotse cuts, JSON lines, or lines of id<TAB>text; hyp: hypotheses, exp/NAME/... is in the newest run of that name.
     against: hypotheses of another system.
-    normalise: text rule on both sides; missing: what a reference without hypothesis is, "error" or "empty".
+    normalize: text rule on both sides; missing: what a reference without hypothesis is, "error" or "empty".
     phrases: file of phrases whose recall is counted.
     commands: pack whose intents and slots are scored besides; command_confidence: below which nothing is answered.
     bootstrap: what the interval resamples, "speaker" or "utterance"; samples: of bootstrap and permutation.
@@ -48,7 +48,7 @@ class ScoreJob:
     ref: str
     hyp: str
     against: str | None = None
-    normalise: str = "none"
+    normalize: str = "none"
     missing: str = "error"
     phrases: str | None = None
     commands: str | None = None
@@ -120,7 +120,7 @@ def evaluate(job: ScoreJob) -> Evaluation:
     against = read_texts(job.against).texts if job.against else None
     conditions = _conditions(job.condition, references) if job.condition else {}
     curves = curve_files(job.curves) if job.report else []
-    how = {"normalise": job.normalise, "missing": job.missing}
+    how = {"normalize": job.normalize, "missing": job.missing}
     words = score(references.texts, hypotheses.texts, **how)
     characters = score(references.texts, hypotheses.texts, unit="char", **how)
     groups = references.speakers if job.bootstrap == "speaker" and len(set(references.speakers.values())) > 1 else None
@@ -134,9 +134,9 @@ def evaluate(job: ScoreJob) -> Evaluation:
     tables = {"speaker": per_group(words, references.speakers, "speaker"), "duration": per_duration(words, durations),
               "condition": per_group(words, conditions, "condition")}
     found.tables = {by: rows for by, rows in tables.items() if by in job.per}
-    found.quality, found.times = _confidences(references, hypotheses, job.normalise)
+    found.quality, found.times = _confidences(references, hypotheses, job.normalize)
     if job.phrases:
-        found.phrases.append(_biasing(words, job.phrases, job.normalise, job.name))
+        found.phrases.append(_biasing(words, job.phrases, job.normalize, job.name))
     if job.commands:
         found.commands = command_scores(job.commands, references, hypotheses, job.command_confidence)
     if against is not None:
@@ -145,7 +145,7 @@ def evaluate(job: ScoreJob) -> Evaluation:
         found.comparison = [{"against": Path(str(job.against)).stem, "its WER": f"{100 * other.rate:.2f}", "test": key,
                              "difference": f"{100 * t.difference:+.2f}", "p": f"{t.p:.4f}"} for key, t in found.tests.items()]
         if job.phrases:
-            found.phrases.append(_biasing(other, job.phrases, job.normalise, Path(str(job.against)).stem))
+            found.phrases.append(_biasing(other, job.phrases, job.normalize, Path(str(job.against)).stem))
     if path := job.record_path:
         found.record = _record(job, path, found, curves)
     _write(job, found, references, conditions, durations)
@@ -197,7 +197,7 @@ def _record(job: ScoreJob, path: Path, found: Evaluation, curves: list[Path]) ->
 
 def _write(job: ScoreJob, found: Evaluation, references: Texts, conditions: Mapping[str, str], durations: Mapping[str, float]) -> None:
     if job.csv:
-        files.append_csv(job.csv, {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "ref": job.ref, "normalise": job.normalise, **found.row,
+        files.append_csv(job.csv, {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "ref": job.ref, "normalize": job.normalize, **found.row,
                                    "record": job.record_path})
     if job.report:
         with tempfile.TemporaryDirectory() as folder:
@@ -209,9 +209,9 @@ def _write(job: ScoreJob, found: Evaluation, references: Texts, conditions: Mapp
         found.record.write()
 
 
-def _biasing(result: WerResult, path: str, normalise: str, name: str) -> dict[str, object]:
+def _biasing(result: WerResult, path: str, normalize: str, name: str) -> dict[str, object]:
     """One row about a phrase list."""
-    rule = normalisation(normalise)
+    rule = normalization(normalize)
     found = biasing(result, [rule(phrase) for phrase in read_phrases(path)])
     return {"name": name, "said": found.said, "found": found.found, "recall": f"{100 * found.recall:.1f}", "false": found.false,
             "WER without": f"{100 * found.others.rate:.2f}" if found.others else "", "WER": f"{100 * result.rate:.2f}"}
@@ -228,14 +228,14 @@ def _conditions(by: str, references: Texts) -> dict[str, str]:
     return found
 
 
-def _confidences(references: Texts, hypotheses: Texts, normalise: str) -> tuple[Calibration | None, BoundaryResult | None]:
+def _confidences(references: Texts, hypotheses: Texts, normalize: str) -> tuple[Calibration | None, BoundaryResult | None]:
     """What the words' confidences and times are worth, where hypotheses and references have them."""
     words = {id: found for id, found in hypotheses.words.items() if id in references.texts}
     if not words:
         return None, None
     timed = [id for id in references.words if id in hypotheses.texts]
     times = boundary_scores([references.words[id] for id in timed], [words.get(id, []) for id in timed]) if timed else None
-    return measured(references.texts, words, normalisation(normalise)), times
+    return measured(references.texts, words, normalization(normalize)), times
 
 
 def _drawn(sources: tuple[str, ...], folder: str) -> list[Path]:

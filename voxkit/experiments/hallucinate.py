@@ -52,7 +52,7 @@ class Hallucinations:
 
 
 def hallucinate(job: HallucinateJob, say: Say = silent) -> list[Hallucinations]:
-    """Recognise, and write what was said, a record of each method and hallucination.csv.
+    """Recognize, and write what was said, a record of each method and hallucination.csv.
 
     Raises:
         ValueError: options that cannot be, a checkpoint or folder that is not there.

@@ -24,9 +24,9 @@ from voxkit.search.options import SearchOptions
 from voxkit.text.vocabulary import Vocabulary
 
 
-def scores(found: Decoded, cuts: Any, normalise: str) -> dict[str, Any]:
+def scores(found: Decoded, cuts: Any, normalize: str) -> dict[str, Any]:
     """WER with its interval (over speakers where there are several), and the counts."""
-    result = score(found.references, found.texts, normalise=normalise)
+    result = score(found.references, found.texts, normalize=normalize)
     speakers = {c.id: c.supervisions[0].speaker or c.id for c in cuts}
     interval = result.interval(speakers if len(set(speakers.values())) > 1 else None)
     row = result.row()

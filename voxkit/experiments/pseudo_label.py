@@ -1,6 +1,6 @@
-"""Hours of a team's own media → labelled cuts: speech by voice activity, labels by two recognizers, filters, and a page to listen to.
+"""Hours of a team's own media → labeled cuts: speech by voice activity, labels by two recognizers, filters, and a page to listen to.
 
-Every segment is labelled once: labels.jsonl grows line by line, and a run that was interrupted goes on behind its last whole line. The
+Every segment is labeled once: labels.jsonl grows line by line, and a run that was interrupted goes on behind its last whole line. The
 filters are applied at the end to what stands there, so that other thresholds need no recognizer.
 """
 
@@ -56,7 +56,7 @@ class PseudoLabelJob:
 
 @dataclass(frozen=True)
 class Segment:
-    """A labelled piece of a file, seconds from its beginning; the sound lies in `audio`."""
+    """A labeled piece of a file, seconds from its beginning; the sound lies in `audio`."""
 
     id: str
     media: str
@@ -85,7 +85,7 @@ class PseudoLabels:
 
 def pseudo_label(job: PseudoLabelJob, say: Say = lambda message: None, labelers: Sequence[Any] | None = None,
                  probabilities: Callable[[np.ndarray], np.ndarray] | None = None) -> PseudoLabels:
-    """Label what is not labelled yet, filter all of it, write cuts_SPLIT.jsonl.gz, labels.jsonl and index.html.
+    """Label what is not labeled yet, filter all of it, write cuts_SPLIT.jsonl.gz, labels.jsonl and index.html.
 
     Args:
         labelers: in the place of those that the job names; probabilities: audio [S] → of speech every 32 ms, in the place of silero's.
@@ -123,7 +123,7 @@ def pseudo_label(job: PseudoLabelJob, say: Say = lambda message: None, labelers:
             say(f"{path}: {len(rows)} segments, {sum(row['seconds'] for row in rows):.0f} s of speech")
     wanted = [done[stamp] for path in job.media if (stamp := _stamp(path)) in done]
     if not wanted:
-        raise ValueError("no file could be labelled: " + "; ".join(failed.values()))
+        raise ValueError("no file could be labeled: " + "; ".join(failed.values()))
     return _finish(job, out, [_segment(line["media"], row) for line in wanted for row in line["segments"]], failed)
 
 
@@ -132,13 +132,13 @@ def _open(job: PseudoLabelJob) -> list[Any]:
 
     prompt, phrases = "", []
     if job.pack:
-        from voxkit.text.normalise import normalise
+        from voxkit.text.normalize import normalize
         from voxkit.text.pack import check_spelling, load_pack
         from voxkit.text.pack_lists import prompt as prompt_of
 
         pack = load_pack(job.pack)
         check_spelling(pack, rule=job.text)
-        prompt, phrases = prompt_of(pack), list(dict.fromkeys(normalise(job.text, phrase) for phrase in pack.phrases()))
+        prompt, phrases = prompt_of(pack), list(dict.fromkeys(normalize(job.text, phrase) for phrase in pack.phrases()))
     return [open_labeler(name, method=job.method, prompt=prompt, phrases=phrases, language=job.filter.language, device=job.device)
             for name in job.recognizers]
 

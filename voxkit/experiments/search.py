@@ -153,8 +153,8 @@ class Opened:
 
     @property
     def config(self) -> Any:
-        """The recipe's configuration."""
-        return self.loaded.recipe.config
+        """The run's configuration."""
+        return self.loaded.setup.config
 
 
 def open_checkpoint(path: str, device: str = "auto", overrides: Sequence[str] = ()) -> Opened:
@@ -165,7 +165,7 @@ def open_checkpoint(path: str, device: str = "auto", overrides: Sequence[str] = 
     """
     chosen = choose_device(device)
     loaded = load_checkpoint(path, chosen, list(overrides))
-    return Opened(loaded, Recognizer(cast(Listener, loaded.model), loaded.tokenizer, chosen), decode_dir(loaded.path))
+    return Opened(loaded, Recognizer(cast(Listener, loaded.model), loaded.vocabulary, chosen), decode_dir(loaded.path))
 
 
 def set_chunk(opened: Opened, settings: SearchSettings, methods: Sequence[str], stream: bool, chunk_ms: float | None,
@@ -197,7 +197,7 @@ def set_chunk(opened: Opened, settings: SearchSettings, methods: Sequence[str], 
 
 def build_search(settings: SearchSettings, opened: Opened, say: Say = silent, *, chunk: str = "", stream: bool = False,
                  **changes: Any) -> Search:
-    """Settings over what was tuned, over the recipe's DecodeConfig.
+    """Settings over what was tuned, over the run's DecodeConfig.
 
     Args:
         chunk: as `set_chunk` names it; stream: whether utterances are decoded as they are spoken.

@@ -27,7 +27,7 @@ _FOR_ALL = ("beam", "lm_weight", "rescore_weight", "rescore_nbest")  # greedy se
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What is said about searches besides their methods; what is not said is as the recipe's DecodeConfig has it.
+    """What is said about searches besides their methods; what is not said is as the run's DecodeConfig has it.
 
     Attributes:
         weights: name of `voxkit.search.weights.WEIGHTS` → number.

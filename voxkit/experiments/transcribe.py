@@ -20,7 +20,7 @@ class TranscribeJob:
     checkpoint: a checkpoint, a run, exp/NAME for the newest run of that name, or an export directory.
     method, search: the search, and what it is given.
     words: also word times and confidences.
-    stream, chunk_ms, left_ms: recognise the audio as it comes; the encoder's chunk and what it sees before one.
+    stream, chunk_ms, left_ms: recognize the audio as it comes; the encoder's chunk and what it sees before one.
     device: cpu or cuda.
     state, save_state: of a model that adapts: what `voxkit adapt` made of this speaker, and where to write what was learned by the end.
     """
@@ -42,11 +42,11 @@ class TranscribeJob:
         return is_artifact(self.checkpoint)
 
 
-Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognised until then, whether it is final
+Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
 
 def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message: None) -> Callable[[str], Iterator[Heard]]:
-    """A function from a file (audio, or .npy of features) to what is recognised: every change with `stream`, else the end alone.
+    """A function from a file (audio, or .npy of features) to what is recognized: every change with `stream`, else the end alone.
 
     Raises:
         ValueError: options that cannot be, or that an export directory does not take.

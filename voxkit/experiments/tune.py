@@ -29,7 +29,7 @@ class TuneJob:
     methods: searches to tune.
     search: what they are given; a weight of it is fixed.
     values: name of COORDINATES → the values that are tried, of those that differ from GRID.
-    data_dir, normalise, limit, device, overrides: as of DecodeJob.
+    data_dir, normalize, limit, device, overrides: as of DecodeJob.
     out: file, None: decode/tuned.json of the run.
     """
 
@@ -39,7 +39,7 @@ class TuneJob:
     search: SearchSettings = field(default_factory=SearchSettings)
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     data_dir: str | None = None
-    normalise: str = "none"
+    normalize: str = "none"
     limit: int = 0
     out: str | None = None
     device: str = "auto"
@@ -161,7 +161,7 @@ def _best(job: TuneJob, search: Search, encoded: list[EncodedBatch], method: str
         changes: dict[str, Any] = dict(setting)
         if "boost" in changes:
             changes["context"] = search.recognizer.phrases(job.search.boosted(changes.pop("boost")))
-        wer, whole = word_error_rate(search.recognizer, encoded, search.of(method, **changes), job.normalise, below=lowest)
+        wer, whole = word_error_rate(search.recognizer, encoded, search.of(method, **changes), job.normalize, below=lowest)
         lowest = min(lowest, wer)
         chosen = [f"{name} {value:g}" for name, value in setting.items()]
         say(", ".join([f"method {method}", *chosen, f"WER {'' if whole else 'at least '}{100 * wer:.2f}"]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from voxkit.export.encoder import MIN_SAMPLES
-from voxkit.export.quantise import Feed
+from voxkit.export.quantize import Feed
 from voxkit.export.trace import Graph
 from voxkit.runtime.artifact import Artifact, Encoded
 from voxkit.runtime.decoder import greedy_tokens

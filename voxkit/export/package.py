@@ -20,8 +20,8 @@ from voxkit.export.card import model_card
 from voxkit.export.feeds import measuring_feeds
 from voxkit.export.graphs import check_exportable, describe, exact_names, graphs_of, prepared
 from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
-from voxkit.export.quantise import Feed, quantise_int8
-from voxkit.export.shrink import gather_quantised, share_tables, store
+from voxkit.export.quantize import Feed, quantize_int8
+from voxkit.export.shrink import gather_quantized, share_tables, store
 from voxkit.export.trace import OPSET, Graph, trace
 from voxkit.files import sha256, write_json, write_text
 from voxkit.infer.chunks import chunk_of
@@ -85,7 +85,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     options = options or ExportOptions()
     if problems := options.problems():
         raise ValueError("; ".join(problems))
-    system = loaded.recipe.config.system
+    system = loaded.setup.config.system
     check_exportable(system, loaded.model, str(loaded.path), options.streaming)
     require("onnxruntime", "export", why="voxkit export")
     out = Path(out)
@@ -105,14 +105,14 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
         heard = [u for u in utterances if len(u.audio) and (chunk is not None or len(u.audio) <= limit)]
         for graph in graphs:
             trace(graph, part / f"{graph.name}.onnx")
-        loaded.tokenizer.save(part)
+        loaded.vocabulary.save(part)
         _copy(loaded, part)
         if options.precision != "fp32":
             meta["float32_in_int8"] = _shrink(part, graphs, meta, [u.audio for u in (heard or noise())], options)
         if options.format == "ort":
             _to_ort(part, meta)
         _finish(part, meta)
-        report = check_parity(model, loaded.tokenizer, part, heard, precision=options.precision, chunk=chunk, options=options.gate)
+        report = check_parity(model, loaded.vocabulary, part, heard, precision=options.precision, chunk=chunk, options=options.gate)
         meta["gate"] = {**asdict(report), "sets": list(checked)}
         if report.problems:  # a directory that nothing opens
             meta["failed"], meta["graphs"] = meta["graphs"], {}
@@ -128,12 +128,12 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
 
 
 def _describe(loaded: Loaded, options: ExportOptions) -> dict[str, Any]:
-    config = loaded.recipe.config
+    config = loaded.setup.config
     pretrained = pretrained_encoder(loaded.model)
     encoder = pretrained.config.name if pretrained is not None else loaded.meta.get("imported", "fbank")
     return {
-        "format": FORMAT, "system": config.system, "name": config.name, "precision": options.precision, "vocab_size": loaded.tokenizer.size,
-        "sample_rate": RATE, "opset": OPSET, "encoder": Path(encoder).name,
+        "format": FORMAT, "system": config.system, "name": config.name, "precision": options.precision,
+        "vocab_size": loaded.vocabulary.size, "sample_rate": RATE, "opset": OPSET, "encoder": Path(encoder).name,
         **({"int8_bits": options.int8_bits} if options.precision == "int8" else {}),
         "checkpoint": {"name": loaded.path.name, "step": loaded.meta.get("step"), "sha256": sha256(loaded.path / "model.safetensors")},
         "made_with": {"voxkit": __version__, "torch": torch.__version__, "onnx": require("onnx", "export").__version__,
@@ -155,8 +155,8 @@ def _shrink(part: Path, graphs: list[Graph], meta: dict[str, Any], audios: list[
         proto = onnx.load(path)
         share_tables(proto)
         if options.precision == "int8":
-            proto, errors = quantise_int8(proto, feeds.get(graph.name, ()), weight_bits=options.int8_bits, exact=exact)
-            gather_quantised(proto)
+            proto, errors = quantize_int8(proto, feeds.get(graph.name, ()), weight_bits=options.int8_bits, exact=exact)
+            gather_quantized(proto)
             kept[graph.name] = {name: round(error, 4) for name, error in errors.items()}
         store(proto, options.precision, exact)
         onnx.save(proto, path)

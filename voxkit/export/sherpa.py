@@ -22,7 +22,7 @@ from voxkit.checkpoint.loading import Loaded
 from voxkit.encoders.front_end import PretrainedFrontEnd
 from voxkit.export.encoder import MIN_FEATURES, OfflineEncoder, StreamingEncoder, longest_input
 from voxkit.export.graphs import check_exportable, prepared
-from voxkit.export.quantise import quantise_int8
+from voxkit.export.quantize import quantize_int8
 from voxkit.export.shrink import store
 from voxkit.export.trace import Graph, Port, trace
 from voxkit.files import write_text
@@ -102,7 +102,7 @@ def export_sherpa(loaded: Loaded, out: Path, *, streaming: bool = False, chunk_m
         ValueError: a model that sherpa-onnx has no type for, a graph with other scores, an `out` that is something else; MissingPackage.
     """
     model, where = loaded.model, str(loaded.path)
-    check_exportable(loaded.recipe.config.system, model, where, streaming)
+    check_exportable(loaded.setup.config.system, model, where, streaming)
     if not isinstance(model, VoxFormer) or isinstance(model.front_end, PretrainedFrontEnd) or model.front_end.fbank.num_bins != _BINS:
         raise ValueError(f"{where}: sherpa-onnx has types for a VoxFormer on fbank of {_BINS} bins (model.front_end.kind=fbank), and this "
                          "is none; export it with --format onnx")
@@ -122,11 +122,11 @@ def export_sherpa(loaded: Loaded, out: Path, *, streaming: bool = False, chunk_m
             raise ValueError(f"the graph's scores differ from the model's by {difference:.2e}, above --tolerance {tolerance:g}")
         proto = onnx.load(part / "model.onnx")
         if int8:
-            proto, _ = quantise_int8(proto, [graph.feed])
+            proto, _ = quantize_int8(proto, [graph.feed])
             store(proto, "int8")
         onnx.helper.set_model_props(proto, _metadata(model, graph))
         onnx.save(proto, part / "model.onnx")
-        write_text(part / "tokens.txt", _tokens(loaded.tokenizer))
+        write_text(part / "tokens.txt", _tokens(loaded.vocabulary))
         write_text(part / "README.md", _readme(out.name, streaming))
         write_text(part / _MARK, f"{__version__}\n")
         shutil.rmtree(out, ignore_errors=True)

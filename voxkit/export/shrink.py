@@ -1,7 +1,7 @@
 """Weights that take less room in a file and are what they were when it is loaded: fp16, or int8 with a scale per output channel.
 
 A stored weight is followed by Cast (and Mul by its scales), which onnxruntime computes once, when it opens the file. The arithmetic of the
-graph is not touched; `voxkit.export.quantise` does that.
+graph is not touched; `voxkit.export.quantize` does that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COARSE = 65536  # from here on a convolution is stored in int8; smaller kernels
 def share_tables(model: Any) -> int:
     """Let an embedding that is the output layer's matrix too be stored once, as that matrix; it is gathered from the columns.
 
-    The exporter stores it as the embedding and transposes it in the graph, where no quantisation finds it.
+    The exporter stores it as the embedding and transposes it in the graph, where no quantization finds it.
 
     Args:
         model: an onnx.ModelProto; changed.
@@ -106,8 +106,8 @@ def _bytes(onnx: Any, graph: Any, name: str, values: np.ndarray, axis: int) -> l
             onnx.helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name], f"{name}.load")]
 
 
-def gather_quantised(model: Any) -> None:
-    """Let embeddings that `share_tables` reads from a matrix be read from its int8 form, where `quantise_int8` made one; changed in place.
+def gather_quantized(model: Any) -> None:
+    """Let embeddings that `share_tables` reads from a matrix be read from its int8 form, where `quantize_int8` made one; changed in place.
 
     A few columns of the int8 matrix are gathered and scaled at a time, so that the float matrix is needed no more.
     """

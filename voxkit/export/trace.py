@@ -39,7 +39,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Graph:
-    """A file of an artefact, before it is one.
+    """A file of an artifact, before it is one.
 
     Attributes:
         name: of the file, without .onnx.

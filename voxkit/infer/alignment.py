@@ -1,4 +1,4 @@
-"""Word times for utterances whose text is known: forced alignment by a recogniser's CTC head or its transducer."""
+"""Word times for utterances whose text is known: forced alignment by a recognizer's CTC head or its transducer."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def align_spans(recognizer: Any, batch: Batch, text: str, head: str = "ctc") -> 
     tokens, model = recognizer.vocabulary.encode(text), recognizer.model
     if recognizer.vocabulary.unk in tokens:
         raise ValueError(f"the text {text!r} holds characters that the tokenizer lacks: write it as the transcripts of the training were "
-                         "written (see --normalise)")
+                         "written (see --normalize)")
     states, lengths, seconds, _ = model.encode(batch.to(getattr(recognizer, "device", "cpu")))
     texts, sizes = torch.tensor([tokens]), torch.tensor([len(tokens)])
     if head == "transducer":

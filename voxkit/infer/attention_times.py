@@ -21,7 +21,7 @@ _EXAMPLES = 16  # utterances that the heads are chosen on
 
 
 class AttentionAligner:
-    """Aligns text by the cross-attention of a recogniser's decoder; its heads are chosen on the first utterances, by how near their
+    """Aligns text by the cross-attention of a recognizer's decoder; its heads are chosen on the first utterances, by how near their
     attention lies to where CTC has the tokens.
 
     Args:
@@ -84,7 +84,7 @@ class AttentionAligner:
 
 
 class WhisperAligner:
-    """Word times of a given text by Whisper's alignment heads (openai/whisper timing.py: softmax, normalise, median filter, DTW).
+    """Word times of a given text by Whisper's alignment heads (openai/whisper timing.py: softmax, normalize, median filter, DTW).
 
     Args:
         folder: a Hugging Face folder or name of a Whisper model, its generation_config with `alignment_heads`.

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from voxkit.checkpoint.loading import Loaded, load_built
-from voxkit.recipe import Recipe, structure_recipe
+from voxkit.run_config import Setup, make_setup
 from voxkit.text.vocabulary import Vocabulary
 
 
@@ -20,7 +20,7 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
     return load_built(path, _build, device, overrides)
 
 
-def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Recipe]:
-    recipe = structure_recipe(node, str(path / "config.yaml"))
-    vocabulary = recipe.system.vocabulary(path)
-    return recipe.build_model(vocabulary), vocabulary, recipe
+def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Setup]:
+    setup = make_setup(node, str(path / "config.yaml"))
+    vocabulary = setup.system.vocabulary(path)
+    return setup.build_model(vocabulary), vocabulary, setup

@@ -40,7 +40,7 @@ class Decoded:
 
     @property
     def texts(self) -> dict[str, str]:
-        """id → what was recognised."""
+        """id → what was recognized."""
         return {id: h.text for id, h in self.hypotheses.items()}
 
     @property
@@ -74,7 +74,7 @@ def read_cuts(recognizer: Recognizer, cuts: Any, data: Any, name: str, failures:
     """Every cut, in batches, each with the seconds that reading it took; `reset_memory` is called before.
 
     Args:
-        cuts: eager CutSet; data: the recipe's DataConfig (batch size, workers).
+        cuts: eager CutSet; data: the run's DataConfig (batch size, workers).
         name: of the set, for messages.
         failures: gathers what could not be read (id → reason).
 
@@ -160,7 +160,7 @@ class Latency:
 
     Attributes:
         first: from the beginning of the first word until a word can be shown, where the audio arrives in chunks as it is spoken and
-            the recogniser runs on all of it at every chunk.
+            the recognizer runs on all of it at every chunk.
         end: from the end of the audio to the final hypothesis; end_95: its 95th percentile.
     """
 

@@ -18,7 +18,7 @@ class Inspection:
     """One utterance.
 
     Attributes:
-        text: recognised, greedily; tokens: its U pieces (of an autoregressive decoder also the end).
+        text: recognized, greedily; tokens: its U pieces (of an autoregressive decoder also the end).
         features: [T, F] at 100 frames/s.
         attention: [layers, H, U, T'] of the decoder over the encoder's frames; None where there is no decoder.
         curve: [T'], label: CIF's weights, or of a CTC model the probability that a frame is no blank.

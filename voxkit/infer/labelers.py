@@ -68,7 +68,7 @@ class CheckpointLabeler:
             import torch
 
             audio = torch.from_numpy(np.ascontiguousarray(audio))  # type: ignore[assignment]
-        return _labelled(self._recognizer.transcribe(audio, self._options))
+        return _labeled(self._recognizer.transcribe(audio, self._options))
 
 
 class FasterWhisper:
@@ -161,6 +161,6 @@ def _takes(recognizer: Any, method: str) -> Sequence[str]:
     return () if method == "greedy" else ("context",)
 
 
-def _labelled(hypothesis: Hypothesis) -> Label:
+def _labeled(hypothesis: Hypothesis) -> Label:
     known = [max(p, 1e-6) for p in hypothesis.token_confidences]
     return Label(hypothesis.text, math.exp(sum(map(math.log, known)) / len(known)) if known else 1.0)

@@ -42,10 +42,10 @@ def _neural(path: Path, vocabulary: Vocabulary, device: torch.device | str) -> S
     from voxkit.infer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(path, device)
-    if loaded.recipe.system.use != "language_model":
-        raise ValueError(f"{loaded.path}: a {loaded.recipe.config.system}, not a language model; `voxkit lm train-neural` makes one")
-    if loaded.tokenizer.fingerprint() != vocabulary.fingerprint():
-        raise ValueError(f"{loaded.path} is over other tokens ({loaded.tokenizer.fingerprint()}) than the recognizer's "
+    if loaded.setup.system.use != "language_model":
+        raise ValueError(f"{loaded.path}: a {loaded.setup.config.system}, not a language model; `voxkit lm train-neural` makes one")
+    if loaded.vocabulary.fingerprint() != vocabulary.fingerprint():
+        raise ValueError(f"{loaded.path} is over other tokens ({loaded.vocabulary.fingerprint()}) than the recognizer's "
                          f"({vocabulary.fingerprint()}): train one with `voxkit lm train-neural --tokenizer` on this tokenizer")
     model = loaded.model
     if model.config.kind == "lstm":

@@ -1,4 +1,4 @@
-"""Audio in which nobody speaks, and what a recogniser says to it: its hallucination rate in words per minute."""
+"""Audio in which nobody speaks, and what a recognizer says to it: its hallucination rate in words per minute."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Hallucinations:
 
 def hallucinations(recognizer: Any, clips: Iterator[tuple[str, str, Tensor]], options: Any,
                    batch_size: int = 8) -> dict[str, Hallucinations]:
-    """Recognise clips without speech; condition → what came of it, "all" last."""
+    """Recognize clips without speech; condition → what came of it, "all" last."""
     out: dict[str, Hallucinations] = {}
     total = Hallucinations()
     waiting: list[tuple[str, str, Tensor]] = []

@@ -81,7 +81,7 @@ class PretrainedLM:
         longest, limit = max(map(len, ids), default=0), getattr(self.config, "max_position_embeddings", None)
         if limit and longest > limit:
             raise ValueError(f"--rescore-lm {self.folder}: a hypothesis has {longest} of its tokens, and it takes {limit}; choose a model "
-                             "of longer texts, or recognise shorter audio")
+                             "of longer texts, or recognize shorter audio")
         window = getattr(self.config, "sliding_window", None) or longest + 1
         alike = [self.tree and len(row) <= window for row in ids]
         for as_tree in (True, False):

@@ -13,7 +13,7 @@ from voxkit.hub import locate
 from voxkit.infer.recognizer import Recognizer
 from voxkit.models.whisper import Whisper, read_pretrained
 from voxkit.optional import require
-from voxkit.recipe import Recipe, RecipeConfig
+from voxkit.run_config import RunConfig, Setup
 from voxkit.text.huggingface import HuggingFaceVocabulary
 
 
@@ -41,10 +41,10 @@ def import_whisper(name: str | os.PathLike, out: str | os.PathLike, language: st
     if out.exists() and any(out.iterdir()) and not (out / "checkpoints").is_dir():
         raise ValueError(f"{out} is there and no run; choose another directory, or remove it")
     model, vocabulary = _read(name, language, task)
-    recipe = Recipe(RecipeConfig(name=out.name, system="whisper"), model.config)
+    setup = Setup(RunConfig(name=out.name, system="whisper"), model.config)
 
     def extra(folder: Path) -> None:
-        configuration.save(recipe.as_mapping(), folder / "config.yaml")
+        configuration.save(setup.as_mapping(), folder / "config.yaml")
         vocabulary.save(folder)
 
     meta = {"step": 0, "tokenizer": vocabulary.fingerprint(), "imported": locate(os.fspath(name)).name}

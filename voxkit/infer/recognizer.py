@@ -48,7 +48,7 @@ class Recognizer:
     def load(cls, path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Recognizer:
         """From a checkpoint or run directory."""
         loaded = load_checkpoint(path, device, overrides)
-        return cls(loaded.model, loaded.tokenizer, device)
+        return cls(loaded.model, loaded.vocabulary, device)
 
     @classmethod
     def from_pretrained(cls, name: str | os.PathLike, device: torch.device | str = "cpu", *, language: str = "auto",

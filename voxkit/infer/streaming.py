@@ -1,4 +1,4 @@
-"""Speech recognised as it comes: audio in pieces of any size → the text so far, and in the end what the masked offline pass gives.
+"""Speech recognized as it comes: audio in pieces of any size → the text so far, and in the end what the masked offline pass gives.
 
     stream = StreamingRecognizer("exp/causal", SearchOptions("prefix_beam"), chunk_ms=320)
     for samples in microphone:  # float32 [S] at 16 kHz
@@ -31,7 +31,7 @@ class StreamingRecognizer:
     is, above all with words.
 
     Fbank, convolutional front end, encoder (CTC heads half-way up included) and search each go on from their state, so that nothing is
-    computed twice. A chunk is recognised as soon as its audio is there, and the 0.14 s beyond it that the convolutions look at.
+    computed twice. A chunk is recognized as soon as its audio is there, and the 0.14 s beyond it that the convolutions look at.
 
     Args:
         recognizer: or the path of a checkpoint or run, which is loaded.
@@ -67,7 +67,7 @@ class StreamingRecognizer:
         self._samples, self._finished = 0, False
 
     def accept(self, samples: Tensor | np.ndarray) -> Hypothesis:
-        """The next samples [S], float32 in [-1, 1] at 16 kHz, any number of them → what is recognised so far; it may still change.
+        """The next samples [S], float32 in [-1, 1] at 16 kHz, any number of them → what is recognized so far; it may still change.
 
         Raises:
             ValueError: other samples than that, or the utterance is over.
@@ -81,7 +81,7 @@ class StreamingRecognizer:
         return self._go_on(wave, final=False)
 
     def finish(self) -> Hypothesis:
-        """The utterance ends here → what was recognised, as offline; nothing where it was shorter than 90 ms. `reset` begins another."""
+        """The utterance ends here → what was recognized, as offline; nothing where it was shorter than 90 ms. `reset` begins another."""
         hypothesis = self._go_on(torch.zeros(0), final=True)
         self._finished = True
         return hypothesis
@@ -143,7 +143,7 @@ def check_model(model: Any) -> None:
 
 
 def stream_recording(stream: StreamingRecognizer, audio: Tensor, piece: float = PIECE) -> Iterator[tuple[float, Hypothesis, bool]]:
-    """A whole recording [S] as if it were spoken now: (seconds of audio heard, what was recognised with them, False) each time that the
+    """A whole recording [S] as if it were spoken now: (seconds of audio heard, what was recognized with them, False) each time that the
     text changes, and in the end (all of them, the final hypothesis, True).
 
     Args:

@@ -54,7 +54,7 @@ def expected_words(lm: PretrainedLM, texts: Sequence[str], draws: int = 16, *, w
     behind it, as the model says without context.
 
     Args:
-        texts: of the corpus, normalised as the n-gram will see text.
+        texts: of the corpus, normalized as the n-gram will see text.
         draws: for each place.
         window: tokens of the model's that go through it together.
         batch: of such windows.
@@ -193,7 +193,7 @@ def substituted_lines(texts: Sequence[str], path: str | Path, count: int, *, sha
 
 def _placed(texts: Sequence[str], places: Iterator[Place], path: str | Path) -> list[list[tuple[str, list[str]]]]:
     """Each word of each text with what might stand in its place."""
-    other = f"{path} is of other text than this, or of another --normalise: "
+    other = f"{path} is of other text than this, or of another --normalize: "
     again = "; run `voxkit lm sample` on this --text"
     rows = []
     for text in texts:

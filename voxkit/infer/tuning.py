@@ -13,7 +13,7 @@ from voxkit.infer.recognizer import Recognizer, SearchOptions
 Setting = tuple[tuple[str, float], ...]
 
 
-def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], options: SearchOptions, normalise: str = "none",
+def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], options: SearchOptions, normalize: str = "none",
                     below: float = math.inf) -> tuple[float, bool]:
     """WER of one setting, in [0, ...), and whether all batches were searched for it.
 
@@ -21,10 +21,10 @@ def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], opt
     at least. A setting that cannot be the best costs little so, and the worse it is the less.
     """
     texts = [dict(zip(batch.ids, batch.texts)) for batch in batches]
-    words, errors = sum(score(text, text, normalise=normalise).words for text in texts), 0
+    words, errors = sum(score(text, text, normalize=normalize).words for text in texts), 0
     for i, (batch, references) in enumerate(zip(batches, texts), 1):
         found = {id: h.text for id, h in zip(batch.ids, recognizer.search(batch.encoded, options))}
-        errors += score(references, found, normalise=normalise).errors
+        errors += score(references, found, normalize=normalize).errors
         if errors >= below * words and i < len(batches):
             return errors / words, False
     return errors / words if words else (math.inf if errors else 0.0), True
@@ -32,7 +32,7 @@ def word_error_rate(recognizer: Recognizer, batches: Sequence[EncodedBatch], opt
 
 def coordinate_search(measure: Callable[[Mapping[str, float]], float], choices: Mapping[str, Sequence[float]],
                       together: Sequence[str] = ()) -> dict[Setting, float]:
-    """Minimise over a grid, one coordinate at a time, from the first value of each, until a whole round changes nothing.
+    """Minimize over a grid, one coordinate at a time, from the first value of each, until a whole round changes nothing.
 
     Args:
         measure: setting → what is to be small; called once for each setting.

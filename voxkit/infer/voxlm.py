@@ -28,7 +28,7 @@ from voxkit.infer.recognizer import Recognizer
 from voxkit.models import voxlm as network
 from voxkit.models.voxlm_variants import DEFAULT, get_config
 from voxkit.rate import RATE
-from voxkit.recipe import Recipe, RecipeConfig
+from voxkit.run_config import RunConfig, Setup
 from voxkit.search.options import SearchOptions
 from voxkit.text.huggingface import HuggingFaceVocabulary
 from voxkit.text.llm_vocabulary import LLMVocabulary
@@ -60,7 +60,7 @@ class VoxLM:
                  device: torch.device | str = "cpu") -> None:
         config = get_config(config) if isinstance(config, str) else config
         vocabulary = vocabulary or whole_vocabulary(config.llm)
-        self._use(network.VoxLM(config, vocabulary), vocabulary, Recipe(RecipeConfig(system="voxlm"), config), 0, device)
+        self._use(network.VoxLM(config, vocabulary), vocabulary, Setup(RunConfig(system="voxlm"), config), 0, device)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> VoxLM:
@@ -74,13 +74,13 @@ class VoxLM:
         """
         loaded = load_checkpoint(path, "cpu", overrides)
         if not isinstance(loaded.model, network.VoxLM):
-            raise ValueError(f"{path}: a {loaded.recipe.config.system}, no VoxLM; voxkit.infer.recognizer.Recognizer loads it")
+            raise ValueError(f"{path}: a {loaded.setup.config.system}, no VoxLM; voxkit.infer.recognizer.Recognizer loads it")
         self = cls.__new__(cls)
-        self._use(loaded.model, loaded.tokenizer, loaded.recipe, int(loaded.meta.get("step", 0)), device)
+        self._use(loaded.model, loaded.vocabulary, loaded.setup, int(loaded.meta.get("step", 0)), device)
         return self
 
-    def _use(self, model: network.VoxLM, vocabulary: Any, recipe: Recipe, step: int, device: torch.device | str) -> None:
-        self.network, self.vocabulary, self._recipe, self._step = model.to(device).eval(), vocabulary, recipe, step
+    def _use(self, model: network.VoxLM, vocabulary: Any, setup: Setup, step: int, device: torch.device | str) -> None:
+        self.network, self.vocabulary, self._setup, self._step = model.to(device).eval(), vocabulary, setup, step
         self._references = references(model)  # of the weights as they came: LoRA is added in below
         model.llm.merge()
         self.recognizer = Recognizer(model, vocabulary, device)
@@ -160,7 +160,7 @@ class VoxLM:
         folder = Path(folder)
 
         def beside(directory: Path) -> None:
-            configuration.save(self._recipe.as_mapping(), directory / "config.yaml")
+            configuration.save(self._setup.as_mapping(), directory / "config.yaml")
             self.vocabulary.save(directory)
             if self.config.llm.learns == "lora":
                 self.network.llm.save_adapter(directory / "adapter")

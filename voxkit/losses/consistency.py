@@ -1,4 +1,4 @@
-"""Consistency-regularised CTC (Yao et al. 2024, arXiv 2410.05101): two views of an utterance, masked differently, should say the same.
+"""Consistency-regularized CTC (Yao et al. 2024, arXiv 2410.05101): two views of an utterance, masked differently, should say the same.
 
 Where one view is masked it learns from what the other one saw there, and the two keep each other from being too sure. It costs one more
 pass of the encoder a batch.

@@ -16,7 +16,7 @@ class HybridLossConfig:
     Attributes:
         ctc, attention: weights after the warm-up; a head whose weights are 0 at both ends is left out.
         start_ctc, start_attention: weights at step 0; the two sets are mixed linearly over `warmup_steps`.
-        warmup_steps: optimiser steps.
+        warmup_steps: optimizer steps.
         mwer: weight of minimum word error training on n-best lists (fine-tuning of a model that is trained already; 0 = none), added to
             the other two; mwer_nbest: hypotheses in a list.
         intermediate: share of the CTC loss that is the mean of those half-way up (model.intermediate_ctc.after says where); 0 = none.
@@ -64,7 +64,7 @@ class HybridLossConfig:
         return self.ctc > 0 or self.start_ctc > 0
 
     def weights(self, step: int) -> tuple[float, float]:
-        """(ctc, attention) at an optimiser step."""
+        """(ctc, attention) at an optimizer step."""
         done = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         return (self.start_ctc + (self.ctc - self.start_ctc) * done,
                 self.start_attention + (self.attention - self.start_attention) * done)

@@ -11,7 +11,7 @@ from voxkit.masks import lengths_to_mask
 
 
 def mwer_loss(scores: Tensor, errors: Tensor, valid: Tensor) -> Tensor:
-    """Expected errors under the renormalised scores, less the list's mean (which lowers the variance, not the gradient).
+    """Expected errors under the renormalized scores, less the list's mean (which lowers the variance, not the gradient).
 
     Args:
         scores: [B, N] log-probabilities of the hypotheses, differentiable.
@@ -49,7 +49,7 @@ def substitution_risk(logits: Tensor, tokens: Tensor, token_lengths: Tensor, sam
     """Expected errors of sampled hypotheses of a parallel decoder, relative to their mean (for Paraformer: Gao et al. 2022).
 
     A parallel decoder's hypotheses all have the length it was given, so that their errors are substitutions, counted place by place;
-    the sum over samples of p(y) (errors(y) - mean errors), p normalised over the samples, has the gradient that makes the better
+    the sum over samples of p(y) (errors(y) - mean errors), p normalized over the samples, has the gradient that makes the better
     ones likelier.
 
     Args:

@@ -41,7 +41,7 @@ class TransducerLossConfig:
     """Attributes:
     by: k2 (pruned), torchaudio (over everything), or auto: k2 where it can be imported, else torchaudio.
     simple_scale: weight of the simple loss after the warm-up; it starts at 1.
-    warmup_steps: optimiser steps over which the weights of the simple loss and of the joiner's (0.1 to 1) move.
+    warmup_steps: optimizer steps over which the weights of the simple loss and of the joiner's (0.1 to 1) move.
     lm_scale, am_scale: shares of the simple loss that look at the decoder alone and at the states alone.
     prune_range: symbols a frame that k2 keeps.
     most_scores: frames · symbols · vocabulary that the joiner forms at a time (torchaudio); 4 bytes each, a few times over.
@@ -70,7 +70,7 @@ class TransducerLossConfig:
         return self.by == "k2" or (self.by == "auto" and available("k2"))
 
     def weights(self, step: int) -> tuple[float, float]:
-        """(simple, joiner) at an optimiser step."""
+        """(simple, joiner) at an optimizer step."""
         done = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         return 1.0 - done * (1.0 - self.simple_scale), 0.1 + 0.9 * done
 
@@ -89,7 +89,7 @@ def transducer_loss(head: TransducerHead, states: Tensor, lengths: Tensor, token
 
     Args:
         states: [B, T, D] with lengths [B]; tokens: [B, U] without blanks, with token_lengths [B]; padding is anything.
-        step: of the optimiser.
+        step: of the optimizer.
 
     Raises:
         MissingPackage: k2 is asked for, and not there.
@@ -149,7 +149,7 @@ def simple_loss(am: Tensor, lm: Tensor, lengths: Tensor, tokens: Tensor, token_l
     """Over all alignments, by scores that are added: [B] in nats.
 
     Args:
-        am: [B, T, V] of the states, with lengths [B]; lm: [B, U + 1, V] of the decoder; unnormalised.
+        am: [B, T, V] of the states, with lengths [B]; lm: [B, U + 1, V] of the decoder; unnormalized.
         tokens: [B, U], with token_lengths [B].
         lm_scale, am_scale: shares of the log-probabilities by lm alone, and by am with the batch's mean distribution of lm.
     """

@@ -45,7 +45,7 @@ class ParaformerLossConfig:
         intermediate: share of the CTC loss that is the mean of those half-way up (model.intermediate_ctc.after says where); 0 = none.
         boundary: of the error in the weight that each token gets between its boundaries, which the CTC head tells the predictor
             (losses/boundary.py); in training the decoder then gets each token's vector from between them. 0 = off.
-        boundary_start: optimiser step from which that holds: the head must know where tokens are first. It is logged from step 0 on.
+        boundary_start: optimizer step from which that holds: the head must know where tokens are first. It is logged from step 0 on.
         mwer: of the risk of sampled hypotheses, for the end of a training; 0 = off. mwer_samples: hypotheses drawn.
     """
 
@@ -114,7 +114,7 @@ class Prediction(NamedTuple):
 
 
 class Paraformer(FrontEndListener):
-    """The non-autoregressive recogniser.
+    """The non-autoregressive recognizer.
 
     Args:
         config: with vocab_size set.

@@ -76,7 +76,7 @@ class VoxFormerConfig:
 
 
 class VoxFormer(FrontEndListener):
-    """The hybrid CTC/attention recogniser.
+    """The hybrid CTC/attention recognizer.
 
     Args:
         config: with vocab_size set.

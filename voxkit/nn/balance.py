@@ -32,7 +32,7 @@ def balancer_gradient(x: Tensor, mean_range: tuple[float, float], rms_range: tup
     rms = power.clamp(min=1e-20).sqrt_()
     ratio = mean / std
     side = torch.sign(ratio - ratio.clamp(*mean_range))
-    # d ratio / d x = (1 - ratio (x - mean) / std) / (N std);  N cancels in the normalisation below
+    # d ratio / d x = (1 - ratio (x - mean) / std) / (N std);  N cancels in the normalization below
     offset = side / std * (1 + ratio.square())
     slope = -side * ratio / std.square()
     slope = slope - torch.sign(rms.clamp(*rms_range) - rms) / rms.square()
@@ -119,7 +119,7 @@ def whitening_metric(x: Tensor, groups: int) -> Tensor:
 
 
 def _grouped(x: Tensor, groups: int) -> Tensor:
-    """[N, C] → [G, N, C / G], centred."""
+    """[N, C] → [G, N, C / G], centered."""
     x = x - x.mean(0)
     return x.view(x.shape[0], groups, -1).transpose(0, 1)
 
@@ -130,13 +130,13 @@ def _covariance(x: Tensor) -> Tensor:
 
 def whitening_gradient(x: Tensor, groups: int, limit: float) -> Tensor | None:
     """Gradient [N, C] of the whitening metric (up to a positive factor) where it is above its limit, else None."""
-    centred = _grouped(x, groups)
-    cov = _covariance(centred)
+    centered = _grouped(x, groups)
+    cov = _covariance(centered)
     mean_eig, mean_square = cov.diagonal(dim1=1, dim2=2).mean(), cov.square().sum() / x.shape[-1]
     if mean_square / (mean_eig.square() + 1e-20) < limit:
         return None
     cov.diagonal(dim1=1, dim2=2).sub_(mean_square / (mean_eig + 1e-20))
-    return (centred @ cov).transpose(0, 1).reshape(x.shape)
+    return (centered @ cov).transpose(0, 1).reshape(x.shape)
 
 
 class _Whiten(torch.autograd.Function):

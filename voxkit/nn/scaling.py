@@ -36,8 +36,8 @@ def limit_parameter(x: Tensor, low: float, high: float, probability: float = 0.6
 class _BiasNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor, log_scale: Tensor) -> Tensor:
-        centred = x.float() - bias
-        scale = torch.linalg.vector_norm(centred, dim=-1, keepdim=True).div_(x.shape[-1] ** 0.5).reciprocal_().mul_(log_scale.exp())
+        centered = x.float() - bias
+        scale = torch.linalg.vector_norm(centered, dim=-1, keepdim=True).div_(x.shape[-1] ** 0.5).reciprocal_().mul_(log_scale.exp())
         ctx.save_for_backward(x, bias, log_scale, scale)
         return (x * scale).to(x.dtype)
 

@@ -64,7 +64,7 @@ class Scheduled(nn.Module):
 
 
 def set_batch_count(model: nn.Module, count: float) -> None:
-    """Tell every scheduled module of a model how many optimiser steps there have been."""
+    """Tell every scheduled module of a model how many optimizer steps there have been."""
     for module in model.modules():
         if isinstance(module, Scheduled):
             module.batch_count = count * module.schedule_speed

@@ -76,7 +76,7 @@ def cif_reference(frames: Tensor, weights: Tensor, counts: Tensor) -> Integrated
 def cif(frames: Tensor, weights: Tensor, counts: Tensor) -> Integrated:
     """Integrate and fire, a batch at once.
 
-    The boundaries of frames (running sums) and of tokens (whole numbers) are sorted together. Between two neighbours lies a piece of one
+    The boundaries of frames (running sums) and of tokens (whole numbers) are sorted together. Between two neighbors lies a piece of one
     frame that belongs to one token; its width is its weight, and a token is the weighted sum of its consecutive pieces. Time and memory
     grow with T + U, not with T · U, and no large sums are subtracted from each other.
 

@@ -72,7 +72,7 @@ def dtw_reference(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def median_filter(x: Tensor, width: int) -> Tensor:
-    """Median over `width` neighbours along the last dimension, borders reflected; x as is where it is shorter than half of that."""
+    """Median over `width` neighbors along the last dimension, borders reflected; x as is where it is shorter than half of that."""
     if width < 1 or width % 2 == 0:
         raise ValueError(f"width is {width}: a median filter wants an odd number of frames")
     pad = width // 2

@@ -41,7 +41,7 @@ class CtcPrefixScorer:
         return np.logaddexp.reduce(self._before(state, tokens) + self.x[tokens], axis=2)
 
     def final(self, state: CtcPrefixState) -> np.ndarray:
-        """Log-probability of each prefix as the whole labelling: [N]."""
+        """Log-probability of each prefix as the whole labeling: [N]."""
         return np.logaddexp(state.held[:, -1], state.blanked[:, -1])
 
     def advance(self, state: CtcPrefixState, tokens: np.ndarray, scores: np.ndarray) -> CtcPrefixState:

@@ -1,4 +1,4 @@
-"""onnxruntime's sessions, as every graph of an artefact is opened."""
+"""onnxruntime's sessions, as every graph of an artifact is opened."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from voxkit.ops.checks import check_frames
 
 @torch.no_grad()
 def expected_tokens(log_probs: Tensor, lengths: Tensor, blank: int = 0) -> Tensor:
-    """The expected number of tokens of CTC's labelling.
+    """The expected number of tokens of CTC's labeling.
 
     A path has a token at every frame that is neither blank nor as the frame before; frames are independent of one another, so that the
     mean over all paths is a sum over frames: sum over t and tokens v of p_t(v) · (1 - p_{t-1}(v)). The best path says fewer: where a
     token is only likely, it says blank.
 
     Args:
-        log_probs: [B, T, V] normalised, lengths: [B] valid frames.
+        log_probs: [B, T, V] normalized, lengths: [B] valid frames.
 
     Returns:
         [B], float32.

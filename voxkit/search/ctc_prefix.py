@@ -1,6 +1,6 @@
 """CTC prefix scores for joint decoding (Watanabe et al. 2017, algorithm 2), without a loop over frames.
 
-The probability that the labelling begins with a prefix g·c is a sum over the frame where c begins; the forward variables of
+The probability that the labeling begins with a prefix g·c is a sum over the frame where c begins; the forward variables of
 the chosen extension are linear recurrences, which a cumulative log-sum-exp solves at once. In float64: over a long
 utterance the sums run far from zero.
 """
@@ -57,7 +57,7 @@ class CtcPrefixScorer:
         return (before + x).masked_fill(~self.mask[state.item][:, None], -torch.inf).logsumexp(-1)
 
     def final(self, state: CtcPrefixState) -> Tensor:
-        """Log-probability of each prefix as the whole labelling: [N]."""
+        """Log-probability of each prefix as the whole labeling: [N]."""
         end = self.end[state.item][:, None]
         return torch.logaddexp(state.held.gather(1, end), state.blanked.gather(1, end))[:, 0]
 

@@ -51,7 +51,7 @@ class Greedy:
 
     @torch.no_grad()
     def advance(self, state: GreedyState, log_probs: Tensor, lengths: Tensor) -> GreedyState:
-        """Consume frames: log_probs [B, T, V] normalised, lengths [B] valid ones → the state after them."""
+        """Consume frames: log_probs [B, T, V] normalized, lengths [B] valid ones → the state after them."""
         check_frames(log_probs, lengths, self.blank)
         frames = log_probs.shape[1]
         if frames == 0:
@@ -88,7 +88,7 @@ def ctc_greedy(log_probs: Tensor, lengths: Tensor, blank: int = 0) -> list[CtcHy
     """Decode a batch.
 
     Args:
-        log_probs: [B, T, V], normalised.
+        log_probs: [B, T, V], normalized.
         lengths: [B] valid frames.
 
     Returns:

@@ -30,7 +30,7 @@ class AttentionHypothesis:
 
     Attributes:
         tokens: ids without bos and eos.
-        score: what the search ranks by (natural log, weights and length normalisation included).
+        score: what the search ranks by (natural log, weights and length normalization included).
         token_log_probs: per token, its log-probability under the decoder; or, from rescoring, under CTC.
         frames: per token, the frame it peaks at under CTC; only from rescoring.
         parts: log-probabilities that went into it, unweighted: "attention", "ctc", and "fused" (scorers, weighted already).
@@ -69,7 +69,7 @@ class TransducerHypothesis:
 
     Attributes:
         tokens: ids without blanks.
-        score: what the search ranks by (natural log, weights and length normalisation included).
+        score: what the search ranks by (natural log, weights and length normalization included).
         frames: per token, the frame that emits it.
         token_log_probs: per token, its log-probability there among all tokens, blank apart: in which frame a token comes is no doubt about
             the token.

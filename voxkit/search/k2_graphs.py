@@ -84,7 +84,7 @@ def lexicon_text(spellings: Mapping[str, Sequence[int]], table: WordTable, vocab
 
 
 def grammar_text(model: NgramModel, table: WordTable, loops: int | None = None) -> str:
-    """G as k2 text (an acceptor "from to label score", natural log): a state for every context, back-off arcs labelled BACKOFF.
+    """G as k2 text (an acceptor "from to label score", natural log): a state for every context, back-off arcs labeled BACKOFF.
 
     Words of the model that the table lacks are left out, and its <unk>. With `loops` every state has a free arc of that label to itself.
     """

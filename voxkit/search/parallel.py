@@ -25,7 +25,7 @@ def parallel_greedy(log_probs: Tensor, lengths: Tensor, forbidden: Sequence[int]
     """The best token of every place.
 
     Args:
-        log_probs: [B, U, V] normalised; lengths: [B] tokens.
+        log_probs: [B, U, V] normalized; lengths: [B] tokens.
         forbidden: ids that stand for no text, and are never said.
     """
     best, tokens = _forbid(log_probs.float(), forbidden).max(-1) if log_probs.shape[1] else (log_probs[..., 0], log_probs[..., 0].long())
@@ -47,7 +47,7 @@ def parallel_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, scorer:
     beam is exact: it holds the n best texts under the decoder.
 
     Args:
-        log_probs: [B, U, V] normalised; lengths: [B] tokens.
+        log_probs: [B, U, V] normalized; lengths: [B] tokens.
         scorer: language model, phrases, bonus per token.
         candidates: tokens looked at in each place; default 2 · beam. forbidden: as of `parallel_greedy`.
         ctc_log_probs, ctc_lengths: [B, T, V] and [B] of the same audio, `blank` its id there; None = no CTC.

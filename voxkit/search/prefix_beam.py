@@ -1,4 +1,4 @@
-"""CTC prefix beam search (Graves & Jaitly 2014; Hannun et al. 2014), vectorised over batch, beam and tokens.
+"""CTC prefix beam search (Graves & Jaitly 2014; Hannun et al. 2014), vectorized over batch, beam and tokens.
 
 The only Python loop is over frames. Equal prefixes meet without dictionaries: a prefix is a 64-bit hash of its tokens and
 remembers its parent's, and in one frame a hypothesis can coincide with another only if it extends that one's parent by
@@ -97,7 +97,7 @@ class PrefixBeam:
 
     @torch.no_grad()
     def advance(self, state: BeamState, log_probs: Tensor, lengths: Tensor) -> BeamState:
-        """Consume frames: log_probs [B, T, V] normalised, lengths [B] valid ones → the state after them."""
+        """Consume frames: log_probs [B, T, V] normalized, lengths [B] valid ones → the state after them."""
         check_frames(log_probs, lengths, self.settings.blank)
         if log_probs.shape[1] == 0 or int(lengths.max()) == 0:
             return state
@@ -248,7 +248,7 @@ def ctc_prefix_beam(log_probs: Tensor, lengths: Tensor, beam: int = 10, *, nbest
                     tokens_per_frame: int | None = None, scorer: Scorer | None = None, blank_skip: float | None = 0.99,
                     min_log_prob: float | None = -5.0, prune: float | None = 10.0, times: bool = True,
                     engine: str = "auto") -> list[list[CtcHypothesis]]:
-    """Search whole utterances: log_probs [B, T, V] normalised, lengths [B] → n-best per utterance, best first.
+    """Search whole utterances: log_probs [B, T, V] normalized, lengths [B] → n-best per utterance, best first.
 
     The other arguments are those of `PrefixBeam`. Three engines give the same result: "tensor" (this file), and on the CPU without a
     scorer "arrays" (prefix_beam_arrays.py, the whole batch together) and "scalar" (prefix_beam_scalar.py, plain arithmetic on the few

@@ -1,4 +1,4 @@
-"""What a transducer offers its searches, and greedy search (Graves 2012), vectorised over the batch.
+"""What a transducer offers its searches, and greedy search (Graves 2012), vectorized over the batch.
 
     best = transducer_greedy(head, states, lengths)[0].tokens
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 @dataclass
 class ServeConfig:
     """Attributes:
-    search: how every request is recognised.
+    search: how every request is recognized.
     limits: what is taken.
     batching: how requests are put together.
     calibration: {"temperature": ..., maybe "set": ...} of the confidences, as voxkit.infer.calibration keeps it; None: they are as the
@@ -49,7 +49,7 @@ class ServeConfig:
 
 
 def create_app(recognizer: Recognizer, config: ServeConfig | None = None) -> Any:
-    """The application (FastAPI) for a recogniser.
+    """The application (FastAPI) for a recognizer.
 
     Raises:
         ValueError: options that cannot be, all at once; MissingPackage: fastapi is not installed.

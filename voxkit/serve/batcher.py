@@ -1,4 +1,4 @@
-"""Requests that arrive together are recognised together: those of one kind and of about one length.
+"""Requests that arrive together are recognized together: those of one kind and of about one length.
 
 Two lanes, each with a thread of its own: what is short does not wait for what is long. Within a lane whoever came first goes first, with
 those of its like. What nobody waits for any more is not begun, and what runs for nobody ends.
@@ -194,7 +194,7 @@ class _Lane:
             self.owner.ended += len(batch)
             return
         except Exception as error:
-            if len(batch) > 1:  # one bad item must not fail its neighbours
+            if len(batch) > 1:  # one bad item must not fail its neighbors
                 for entry in batch:
                     await self._answer([entry])
                 return

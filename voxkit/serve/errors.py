@@ -8,7 +8,7 @@ class RequestError(Exception):
 
     Attributes:
         status: HTTP status: 400 not JSON, 408 it did not arrive in time, 413 too large or too long, 415 a form or a packed body,
-            422 cannot be recognised, 503 too busy, 504 took too long.
+            422 cannot be recognized, 503 too busy, 504 took too long.
         message: what, which, and what to do.
         retry_after: seconds after which it may be tried again; None: not so, or not known.
         closes: whether the connection ends with the answer, because the rest of the request is still on it.

@@ -1,4 +1,4 @@
-"""What the service asks of a recogniser: batches of inputs → hypotheses, and what it says about itself."""
+"""What the service asks of a recognizer: batches of inputs → hypotheses, and what it says about itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of a text a vocabulary can spell: what it lacks is learnt, and scored, as the one unknown token, and nobody would see it.
+"""How much of a text a vocabulary can spell: what it lacks is learned, and scored, as the one unknown token, and nobody would see it.
 
     coverage = Coverage(vocabulary)
     ids = coverage.encode("u1", "heal me")      for every text
@@ -50,5 +50,5 @@ class Coverage:
                 f"e.g. {', '.join(self.lacking[:_NAMED])}")
         if len(self.lacking) > most * self.texts:
             raise ValueError(f"{said}. Is it the tokenizer of this text, and is the text written as its own was (upper or lower case: "
-                             "--normalise, --text of `voxkit prepare`)? Or make one with `voxkit tokenize`")
+                             "--normalize, --text of `voxkit prepare`)? Or make one with `voxkit tokenize`")
         return said

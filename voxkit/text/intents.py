@@ -17,7 +17,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
 from voxkit.hypothesis import Hypothesis
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 from voxkit.text.pack import Pack, Slot
 
 CONFIDENCE = 0.7  # below which nothing is answered, where it is not said
@@ -200,7 +200,7 @@ def _variant(template: int, parts: tuple[str | Slot, ...]) -> _Variant:
 
 
 def _words(text: str) -> list[str]:
-    return normalise("librispeech", text).lower().split()
+    return normalize("librispeech", text).lower().split()
 
 
 def _missing(word: str) -> float:

@@ -30,7 +30,7 @@ from typing import Any
 import yaml
 
 from voxkit.files import read_text
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 from voxkit.text.vocabulary import Vocabulary
 
 KINDS = ("command", "callout", "question")
@@ -283,7 +283,7 @@ def check_spelling(pack: Pack, vocabulary: Vocabulary | None = None, rule: str =
     words = {word for template in pack.templates for pattern in template.patterns for word, _ in pattern.parts if isinstance(word, str)}
     bad = []
     for phrase in [*pack.phrases(), *sorted(words)]:
-        said = normalise(rule, phrase)
+        said = normalize(rule, phrase)
         if not any(c.isalpha() for c in said):
             bad.append(f"{phrase!r} (no letter in it)")
         elif vocabulary is not None:
@@ -306,7 +306,7 @@ def warnings(pack: Pack) -> list[str]:
             elif any(c.isdigit() for c in form):
                 found.append(f"term {term.name!r}: {form!r} has figures; spell them as they are spoken")
     for kind, terms in pack.classes.items():
-        forms = Counter(normalise("librispeech", form) for term in terms for form in dict.fromkeys(term.spoken))
+        forms = Counter(normalize("librispeech", form) for term in terms for form in dict.fromkeys(term.spoken))
         found += [f"class {kind}: {form!r} is spoken for {count} terms, and the first is taken"
                   for form, count in forms.items() if count > 1]
     return found

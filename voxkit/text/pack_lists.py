@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from voxkit.files import read_text
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 from voxkit.text.pack import Pack, Template, Term, is_identifier, parse_pattern
 from voxkit.text.phrases import read_phrases
 
@@ -63,7 +63,7 @@ def read_localization(path: str | os.PathLike, kind: str, *, column: str = "", l
     left_out = 0
     for row in rows:
         written = " ".join(_MARKUP.sub(" ", row.get(wanted[0]) or "").split())
-        spoken = normalise("librispeech", written).lower()
+        spoken = normalize("librispeech", written).lower()
         if not spoken or len(spoken.split()) > longest or any(c.isdigit() for c in spoken):
             left_out += 1
             continue
@@ -131,7 +131,7 @@ def hotword_lines(pack: Pack, rule: str = "librispeech", score: float = 1.5) -> 
 def _spelled(pack: Pack, rule: str) -> dict[str, float]:
     out: dict[str, float] = {}
     for phrase, weight in pack.phrases().items():
-        said = normalise(rule, phrase)
+        said = normalize(rule, phrase)
         out[said] = max(weight, out.get(said, 0.0))
     return out
 

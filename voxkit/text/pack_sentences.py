@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 from voxkit.text.pack import Pack, Part, Slot
 
 PARTS = {"train": (0, 80), "dev": (80, 90), "test": (90, 100)}  # per cent
@@ -99,7 +99,7 @@ def part_of(text: str) -> str:
 def spoken_key(text: str) -> str:
     """What two texts share that are said alike: words without case and punctuation."""
     plain = text.isascii() and text.replace(" ", "").isalpha()  # where the rule is no more than this, and a hundred times faster
-    return " ".join(text.upper().split()) if plain else normalise("librispeech", text)
+    return " ".join(text.upper().split()) if plain else normalize("librispeech", text)
 
 
 def overlap(training: Iterable[str], held_out: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 Its ids: 0 is padding and the CTC blank, 1 the beginning and 2 the end of a sentence, 3 what a text has and the vocabulary lacks.
 SentencePiece itself changes nothing in a transcript (white space apart): what a transcript looks like is decided before, by
-`voxkit.text.normalise`.
+`voxkit.text.normalize`.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, path: str | os.PathLike) ->
         if low := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
             raise ValueError(f"vocab_size {vocab_size} leaves no room for the characters of these {len(texts)} "
                              f"transcripts; the smallest that works is {low[1]}. Rare characters are often a slip in "
-                             "normalisation: see --text of `voxkit prepare`") from error
+                             "normalization: see --text of `voxkit prepare`") from error
         raise
     return _finish(model, path)
 

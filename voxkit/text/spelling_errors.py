@@ -1,4 +1,4 @@
-"""Text as a recogniser might have heard it: letters wrong, left out, doubled or put in, words left out, torn apart or joined.
+"""Text as a recognizer might have heard it: letters wrong, left out, doubled or put in, words left out, torn apart or joined.
 
 A language model that learns to write the right text from such a one needs no audio for it: the way to a domain of which there is text
 alone.

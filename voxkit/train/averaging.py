@@ -27,7 +27,7 @@ class RunningAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take the weights in after optimiser step `step`, where the configuration says so."""
+        """Take the weights in after optimizer step `step`, where the configuration says so."""
         if step < self.config.start or step % self.config.every:
             return
         self.count += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from voxkit.precision import PRECISIONS
 
-OPTIMISERS = ("adamw", "adam", "muon", "scaled_adam")
+OPTIMIZERS = ("adamw", "adam", "muon", "scaled_adam")
 
 
 @dataclass
@@ -33,8 +33,8 @@ class OptimiserConfig:
 
     def problems(self) -> list[str]:
         found = []
-        if self.name not in OPTIMISERS:
-            found.append(f"name: {self.name!r} is none of {', '.join(OPTIMISERS)}")
+        if self.name not in OPTIMIZERS:
+            found.append(f"name: {self.name!r} is none of {', '.join(OPTIMIZERS)}")
         if self.lr <= 0:
             found.append(f"lr: {self.lr} is not above 0")
         if self.weight_decay < 0:
@@ -55,9 +55,9 @@ class GroupConfig:
     Attributes:
         pattern: on full parameter names: a glob (`front_end.pretrained.*`), or `re:` and a regular expression found anywhere in
             the name (`re:\\.layers\\.1[01]\\.`). A parameter belongs to the first group that matches.
-        lr: the rate; 0 = lr_scale times the optimiser's.
-        lr_scale: multiple of the optimiser's rate.
-        weight_decay: negative = the optimiser's.
+        lr: the rate; 0 = lr_scale times the optimizer's.
+        lr_scale: multiple of the optimizer's rate.
+        weight_decay: negative = the optimizer's.
     """
 
     pattern: str = ""
@@ -85,7 +85,7 @@ class GroupConfig:
 class ScheduleConfig:
     """Attributes:
     name: cosine (AdamW's), eden (ScaledAdam's, Yao et al. 2023), linear or constant; each after a linear warm-up.
-    warmup_steps: optimiser steps.
+    warmup_steps: optimizer steps.
     total_steps: where cosine and linear end; None = train.max_steps, else the epochs times the loader's length.
     min_lr_ratio: where cosine and linear end, as a share of the learning rate.
     lr_batches, lr_epochs: Eden's two time constants, in steps and epochs.
@@ -120,7 +120,7 @@ class AverageConfig:
     Attributes:
         kind: of the running average kept while training: none, mean (of the whole run; the mean between two checkpoints can be
             had from it, as icefall does) or ema.
-        every: optimiser steps between two updates.
+        every: optimizer steps between two updates.
         decay: of the ema, per update.
         start: first step that counts.
         validate: measure the metrics on the running average instead of the current weights.
@@ -187,11 +187,11 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        epochs: passes over the data; max_steps: optimiser steps after which it ends in any case, 0 = no such limit.
-        optimiser, groups, schedule: see there.
+        epochs: passes over the data; max_steps: optimizer steps after which it ends in any case, 0 = no such limit.
+        optimizer, groups, schedule: see there.
         precision: fp32, bf16, fp16 (with loss scaling), or auto: bf16 where the device computes in it, else fp16 on CUDA and fp32
             elsewhere.
-        accumulate: batches per optimiser step. They weigh as one large batch: by `weight` of the model's loss, else by utterances.
+        accumulate: batches per optimizer step. They weigh as one large batch: by `weight` of the model's loss, else by utterances.
         clip_grad: largest gradient norm; 0 = no clipping.
         activation_checkpointing: recompute activations in the backward pass (needs `model.enable_activation_checkpointing()`).
         log_every: steps between two lines of the log.
@@ -212,7 +212,7 @@ class TrainConfig:
 
     epochs: int = 20
     max_steps: int = 0
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimiserConfig = field(default_factory=OptimiserConfig)
     groups: list[GroupConfig] = field(default_factory=list)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     precision: str = "fp32"

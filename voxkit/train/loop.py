@@ -1,4 +1,4 @@
-"""The training loop: batches → gradients → optimiser steps, with validation, checkpoints and a way out of every accident.
+"""The training loop: batches → gradients → optimizer steps, with validation, checkpoints and a way out of every accident.
 
 It sees a module with `.loss(batch)` and an iterable of batches, and knows neither model nor data. A checkpoint is written before each
 validation, so that whatever ends the run in the middle of one costs nothing but that validation.
@@ -86,7 +86,7 @@ class Trainer(RunParts):
         return ""
 
     def _groups(self) -> Iterator[list[tuple[Batch, float]]]:
-        """The batches of each optimiser step with their weight. A process that has run out repeats a batch at weight 0, so that
+        """The batches of each optimizer step with their weight. A process that has run out repeats a batch at weight 0, so that
         all take the same number of steps."""
         batches = iter(self.loader)
         while not (self.world.size == 1 and self.interrupt.asked):

@@ -2,7 +2,7 @@
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a weight matrix by the nearest
 semi-orthogonal one, so that no direction of the matrix is left behind. Its steps are scaled to the rms that AdamW's have (Liu et al. 2025,
-"Muon is scalable for LLM training", arXiv 2502.16982), so that rates and weight decay mean what they mean there. It orthogonalises in
+"Muon is scalable for LLM training", arXiv 2502.16982), so that rates and weight decay mean what they mean there. It orthogonalizes in
 bfloat16 on a GPU, as published, and in float32 elsewhere, because CPUs may emulate bfloat16: a run that moves to the other kind differs.
 """
 

@@ -23,7 +23,7 @@ from voxkit.train.config import TrainConfig
 from voxkit.train.interrupt import Interrupt
 from voxkit.train.logging import RunLog
 from voxkit.train.mirror import Mirror
-from voxkit.train.optimisers import build_optimiser
+from voxkit.train.optimizers import build_optimizer
 from voxkit.train.remedies import DivergenceWatch
 from voxkit.train.run_dir import git_hash
 from voxkit.train.schedules import build_schedule
@@ -66,7 +66,7 @@ class RunParts:
         device: where to train.
         extra_meta: goes into every meta.json; "tokenizer" is the fingerprint of the vocabulary, and a run goes on with the same only.
         save_extra: writes config.yaml, tokenizer.model ... into the checkpoint directory that it is given.
-        on_step: called after every optimiser step with its number and losses.
+        on_step: called after every optimizer step with its number and losses.
         tensorboard: whether to write it.
 
     Attributes:
@@ -101,9 +101,9 @@ class RunParts:
             if enable is None:
                 raise ValueError(f"train.activation_checkpointing: {type(model).__name__} does not offer it; switch it off")
             enable()
-        self.optimiser = build_optimiser(model, config.optimiser, config.groups)
+        self.optimizer = build_optimizer(model, config.optimizer, config.groups)
         self.total_steps = self._schedule_end()
-        self.schedule = build_schedule(self.optimiser, replace(config.schedule, total_steps=self.total_steps))
+        self.schedule = build_schedule(self.optimizer, replace(config.schedule, total_steps=self.total_steps))
         self.scaler = torch.amp.GradScaler(self.world.device.type, init_scale=2.0**10, enabled=self.dtype == torch.float16)
         self.average = RunningAverage(model, config.average) if config.average.kind != "none" else None
         self.net = distributed.wrap(model, self.world, config.find_unused_parameters)

@@ -18,7 +18,7 @@ from voxkit.train.parts import RunParts
 from voxkit.train.remedies import DivergenceWatch
 from voxkit.train.state import TrainState, random_state, restore_random_state
 
-# Of an optimiser: a continued run takes these from its configuration, and its rates from the checkpoint.
+# Of an optimizer: a continued run takes these from its configuration, and its rates from the checkpoint.
 SETTINGS = ("betas", "eps", "momentum", "weight_decay", "clipping_scale")
 
 
@@ -40,7 +40,7 @@ def save(run: RunParts, final: bool = False) -> None:
         if amend and run.last_checkpoint is not None:
             written = amend_checkpoint(run.last_checkpoint, _meta(run), state.as_dict())
         else:
-            tensors = {"optimiser": run.optimiser.state_dict(), "schedule": run.schedule.state_dict(), "scaler": run.scaler.state_dict(),
+            tensors = {"optimizer": run.optimizer.state_dict(), "schedule": run.schedule.state_dict(), "scaler": run.scaler.state_dict(),
                        "ranks": ranks}
             written = write_checkpoint(run.root, run.model, _meta(run), training=(state.as_dict(), tensors), save_extra=run.save_extra,
                                        average=run.average.state if run.average is not None and run.average.count else None)
@@ -85,10 +85,10 @@ def resume(run: RunParts) -> str:
 
 
 def restore(run: RunParts, path: Path) -> None:
-    """Put a checkpoint back into model, optimiser, schedule, loader, generators and state.
+    """Put a checkpoint back into model, optimizer, schedule, loader, generators and state.
 
     Raises:
-        ValueError: it does not fit the model or the optimiser, was trained with another tokenizer or over other external weights, or holds
+        ValueError: it does not fit the model or the optimizer, was trained with another tokenizer or over other external weights, or holds
             something that could run code.
     """
     meta = read_meta(path)
@@ -98,7 +98,7 @@ def restore(run: RunParts, path: Path) -> None:
     load_state(run.model, read_weights(path, "model"), set(meta.get("left_out", ())), str(path))
     run.state = TrainState.from_dict(values)
     run.watch = DivergenceWatch(run.config.remedies, run.state.watch)
-    _load_optimiser(run, saved, meta, path)
+    _load_optimizer(run, saved, meta, path)
     run.schedule.load_state_dict(saved["schedule"])
     _load_scaler(run, saved["scaler"], meta, path)
     kept = meta.get("average")
@@ -137,7 +137,7 @@ def go_back(run: RunParts, error: Exception) -> None:
     name = distributed.broadcast(run.world, name)
     if not name:
         tried = f" after halving the learning rate {halvings - 1} times" if halvings > 1 else ""
-        raise type(error)(f"{error}{tried}; lower train.optimiser.lr, lengthen train.schedule.warmup_steps, or look at the utterances "
+        raise type(error)(f"{error}{tried}; lower train.optimizer.lr, lengthen train.schedule.warmup_steps, or look at the utterances "
                           "that train.log names") from error
     at = run.state.step
     restore(run, run.root / name)
@@ -186,7 +186,7 @@ def _meta(run: RunParts) -> dict[str, Any]:
     return {
         "format": 1, "step": state.step, "epoch": state.epoch, "git": run.git, "torch": torch.__version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "hours": run.budget.hours, "seconds_of_audio": state.seconds,
-        "processes": run.world.size, "precision": dtype_name(run.dtype), "optimiser": run.config.optimiser.name,
+        "processes": run.world.size, "precision": dtype_name(run.dtype), "optimizer": run.config.optimizer.name,
         "metrics": {k: v for k, v in measured.items() if k not in ("step", "epoch")},
         "validated": "average" if run.validates_average else "model",
         "average": {"kind": run.config.average.kind, "count": run.average.count} if run.average is not None and run.average.count else None,
@@ -210,20 +210,20 @@ def _load_scaler(run: RunParts, saved: dict[str, Any], meta: dict[str, Any], pat
                     f"(train.precision={run.config.precision}): not to the bit what it would have been")
 
 
-def _load_optimiser(run: RunParts, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
-    groups, saved_groups = run.optimiser.param_groups, saved["optimiser"]["param_groups"]
-    name = run.config.optimiser.name
-    if (before := meta.get("optimiser", name)) != name:  # a checkpoint of before 2026-11-28 does not say it
-        raise ValueError(f"the optimiser of {path} is {before} and this run's {name}: what one remembers means nothing to the other. Keep "
-                         f"train.optimiser.name={before}, or start a new run from its weights (init=...)")
+def _load_optimizer(run: RunParts, saved: dict[str, Any], meta: dict[str, Any], path: Path) -> None:
+    groups, saved_groups = run.optimizer.param_groups, saved["optimizer"]["param_groups"]
+    name = run.config.optimizer.name
+    if (before := meta.get("optimizer", name)) != name:  # a checkpoint of before 2026-11-28 does not say it
+        raise ValueError(f"the optimizer of {path} is {before} and this run's {name}: what one remembers means nothing to the other. Keep "
+                         f"train.optimizer.name={before}, or start a new run from its weights (init=...)")
     own = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in groups]
     there = [(len(g["params"]), g.get("initial_lr", g["lr"])) for g in saved_groups]
     if [n for n, _ in own] != [n for n, _ in there]:
         raise ValueError(f"the parameter groups of {path} have {[n for n, _ in there]} parameters, this run's {[n for n, _ in own]}: "
                          "train.groups or what is frozen has changed. Start a new run from its weights (init=...)")
     settings = [{name: g[name] for name in SETTINGS if name in g} for g in groups]
-    run.optimiser.load_state_dict(saved["optimiser"])
-    for group, now in zip(run.optimiser.param_groups, settings):
+    run.optimizer.load_state_dict(saved["optimizer"])
+    for group, now in zip(run.optimizer.param_groups, settings):
         group.update(now)
     if own != there:
         run.log.event(run.state.step, run.state.epoch, f"the learning rates of {path.name} go on ({[lr for _, lr in there]}), not those of "

@@ -27,7 +27,7 @@ def find_max_duration(make_batch: Callable[[float], Any], step: Callable[[Any], 
 
     Args:
         make_batch: seconds → a batch of the longest utterances there are, so that padding and attention are at their worst.
-        step: forward and backward on it, as in training (an optimiser's state must be there or counted in `share`).
+        step: forward and backward on it, as in training (an optimizer's state must be there or counted in `share`).
         low, high: seconds; low must fit.
         share: of the memory that may be used; less where several processes share a machine's.
         limit_bytes: instead of what the device has free.

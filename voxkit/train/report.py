@@ -34,7 +34,7 @@ def window(run: RunParts) -> None:
     state.window.clear()
     (then, seconds), run.mark = run.mark, (time.monotonic(), state.seconds)
     speed = (state.seconds - seconds) / max(run.mark[0] - then, 1e-9)
-    rates = [group["lr"] for group in run.optimiser.param_groups]
+    rates = [group["lr"] for group in run.optimizer.param_groups]
     used = {"hours": run.budget.hours, **({"cost": run.budget.cost} if config.price_per_hour else {})}
     run.log.record("train", state.step, state.epoch, {**values, "lr": max(rates), "speed": speed, **used})
     text = f"step {state.step} epoch {state.epoch} " + " ".join(f"{name} {short(v)}" for name, v in values.items())

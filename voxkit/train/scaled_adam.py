@@ -1,4 +1,4 @@
-"""ScaledAdam, Zipformer's optimiser (Yao et al. 2023, arXiv 2310.11230, section 2.6 and appendix A.1).
+"""ScaledAdam, Zipformer's optimizer (Yao et al. 2023, arXiv 2310.11230, section 2.6 and appendix A.1).
 
 Adam whose step is proportional to the rms of each parameter tensor, so that all tensors change at the same relative rate, and which
 also learns each tensor's scale: as if it were an underlying tensor times exp(scale). Gradients, weighed with the rms of their
@@ -96,7 +96,7 @@ class ScaledAdam(Optimizer):
             for start in range(0, len(params), size):
                 part = params[start:start + size]
                 for p in part:
-                    self._initialise(p, self.param_groups[index])
+                    self._initialize(p, self.param_groups[index])
                 names = [name for name in _STATE if name in self.state[part[0]]]
                 joined = {name: torch.cat([self.state[p][name] for p in part]) for name in names}
                 for i, p in enumerate(part):
@@ -105,7 +105,7 @@ class ScaledAdam(Optimizer):
                 batches.append((index, part, joined))
         return batches
 
-    def _initialise(self, p: Tensor, group: dict[str, Any]) -> None:
+    def _initialize(self, p: Tensor, group: dict[str, Any]) -> None:
         """State of a parameter that has none: each [1, ...], the 1 being where parameters are joined.
 
         A tensor that starts above `param_max_rms` keeps its start as its limit: pulling the LayerNorm gains of a pretrained Whisper (some

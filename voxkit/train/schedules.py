@@ -53,7 +53,7 @@ SHAPES: dict[str, Callable[[int, float, Any], float]] = {"cosine": cosine, "line
 
 
 class Schedule:
-    """Sets the learning rate of every group of an optimiser, as a multiple of its own.
+    """Sets the learning rate of every group of an optimizer, as a multiple of its own.
 
     Args:
         optimizer: its groups' `lr` now are the rates that the schedule scales.
@@ -77,7 +77,7 @@ class Schedule:
         return self.factor * warmup(self.steps, self.config) * SHAPES[self.config.name](self.steps, self.epoch, self.config)
 
     def step(self) -> None:
-        """After each optimiser step."""
+        """After each optimizer step."""
         self.steps += 1
         self._apply()
 
@@ -105,5 +105,5 @@ class Schedule:
 
 
 def build_schedule(optimizer: Optimizer, config: ScheduleConfig) -> Schedule:
-    """The schedule that a configuration names, over an optimiser."""
+    """The schedule that a configuration names, over an optimizer."""
     return Schedule(optimizer, config)

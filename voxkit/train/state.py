@@ -15,7 +15,7 @@ import torch
 @dataclass
 class TrainState:
     """Attributes:
-    step: optimiser steps done; epoch: epochs done.
+    step: optimizer steps done; epoch: epochs done.
     batches: batches of the current epoch that are used up, by the process that has most.
     seconds: of audio trained on.
     skipped, skipped_in_a_row: steps dropped for a loss or gradient that was not finite.

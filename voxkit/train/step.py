@@ -1,4 +1,4 @@
-"""One optimiser step: gradients over the accumulated batches of all processes, as if they were one large batch."""
+"""One optimizer step: gradients over the accumulated batches of all processes, as if they were one large batch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Sums:
 
 
 def step(run: RunParts, group: list[tuple[Batch, float]]) -> tuple[dict[str, float] | None, str]:
-    """One optimiser step → its losses (None: it was dropped), and why to stop (empty: go on)."""
+    """One optimizer step → its losses (None: it was dropped), and why to stop (empty: go on)."""
     set_step = getattr(run.model, "set_step", None)
     if set_step is not None:
         set_step(run.state.step)
@@ -58,8 +58,8 @@ def step(run: RunParts, group: list[tuple[Batch, float]]) -> tuple[dict[str, flo
     if any_bad:
         _drop(run, bad, "loss")
         return None, stop
-    run.scaler.unscale_(run.optimiser)
-    params = [p for g in run.optimiser.param_groups for p in g["params"] if p.grad is not None]
+    run.scaler.unscale_(run.optimizer)
+    params = [p for g in run.optimizer.param_groups for p in g["params"] if p.grad is not None]
     grads = [p.grad for p in params]
     torch._foreach_mul_(grads, run.world.size / max(weight, 1e-9))
     total = nn.utils.get_total_norm(grads)
@@ -70,7 +70,7 @@ def step(run: RunParts, group: list[tuple[Batch, float]]) -> tuple[dict[str, flo
     if not finite and not run.scaler.is_enabled():
         _drop(run, [batch for batch, share in group if share], "gradient")
         return None, stop
-    run.scaler.step(run.optimiser)
+    run.scaler.step(run.optimizer)
     run.scaler.update()
     if not finite:  # fp16: the scaler has left the step out and halves its scale
         run.state.skipped_in_a_row += 1
@@ -112,7 +112,7 @@ def _counted(run: RunParts, group: list[tuple[Batch, float]]) -> list[tuple[Batc
 
 
 def _try_backward(run: RunParts, parts: list[tuple[Batch, float]]) -> tuple[Sums, list[Batch]]:
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     sums, bad = Sums(), []
     for i, (batch, share) in enumerate(parts):
         hold = run.world.size > 1 and i < len(parts) - 1
@@ -130,7 +130,7 @@ def _try_backward(run: RunParts, parts: list[tuple[Batch, float]]) -> tuple[Sums
 def _drop(run: RunParts, bad: list[Batch], what: str) -> None:
     """A step whose loss or gradient is not finite: name the utterances and count, or stop."""
     state, remedies = run.state, run.config.remedies
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     with _autocast(run):
         ids = [id for batch in bad for id in (find_culprits(run.model, batch) if what == "loss" else batch.ids)]
     ids = [id for part in distributed.gather(run.world, ids) for id in part]
@@ -139,7 +139,7 @@ def _drop(run: RunParts, bad: list[Batch], what: str) -> None:
     named = ", ".join(ids[:20]) + (f" and {len(ids) - 20} more" if len(ids) > 20 else "")
     text = f"the {what} is not finite at step {state.step} for {named}"
     if remedies.non_finite == "stop":
-        raise NonFiniteLoss(f"{text}; mend or leave out these utterances, lower train.optimiser.lr, or set train.remedies.non_finite=skip")
+        raise NonFiniteLoss(f"{text}; mend or leave out these utterances, lower train.optimizer.lr, or set train.remedies.non_finite=skip")
     if state.skipped_in_a_row >= remedies.non_finite_limit:
         raise Diverged(f"{text}, and so it was for {state.skipped_in_a_row} steps in a row")
     run.log.event(state.step, state.epoch, f"{text}: step skipped ({state.skipped} so far)", ids=ids)
@@ -151,7 +151,7 @@ def _shrink(run: RunParts, group: list[tuple[Batch, float]], failed: str) -> Non
     state = run.state
     if run.world.size > 1 or state.pieces >= 2 ** run.config.remedies.shrink_on_oom or state.pieces >= largest.size:
         raise ValueError(oom_advice(largest) + f" ({failed})")
-    run.optimiser.zero_grad(set_to_none=True)
+    run.optimizer.zero_grad(set_to_none=True)
     gc.collect()
     if run.world.device.type == "cuda":
         torch.cuda.empty_cache()

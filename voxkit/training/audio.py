@@ -7,7 +7,7 @@ from pathlib import Path
 from voxkit.data.loader import build_eval_loader, build_train_loader
 from voxkit.data.sets import read_sets
 from voxkit.models.contract import SpeechModel
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
 from voxkit.training.speech import SpeechReader
@@ -23,7 +23,7 @@ class AudioReader:
         ValueError: a set that is not there, or what `check` refuses.
     """
 
-    def __init__(self, setup: Recipe, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
         config, data = setup.config, setup.config.data
         self.train = build_train_loader(read_sets(data.data_dir, data.train), None, data, seed=config.seed, rank=world.rank,
                                         world_size=world.size)
@@ -33,7 +33,7 @@ class AudioReader:
             self.dev = build_eval_loader(cuts, None, data, rank=world.rank, world_size=world.size)
 
     @staticmethod
-    def check(setup: Recipe) -> None:
+    def check(setup: Setup) -> None:
         """Refuse before the run is begun what is no audio, and a batch size that would have to be tried.
 
         Raises:

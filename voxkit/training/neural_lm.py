@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 
 from voxkit.data.sentences import SentenceLoader
 from voxkit.files import write_text
-from voxkit.recipe import Recipe, structure_recipe
+from voxkit.run_config import Setup, make_setup
 from voxkit.text.vocabulary import load_vocabulary
 
 
 def neural_lm_setup(texts: Sequence[str], dev: Sequence[str], tokenizer: str | os.PathLike, out: str | os.PathLike, *,
-                    model: Mapping[str, Any], epochs: int = 20, lr: float = 2e-3, seed: int = 0) -> Recipe:
+                    model: Mapping[str, Any], epochs: int = 20, lr: float = 2e-3, seed: int = 0) -> Setup:
     """A checked configuration that trains on these sentences; they are kept in `out`/text, so that the run can be repeated from there.
 
     Args:
@@ -30,8 +30,8 @@ def neural_lm_setup(texts: Sequence[str], dev: Sequence[str], tokenizer: str | o
         write_text(files[name], "".join(sentence + "\n" for sentence in sentences))
     vocabulary = load_vocabulary(tokenizer)
     batches = len(SentenceLoader([vocabulary.encode(text) for text in texts]))
-    return structure_recipe(OmegaConf.create({
+    return make_setup(OmegaConf.create({
         "name": Path(out).name, "system": "token_lm", "seed": seed, "tokenizer": str(Path(tokenizer).resolve()), "model": dict(model),
         "data": {"train": [str(files["train"])], "dev": [str(files["dev"])]},
-        "train": {"epochs": epochs, "optimiser": {"lr": lr}, "schedule": {"warmup_steps": max(1, min(100, epochs * batches // 10))},
+        "train": {"epochs": epochs, "optimizer": {"lr": lr}, "schedule": {"warmup_steps": max(1, min(100, epochs * batches // 10))},
                   "precision": "fp32", "clip_grad": 1.0, "keep_best": 1, "keep_last": 1, "average": {"best": 0}}}), "lm train-neural")

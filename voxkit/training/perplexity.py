@@ -10,7 +10,7 @@ import torch
 
 from voxkit.batch import Batch
 from voxkit.models.contract import SpeechModel
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World, reduce
 
@@ -22,7 +22,7 @@ class Perplexity:
         dev: batches with tokens, this process's share of them.
     """
 
-    def __init__(self, setup: Recipe, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
+    def __init__(self, setup: Setup, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
         self.dev, self.world = dev, world
 
     def check(self, model: SpeechModel) -> None:

@@ -12,7 +12,7 @@ from voxkit.batch import Batch
 from voxkit.eval.wer import score
 from voxkit.infer.recognizer import Recognizer, SearchOptions
 from voxkit.models.contract import Listener, Losses
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
 
@@ -27,7 +27,7 @@ class Recognition:
         dev: batches with texts and tokens.
     """
 
-    def __init__(self, setup: Recipe, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
+    def __init__(self, setup: Setup, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
         self.vocabulary, self.dev, self.world = vocabulary, dev, world
         self.search = SearchOptions(method=setup.config.decode.validation_method, beam=setup.config.decode.beam)
         self.without_loss: set[str] = set()

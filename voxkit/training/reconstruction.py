@@ -9,7 +9,7 @@ import torch
 
 from voxkit.batch import Batch
 from voxkit.models.codec import CodecModel
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World, reduce
 
@@ -21,7 +21,7 @@ class Reconstruction:
         dev: batches with audio, this process's share of them.
     """
 
-    def __init__(self, setup: Recipe, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
+    def __init__(self, setup: Setup, vocabulary: Vocabulary, dev: Iterable[Batch], world: World) -> None:
         self.dev, self.world = dev, world
 
     def check(self, model: CodecModel) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from voxkit.data.sentences import SentenceLoader, read_sentences
 from voxkit.models.contract import SpeechModel
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
 
@@ -18,17 +18,17 @@ class SentenceReader:
         train, dev: loaders; dev is None where no set is named.
     """
 
-    def __init__(self, setup: Recipe, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
         data = setup.config.data
         self.train = self._loader(setup, data.train, vocabulary, world, shuffle=data.shuffle)
         self.dev = self._loader(setup, data.dev, vocabulary, world, shuffle=False) if data.dev else None
 
-    def _loader(self, setup: Recipe, entries: list[str], vocabulary: Vocabulary, world: World, shuffle: bool) -> SentenceLoader:
+    def _loader(self, setup: Setup, entries: list[str], vocabulary: Vocabulary, world: World, shuffle: bool) -> SentenceLoader:
         data = setup.config.data
         sentences = [vocabulary.encode(text) for text in read_sentences(data.data_dir, entries)]
         return SentenceLoader(sentences, tokens=data.max_tokens, seed=setup.config.seed, shuffle=shuffle, rank=world.rank,
                               world_size=world.size)
 
     @staticmethod
-    def check(setup: Recipe) -> None:
+    def check(setup: Setup) -> None:
         """Refuse before the run is begun what is seen when it begins: nothing else needs to be read for that."""

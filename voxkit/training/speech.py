@@ -19,7 +19,7 @@ from voxkit.data.state_cache import StateCache, build_state_cache
 from voxkit.encoders.pretrained import PretrainedEncoder, pretrained_encoder
 from voxkit.models.contract import Listener
 from voxkit.precision import autocast, dtype_name, resolve
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World, broadcast, gather, patient_barrier, processes_here
 from voxkit.train.probe import SHARE, find_max_duration
@@ -37,7 +37,7 @@ class SpeechReader:
         ValueError: a set that is not there, or what `check` refuses.
     """
 
-    def __init__(self, setup: Recipe, model: Listener, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, model: Listener, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
         config, data = setup.config, setup.config.data
         self.setup, self.model, self.vocabulary, self.run_dir, self.world = setup, model, vocabulary, run_dir, world
         train_cuts = read_sets(data.data_dir, data.train)
@@ -72,7 +72,7 @@ class SpeechReader:
                                  complete=self.completion(training=False))
 
     @staticmethod
-    def check(setup: Recipe) -> None:
+    def check(setup: Setup) -> None:
         """Refuse before the run is begun sets that are empty, or whose cuts (the first of each) lack what data.input reads.
 
         Raises:

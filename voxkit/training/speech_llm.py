@@ -12,7 +12,7 @@ from voxkit.data.sampler import text_of
 from voxkit.data.sentences import SentenceLoader, read_sentences
 from voxkit.data.sets import named_set, read_sets
 from voxkit.models.contract import Listener
-from voxkit.recipe import Recipe
+from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
 from voxkit.training.speech import SpeechReader
@@ -25,7 +25,7 @@ class SpeechLLMReader(SpeechReader):
         train, dev: loaders; dev has audio in either case, and is None where no set is named.
     """
 
-    def __init__(self, setup: Recipe, model: Listener, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, model: Listener, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
         if setup.config.data.input != "text":
             super().__init__(setup, model, vocabulary, run_dir, world)
             return
@@ -52,7 +52,7 @@ class SpeechLLMReader(SpeechReader):
         return LLMBatches(self.vocabulary, prompt, words, model.loss.alignment > 0, config.seed)
 
     @staticmethod
-    def check(setup: Recipe) -> None:
+    def check(setup: Setup) -> None:
         """As `SpeechReader.check`; sets that are read as text need no audio."""
         if setup.config.data.input != "text":
             SpeechReader.check(setup)

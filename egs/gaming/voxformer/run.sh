@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=gaming                  # corpus: a module of voxkit/data/corpora
+corpus=gaming                  # a module of voxkit/data/corpora
 corpus_dir=                    # a folder with gaming/, LibriSpeech/ and noise/, as unpack.py makes it
 parts="train-clean-5 dev-clean-2 test-clean-2"  # of LibriSpeech: for replay, and to see what is forgotten
 pack=strategy                  # what the players say: a YAML file, or a pack that voxkit brings
@@ -51,7 +51,7 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: games split by text, LibriSpeech, the pack said by synthesizers, noise"; then
-  run voxkit prepare "$recipe" --out "$data" --corpus-dir "$corpus_dir/gaming" $prepare_options
+  run voxkit prepare "$corpus" --out "$data" --corpus-dir "$corpus_dir/gaming" $prepare_options
   run voxkit prepare librispeech --out "$data" --corpus-dir "$corpus_dir/LibriSpeech" --parts $parts
   run voxkit pack sentences "$pack" --part train --count "$sentences" --held-out "${tests[@]}" --leave-out --out "$data/sentences.txt"
   run voxkit prepare synthetic --out "$data" --lines "$data/sentences.txt" --voices $voices --text librispeech
@@ -107,7 +107,7 @@ if stage 6 "Decode and score, beside the general recognizer with the same pack";
       synthetic_test) options=(--commands "$pack") ;;
     esac
     run voxkit score --ref "$data/cuts_$set.jsonl.gz" --hyp "$(hypotheses "$exp/decode/stage3/pack" "$set")" \
-      --against "$(hypotheses "$exp/decode/$(basename "$start")/pack" "$set")" --normalise librispeech ${options[@]+"${options[@]}"} \
+      --against "$(hypotheses "$exp/decode/$(basename "$start")/pack" "$set")" --normalize librispeech ${options[@]+"${options[@]}"} \
       --csv "$exp/results.csv" --name "$set"
   done
   if [ -n "$corpus_dir" ]; then

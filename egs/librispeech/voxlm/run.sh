@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=librispeech             # corpus: a module of voxkit/data/corpora
+corpus=librispeech             # a module of voxkit/data/corpora
 corpus_dir=                    # a tree that is there; empty downloads it
 parts=mini                     # which parts of it: mini, full, or names such as train-clean-100
 train_sets="train-clean-5"     # sets to train on
@@ -17,7 +17,7 @@ dev_sets="dev-clean-2"         # for the WER during training, and calibration
 test_sets="test-clean-2"       # decoded and scored in stage 6
 domain_sets=                   # sets of stage 5; empty: no domain
 text=                          # text files for phase 0b besides the transcripts
-noise=                         # folder of recordings without speech, for the clips labelled empty
+noise=                         # folder of recordings without speech, for the clips labeled empty
 nonspeech_minutes=20           # of these clips; 5 to 10 % of the speech
 size=mini_                     # configurations conf/${size}phase*.yaml: "mini_" for CPU, "" for the large ones
 variant=                       # of conf/, laid over them: voxlm-2b, voxlm-4b-multilingual, ...
@@ -46,7 +46,7 @@ phase() {  # phase NAME BEFORE SETS: train one, from the one before
 }
 
 if stage 0 "Get the corpus"; then
-  if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
+  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
     run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
   else
     log "the corpus is there: ${corpus_dir:-made in stage 1}"
@@ -54,7 +54,7 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: validate, write cuts; clips in which nobody speaks"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} --parts "$parts" $prepare_options
+  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} --parts "$parts" $prepare_options
   run voxkit prepare nonspeech --out "$data" --minutes "$nonspeech_minutes" ${noise:+--folders "$noise"}
 fi
 

@@ -7,8 +7,8 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=auto                      # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=toy                     # corpus: a module of voxkit/data/corpora
-corpus_dir=                    # for other recipes than toy: where the corpus is
+corpus=toy                     # a module of voxkit/data/corpora
+corpus_dir=                    # for another corpus than toy: where the corpus is
 parts=                         # which parts of it
 train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training, in sessions
@@ -25,11 +25,11 @@ exp=exp                        # where runs go
 parse_options "$@"
 
 if stage 0 "Get the corpus"; then
-  log "nothing to download: it is synthesised in stage 1"
+  log "nothing to download: it is synthesized in stage 1"
 fi
 
-if stage 1 "Prepare: synthesise, validate, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+if stage 1 "Prepare: synthesize, validate, write cuts"; then
+  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens"; then

@@ -7,8 +7,8 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=1                         # training processes: networks so small gain nothing by more (0: one on the CPU)
-recipe=toyseq                  # corpus: a module of voxkit/data/corpora
-corpus_dir=                    # for other recipes than toyseq: where the corpus is
+corpus=toyseq                  # a module of voxkit/data/corpora
+corpus_dir=                    # for another corpus than toyseq: where the corpus is
 parts=                         # which parts of it
 train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
@@ -28,7 +28,7 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: make features, validate, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens: characters"; then
@@ -45,7 +45,7 @@ if stage 6 "Decode and score; word times against the true ones"; then
   run voxkit decode "$exp/$name" --data-dir "$data" --sets $test_sets --methods $methods
 fi
 
-if [ "$recipe" = toyseq ] && stage 6 "One utterance"; then
+if [ "$corpus" = toyseq ] && stage 6 "One utterance"; then
   utterance=$(find "$data/features/test" -type f | sort | sed -n 1p)
   run voxkit transcribe "$exp/$name" "$utterance" --json
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# VoxFormer on a toy corpus of spoken game commands, synthesised on the spot: every stage of the large recipes in about four minutes on
+# VoxFormer on a toy corpus of spoken game commands, synthesized on the spot: every stage of the large recipes in about four minutes on
 # two CPU cores. dev and test hold out sentences and voices.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -7,8 +7,8 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=1                         # training processes: networks so small gain nothing by more (0: one on the CPU)
-recipe=toy                     # corpus: a module of voxkit/data/corpora
-corpus_dir=                    # for other recipes than toy: where the corpus is
+corpus=toy                     # a module of voxkit/data/corpora
+corpus_dir=                    # for another corpus than toy: where the corpus is
 parts=                         # which parts of it
 train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
@@ -36,11 +36,11 @@ train="data.train=[$(echo $train_sets | tr ' ' ,)]"
 last=${alone:-stage3}          # the run that is decoded and exported
 
 if stage 0 "Get the corpus"; then
-  log "nothing to download: it is synthesised in stage 1"
+  log "nothing to download: it is synthesized in stage 1"
 fi
 
-if stage 1 "Prepare: synthesise, validate, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+if stage 1 "Prepare: synthesize, validate, write cuts"; then
+  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 2 "Tokens, and a small pretrained encoder"; then

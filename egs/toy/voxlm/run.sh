@@ -14,7 +14,7 @@ train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
 test_sets="test test_domain"   # decoded and scored in stage 6
 domain_sets="train_domain train:0.6"  # for stage 5
-nonspeech_minutes=2            # of clips in which nobody speaks, labelled empty
+nonspeech_minutes=2            # of clips in which nobody speaks, labeled empty
 vocab_size=512                 # of the Llama's byte-level BPE
 methods="greedy generate"      # searches in stage 6
 train_options=                 # further key=value for training

@@ -13,7 +13,7 @@ from voxkit.data.manifests import load_cuts
 SAID = {
     "callouts": ["Enemy LZ Detected", "Research & Development", "No"],
     "briefings": ["Commander, hold the line."],
-    "fotaq": ["No.", "Hello there", "HELLO there!", "(sigh)", "It's a 30 millimetre wrench", *(f"line {w}" for w in "abcdefgh")],
+    "fotaq": ["No.", "Hello there", "HELLO there!", "(sigh)", "It's a 30 millimeter wrench", *(f"line {w}" for w in "abcdefgh")],
     "bass": ["Hello, there.", "hold the line commander", "Commander hold the line", *(f"Line {w}" for w in "abcxyz")],
 }
 

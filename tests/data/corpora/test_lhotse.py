@@ -171,7 +171,7 @@ def test_new_recipe_for_such_a_corpus(tmp_path, repository):
     (tmp_path / "corpus").mkdir()
     where = new_recipe.make("mine", "toy/voxformer", f"lhotse:aishell:{tmp_path / 'corpus'}", egs=tmp_path / "egs")
     text = (where / "run.sh").read_text()
-    assert "recipe=lhotse:aishell" in text and f"corpus_dir={tmp_path / 'corpus'}" in text and "train_sets=train" in text
+    assert "corpus=lhotse:aishell" in text and f"corpus_dir={tmp_path / 'corpus'}" in text and "train_sets=train" in text
     for data, said in (("lhotse:aishel:/x", "like it: aishell"), ("lhotse:aishell", "lhotse:NAME:PATH"),
                        ("lhotse:aishell:/no", "there is no")):
         with pytest.raises((ValueError, FileNotFoundError), match=said):

@@ -141,7 +141,7 @@ def test_archives_that_are_not_what_they_should_be(tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.real
-def test_the_normalisation_leaves_real_transcripts_alone(real_corpus, tmp_path):
+def test_the_normalization_leaves_real_transcripts_alone(real_corpus, tmp_path):
     report = prepare_librispeech(tmp_path, ["dev-clean-2"], real_corpus / "LibriSpeech").reports["dev-clean-2"]
     assert report.kept == 681 and not report.left_out
     written = dict(line.split(" ", 1) for f in (real_corpus / "LibriSpeech/dev-clean-2").rglob("*.trans.txt") for line in open(f))

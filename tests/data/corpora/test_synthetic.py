@@ -136,7 +136,7 @@ def test_what_is_there_of_others_stays(tmp_path):
     text, out = lines(tmp_path, *LINES), tmp_path / "data"
     (out / "audio/train").mkdir(parents=True)
     (out / "audio/train/r.flac").touch()
-    (out / "prepare.json").write_text(json.dumps({"splits": {"train": {"recipe": "folder"}}}))
+    (out / "prepare.json").write_text(json.dumps({"splits": {"train": {"corpus": "folder"}}}))
     for split in (".", "..", "a/b", "a\\b", "", "*", ".hidden"):
         with pytest.raises(ValueError, match="cannot be the name of a split"):
             prepare_synthetic(out, SyntheticConfig(text, split=split), jobs=1)
@@ -188,7 +188,7 @@ def test_command(tmp_path, capsys):
     there = (tmp_path / "data/cuts_calls.jsonl.gz").stat().st_mtime_ns
     assert not main(command) and (tmp_path / "data/cuts_calls.jsonl.gz").stat().st_mtime_ns == there
     made_by = json.loads((tmp_path / "data/prepare.json").read_text())["splits"]["calls"]
-    assert made_by["recipe"] == "synthetic" and made_by["cuts"] == 2 * len(LINES)
+    assert made_by["corpus"] == "synthetic" and made_by["cuts"] == 2 * len(LINES)
 
 
 def test_a_pack_is_said_with_its_meaning_by_voices_that_were_not_learned_from(tmp_path, capsys):

@@ -7,7 +7,7 @@ import soundfile
 from voxkit.cli.main import main
 from voxkit.data.corpora import load_cuts, toy
 from voxkit.data.corpora.synthesis import grammar, sounds
-from voxkit.data.corpora.synthesis.espeak import Synthesiser
+from voxkit.data.corpora.synthesis.espeak import Synthesizer
 from voxkit.data.corpora.synthesis.utterance import make_block
 from voxkit.data.corpora.synthesis.voices import timbre
 from voxkit.data.corpora.toy import ToyConfig, plan, prepare_toy, split_voices
@@ -41,9 +41,9 @@ def test_splits_audio_and_words(made):
 def test_words_are_where_the_alignment_says(tmp_path):
     from voxkit.data.corpora.synthesis.utterance import lay_down, trim
 
-    synthesiser = Synthesiser()
-    synthesiser.set_voice("en-us", "m3", rate=160, pitch=50, pitch_range=50)
-    said = [(w, trim(synthesiser.say(w.lower()))) for w in ("HEAL", "ME", "NOW")]
+    synthesizer = Synthesizer()
+    synthesizer.set_voice("en-us", "m3", rate=160, pitch=50, pitch_range=50)
+    said = [(w, trim(synthesizer.say(w.lower()))) for w in ("HEAL", "ME", "NOW")]
     speech, words = lay_down(np.random.default_rng(0), said, 22050)
     inside = np.zeros(len(speech), bool)
     for _, start, duration in words:
@@ -64,15 +64,15 @@ def test_held_out_sentences_and_voices():
 def test_every_speaker_sounds_like_nobody_else():
     assert timbre("test000", 0) == timbre("test000", 0) != timbre("test001", 0)
     assert timbre("test000", 0) != timbre("test000", 1)
-    synthesiser = Synthesiser(0, {name: timbre(name, 0) for name in ("test000", "test001")})
+    synthesizer = Synthesizer(0, {name: timbre(name, 0) for name in ("test000", "test001")})
     said = {}
     for name in ("test000", "test001"):
-        synthesiser.set_voice("en-us", name, rate=180, pitch=50, pitch_range=50)
-        said[name] = synthesiser.say("heal me now")
+        synthesizer.set_voice("en-us", name, rate=180, pitch=50, pitch_range=50)
+        said[name] = synthesizer.say("heal me now")
         assert np.abs(said[name]).max() > 0.05
     assert not np.array_equal(*(x[:10000] for x in said.values()))
     with pytest.raises(ValueError, match="no voice"):
-        synthesiser.set_voice("en-us", "f3", rate=180, pitch=50, pitch_range=50)
+        synthesizer.set_voice("en-us", "f3", rate=180, pitch=50, pitch_range=50)
 
 
 def test_the_grammar():
@@ -145,7 +145,7 @@ def test_a_split_is_finished_while_others_are_still_made(tmp_path, monkeypatch):
 
 def test_prepare_json_says_how(made):
     made_by = json.loads((made[0] / "prepare.json").read_text())["splits"]["train"]
-    assert made_by["recipe"] == "toy" and made_by["options"]["num_train"] == 14 and made_by["cuts"] == 14
+    assert made_by["corpus"] == "toy" and made_by["options"]["num_train"] == 14 and made_by["cuts"] == 14
 
 
 @pytest.mark.parametrize("noise", sounds.NOISES)

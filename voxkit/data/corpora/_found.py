@@ -30,12 +30,12 @@ def check_shares(dev: float, test: float) -> None:
         raise ValueError(f"shares dev {dev:g} and test {test:g}: each from 0 to below 1, and together below 0.9")
 
 
-def prepare_found(out: str | os.PathLike, recipe: str, found: Found, *, dev: float, test: float, seed: int, options: dict[str, Any],
+def prepare_found(out: str | os.PathLike, corpus: str, found: Found, *, dev: float, test: float, seed: int, options: dict[str, Any],
                   checks: Checks, jobs: int | None = None, dask: str | None = None) -> Preparation:
     """Make `cuts_<split>.jsonl.gz` of what a reader found, unless they are there.
 
     Args:
-        recipe: name of the corpus recipe.
+        corpus: name of the corpus.
         dev, test: shares of the training set to hold out where the corpus names none.
         seed: another seed holds out others.
         options: what else decides the result.
@@ -43,7 +43,7 @@ def prepare_found(out: str | os.PathLike, recipe: str, found: Found, *, dev: flo
     """
     sets, remarks = hold_out(found.sets, {"dev": dev, "test": test}, seed)
     stamps = {name: file_stamps({*found.files, *_audio_files(utterances)}) for name, utterances in sets.items()}
-    preparation = Preparation(out, recipe, checks, {**options, "dev": dev, "test": test, "seed": seed}, stamps)
+    preparation = Preparation(out, corpus, checks, {**options, "dev": dev, "test": test, "seed": seed}, stamps)
     missing = [name for name in sets if not preparation.done(name)]
     if missing:
         with open_executor(jobs, dask, threads=True) as executor:

@@ -32,7 +32,7 @@ from voxkit.data.manifests import file_stamps, read_json
 from voxkit.data.reader import file_recording
 from voxkit.data.validate import Checks, Preparation, Report, mono_cut
 from voxkit.files import read_text, write_json
-from voxkit.text.normalise import normalise
+from voxkit.text.normalize import normalize
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -76,7 +76,7 @@ class Clip:
     @property
     def key(self) -> str:
         """What clips share that say the same."""
-        return normalise("librispeech", self.text)
+        return normalize("librispeech", self.text)
 
 
 def prepare_gaming(out: str | os.PathLike, corpus_dir: str | os.PathLike, sets: Sequence[str] = tuple(SOURCES), *, dev: int = DEV,

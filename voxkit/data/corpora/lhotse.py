@@ -4,7 +4,7 @@
     voxkit prepare lhotse:commonvoice --corpus-dir /corpora/cv-corpus-17 --option languages=pl --out data
     voxkit prepare lhotse:yesno --download --out data
 
-lhotse finds recordings and transcripts; the checks, the normalisation of the text and the sets are those of every other corpus. A set has
+lhotse finds recordings and transcripts; the checks, the normalization of the text and the sets are those of every other corpus. A set has
 the name that lhotse gives it; train, dev and test are called so whatever the case. What the corpus lacks of dev and test is held out.
 """
 
@@ -47,7 +47,7 @@ def prepare_lhotse(out: str | os.PathLike, name: str, corpus_dir: str | os.PathL
         dev, test, seed, checks, jobs, dask: as for `prepare_folder`; transcripts stay as lhotse gives them by default.
 
     Raises:
-        ValueError: no such recipe, an option that it lacks, a corpus that it does not recognise, nothing left of a split.
+        ValueError: no such recipe, an option that it lacks, a corpus that it does not recognize, nothing left of a split.
         MissingPackage: of the recipe's own.
     """
     check_shares(dev, test)

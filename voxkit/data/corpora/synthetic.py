@@ -1,4 +1,4 @@
-"""Synthetic speech for text: lines said by small synthesisers, in English, to be trained on beside real speech (Rosenberg et al. 2019,
+"""Synthetic speech for text: lines said by small synthesizers, in English, to be trained on beside real speech (Rosenberg et al. 2019,
 arXiv 1909.11699). A model learns from it words that its own recordings never had: the names of a game, the vocabulary of a domain.
 
     voxkit prepare synthetic --lines callouts.txt --voices hibari pico:en-US pico:en-GB espeak --out data
@@ -9,7 +9,7 @@ makes the split `synthetic`: data.train=[train,synthetic]. The sentences of a pa
     voxkit prepare synthetic --pack shooter --part test --split synthetic_test --voices pico:en-GB --other-voices-than synthetic --out data
 
  A voice and its pace are drawn for every utterance, which is played back a little
-faster or slower, as if by a smaller or larger speaker. The transcript is the line after normalisation (`--text librispeech` takes
+faster or slower, as if by a smaller or larger speaker. The transcript is the line after normalization (`--text librispeech` takes
 punctuation out).
 Lines with figures, other signs or other letters than Latin ones are left out: they are read out otherwise than they are written. The same
 options and packages give the same speech, but for the last bits of Pico's.
@@ -37,7 +37,7 @@ from voxkit.data.executors import cores, open_executor
 from voxkit.data.manifests import read_json
 from voxkit.data.validate import RATE, Checks, Preparation, file_cut, split_problems
 from voxkit.files import read_lines
-from voxkit.text.normalise import normalisation
+from voxkit.text.normalize import normalization
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -58,7 +58,7 @@ class SyntheticConfig:
             (train, dev, test; "": all).
         other_voices_than: splits in the same folder none of whose voices may speak: what is measured on them is not learned from them.
         split: name of what is made.
-        voices: synthesisers (`synthesis.engines`); one named twice speaks twice as often.
+        voices: synthesizers (`synthesis.engines`); one named twice speaks twice as often.
         times: utterances of every line, each by a voice drawn anew.
         hours: of speech, after which no utterance is begun; 0 = every line.
         speed_perturb: share by which an utterance is played back faster or slower, at most.
@@ -107,7 +107,7 @@ def prepare_synthetic(out: str | os.PathLike, config: SyntheticConfig, *, checks
     """Make the split under `out`, unless it is there: audio/<split>/<id>.flac and cuts.
 
     Raises:
-        ValueError: options out of range, no line that can be said, a split that another recipe made; MissingPackage: a synthesiser that
+        ValueError: options out of range, no line that can be said, a split that another recipe made; MissingPackage: a synthesizer that
             is not installed.
     """
     checks = checks or Checks()
@@ -124,7 +124,7 @@ def prepare_synthetic(out: str | os.PathLike, config: SyntheticConfig, *, checks
     preparation.check_own(config.split)
     for voice in dict.fromkeys(config.voices):
         open_engine(voice)  # what is missing is said before anything is removed
-    rule = normalisation(checks.text)
+    rule = normalization(checks.text)
     meaning = {rule(text): custom for text, custom in zip(texts, meanings)}
     lines = [line for line in map(rule, texts) if line.strip()]
     said = [line for line in lines if _SAID.fullmatch(line)]
@@ -206,7 +206,7 @@ def _made(executor: Executor, blocks: Sequence[tuple[Item, ...]], config: Synthe
     make = partial(_make, speed_perturb=config.speed_perturb, seed=config.seed)
     left = config.hours * 3600 * RATE or float("inf")
     wave = wave if config.hours else len(blocks)
-    with tqdm(total=sum(map(len, blocks)), desc="synthesising", disable=None, leave=False) as progress:
+    with tqdm(total=sum(map(len, blocks)), desc="synthesizing", disable=None, leave=False) as progress:
         for first in range(0, len(blocks), wave):
             for made in executor.map(make, blocks[first:first + wave]):
                 progress.update(len(made))

@@ -1,4 +1,4 @@
-"""The toy corpus: players' commands, synthesised on the spot by espeak-ng with many voices, in rooms and noise.
+"""The toy corpus: players' commands, synthesized on the spot by espeak-ng with many voices, in rooms and noise.
 
     voxkit prepare toy --out data
 
@@ -111,7 +111,7 @@ def split_voices() -> dict[str, list[str]]:
 
 
 def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[Utterance]:
-    """Sentences that bring the words that were rare so far, so that none is heard too seldom to be learnt."""
+    """Sentences that bring the words that were rare so far, so that none is heard too seldom to be learned."""
     rng = random.Random(f"{split}|{seed}")
     by_template = sentences(domain, part, seed)
     heard: Counter[str] = Counter()
@@ -145,7 +145,7 @@ def _make(executor: Executor, blocks: list[Block]) -> Iterator[list[Made]]:
     """What became of each block, in their order; all are begun at once."""
     from tqdm import tqdm
 
-    return iter(tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesising", disable=None, leave=False))
+    return iter(tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesizing", disable=None, leave=False))
 
 
 def _cut(made: Made, utterance: Utterance):

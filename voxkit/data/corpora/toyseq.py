@@ -1,11 +1,11 @@
-"""Synthetic, speech-like features whose every boundary is known: a corpus that is made in seconds and learnt in minutes.
+"""Synthetic, speech-like features whose every boundary is known: a corpus that is made in seconds and learned in minutes.
 
     voxkit prepare toyseq --out data
 
 gives train, dev and test. There is no audio: an utterance is a matrix [T, 40] at 100 frames/s, like a log-mel filterbank, and batches
 carry it as it is (`data.input: features`). Words are made of syllables (bado, ki, rulame), so that nearly every word of dev and test is
 new. A letter is a glide between two spectra of its own; its length, the voice (spectrum stretched and tilted), the tempo, the pauses,
-the blending of neighbours and the noise vary from utterance to utterance. Voices of dev and test are not those of train.
+the blending of neighbors and the noise vary from utterance to utterance. Voices of dev and test are not those of train.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ToySeq2SeqDataset:
         places = np.linspace(0, 1, bins)
         x = np.stack([np.interp(places * (bins - 1) * (1 + stretch / bins), np.arange(bins), row) for row in x])
         x += tilt * (places - 0.5) * (x.max(1, keepdims=True) > 0.3)
-        kernel = np.hanning(rng.choice((5, 7)))  # neighbours blend into each other
+        kernel = np.hanning(rng.choice((5, 7)))  # neighbors blend into each other
         x = np.apply_along_axis(np.convolve, 0, x, kernel / kernel.sum(), mode="same")
         noise = np.random.default_rng(rng.getrandbits(48))
         x += noise.normal(0, rng.uniform(0.1, 1.0) * self.config.noise, x.shape) + rng.uniform(-0.5, 0.5)
@@ -147,13 +147,13 @@ def letter_spectra(bins: int, seed: int) -> dict[str, tuple[np.ndarray, np.ndarr
         rng = np.random.default_rng([seed, ord(letter)])
         height = 3.0 if letter in VOWELS else 2.2
 
-        def hump(centre: float, width: float) -> np.ndarray:
-            return np.exp(-0.5 * ((np.arange(bins) - centre) / width) ** 2)
+        def hump(center: float, width: float) -> np.ndarray:
+            return np.exp(-0.5 * ((np.arange(bins) - center) / width) ** 2)
 
-        centres = np.sort(rng.uniform(2, bins - 2, 3))
-        moved = centres + rng.uniform(-bins / 8, bins / 8, 3)
+        centers = np.sort(rng.uniform(2, bins - 2, 3))
+        moved = centers + rng.uniform(-bins / 8, bins / 8, 3)
         widths = rng.uniform(1.2, 3.0, 3)
-        first, last = (height * sum((hump(c, w) for c, w in zip(where, widths)), np.zeros(bins)) for where in (centres, moved))
+        first, last = (height * sum((hump(c, w) for c, w in zip(where, widths)), np.zeros(bins)) for where in (centers, moved))
         spectra[letter] = (first, last)
     return spectra
 

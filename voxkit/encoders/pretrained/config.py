@@ -12,7 +12,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 @dataclass
 class PretrainedConfig:
-    """Which encoder, which of its layers learn, and how they are regularised while they do.
+    """Which encoder, which of its layers learn, and how they are regularized while they do.
 
     Attributes:
         name: Hugging Face name ("microsoft/wavlm-base-plus") or a folder with config.json and model.safetensors. A checkpoint finds a
@@ -21,12 +21,12 @@ class PretrainedConfig:
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
-        pool_after: frozen layer above which the encoder runs at half its frame rate, on means of two neighbouring frames; 0 = from the
+        pool_after: frozen layer above which the encoder runs at half its frame rate, on means of two neighboring frames; 0 = from the
             bottom, null = at its own rate. All states come at that rate (Whisper: 25 a second), and what is above costs half.
         dtype: precision of the frozen part: float32, autocast to bfloat16 / float16, or auto: half precision where the device computes
             in it. Open layers follow the trainer's.
         normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
-            says. Whisper has a normalisation of its own and takes no such option.
+            says. Whisper has a normalization of its own and takes no such option.
         gradient_checkpointing: recompute the open layers in the backward pass: less memory, a third more time.
         dropout: residual dropout in the open layers while training; null = as the checkpoint's configuration says.
         attention_dropout: the same for attention weights.

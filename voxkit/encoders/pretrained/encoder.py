@@ -241,7 +241,7 @@ def pretrained_encoder(model: nn.Module) -> PretrainedEncoder | None:
 
 
 def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, T, D] → means of two neighbouring frames [B, ceil(T / 2), D], and their lengths; the last of an odd number stands alone."""
+    """x [B, T, D] → means of two neighboring frames [B, ceil(T / 2), D], and their lengths; the last of an odd number stands alone."""
     frames = (x.shape[1] + 1) // 2
     pairs = torch.nn.functional.pad(zero_padding(x, lengths), (0, 0, 0, 1))[:, : 2 * frames].reshape(x.shape[0], frames, 2, x.shape[2])
     alone = lengths_to_mask((lengths + 1) // 2, frames) & ~lengths_to_mask(lengths // 2, frames)

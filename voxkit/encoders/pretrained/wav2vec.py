@@ -117,13 +117,13 @@ def normalize_audio(audio: Tensor, lengths: Tensor) -> Tensor:
     mask = lengths_to_mask(lengths, audio.shape[1])
     audio = audio.float().masked_fill(~mask, 0.0)
     mean = audio.sum(1, keepdim=True) / lengths[:, None]
-    centred = (audio - mean).masked_fill(~mask, 0.0)
-    variance = centred.square().sum(1, keepdim=True) / lengths[:, None]
-    return centred / torch.sqrt(variance + 1e-7)
+    centered = (audio - mean).masked_fill(~mask, 0.0)
+    variance = centered.square().sum(1, keepdim=True) / lengths[:, None]
+    return centered / torch.sqrt(variance + 1e-7)
 
 
 def masked_group_norm(x: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """x [B, C, T] → each channel normalised over the valid frames of its utterance, as GroupNorm(C, C) does without padding."""
+    """x [B, C, T] → each channel normalized over the valid frames of its utterance, as GroupNorm(C, C) does without padding."""
     with torch.autocast(x.device.type, enabled=False):
         mask = lengths_to_mask(lengths, x.shape[2])[:, None]
         count = lengths[:, None, None]

@@ -18,7 +18,7 @@ def in_windows(encode: Encode, audio: Tensor, lengths: Tensor, most: int, sample
         encode: audio [B, S], lengths [B] → states [B, L, T, D], lengths [B]; for at most `most` samples.
         audio: [B, S]; lengths: [B] samples.
         most: samples in a window; samples_per_frame: samples behind one state.
-        context: samples at a window's inner edges whose states are thrown away, seen by the neighbour from within.
+        context: samples at a window's inner edges whose states are thrown away, seen by the neighbor from within.
 
     Returns:
         As `encode`; an utterance of at most `most` samples gives exactly what it gives alone.

@@ -52,8 +52,8 @@ class CompactPositions(nn.Module):
             return self._compute(left + size)[:left + 2 * size - 1].to(self.table)
         if left + size > (self.table.shape[0] + 1) // 2:
             self.table = self._compute(2 * (left + size)).to(self.table)
-        centre = self.table.shape[0] // 2
-        return self.table[centre - (left + size - 1):centre + size]
+        center = self.table.shape[0] // 2
+        return self.table[center - (left + size - 1):center + size]
 
 
 def relative_to_absolute(x: Tensor, keys: int) -> Tensor:
@@ -67,13 +67,13 @@ def relative_to_absolute(x: Tensor, keys: int) -> Tensor:
 
 
 class _MaskedSoftmax(torch.autograd.Function):
-    """softmax over scores that are blocked in place; one tensor is kept. With `penalise`, scores beyond ± 25 get a gradient towards 0,
+    """softmax over scores that are blocked in place; one tensor is kept. With `penalize`, scores beyond ± 25 get a gradient towards 0,
     a tenth of the gradient's rms in size (so that it does not depend on how the loss is scaled)."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, blocked: Tensor | None, penalise: bool) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, blocked: Tensor | None, penalize: bool) -> Tensor:
         over = None
-        if penalise and scores.abs().max() > SCORE_LIMIT:
+        if penalize and scores.abs().max() > SCORE_LIMIT:
             over = (scores.sign() * (scores.abs() > SCORE_LIMIT)).to(torch.int8)
         if blocked is not None:
             scores = scores.masked_fill(blocked, BLOCKED)

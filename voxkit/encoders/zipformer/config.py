@@ -23,7 +23,7 @@ class ZipformerConfig:
         pos_dim: width of the relative positional encoding, even.
         dropout, initial_dropout, dropout_batches: of the feed-forward modules: it falls from initial_dropout to dropout.
         warmup_batches: over which layers are let in one after the other.
-        schedule_speed: steps of the published schedules that one optimiser step counts as; above 1 where there are few steps.
+        schedule_speed: steps of the published schedules that one optimizer step counts as; above 1 where there are few steps.
         output_downsampling: 2 (published) or 1, on the output.
         output_upsampling: vectors that each frame of the output then becomes, by one linear map: for tokens as short as letters, of which
             a frame may hold two.

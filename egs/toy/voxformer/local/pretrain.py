@@ -95,7 +95,7 @@ def main() -> None:
     encoder = WhisperEncoder(config)
     data = DataConfig(data_dir=args.data_dir, max_duration=args.max_duration, num_workers=0)
     train = structure(TrainConfig, {
-        "epochs": args.epochs, "optimiser": {"name": "muon", "lr": args.lr}, "schedule": {"warmup_steps": 40, "min_lr_ratio": 0.02},
+        "epochs": args.epochs, "optimizer": {"name": "muon", "lr": args.lr}, "schedule": {"warmup_steps": 40, "min_lr_ratio": 0.02},
         "precision": "fp32", "checkpoint_every": 0, "keep_last": 1, "log_every": 20})
     with tempfile.TemporaryDirectory() as scratch:
         Trainer(FrameClassifier(encoder, frame_labels(cuts)), build_train_loader(cuts, None, data, seed=1), train, scratch,

@@ -38,7 +38,7 @@ def find_tables(folder: Path) -> list[Path]:
 
 
 def _is_notice(path: Path) -> bool:
-    return path.stem.lower() in ("readme", "license", "licence", "copying", "authors", "changes", "requirements", "notes")
+    return path.stem.lower() in ("readme", "license", "license", "copying", "authors", "changes", "requirements", "notes")
 
 
 def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Found:

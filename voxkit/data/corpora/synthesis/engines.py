@@ -1,4 +1,4 @@
-"""Speech synthesisers by name: English, small, offline once installed.
+"""Speech synthesizers by name: English, small, offline once installed.
 
     hibari          a distilled Kokoro voice (`heart`; hibari:emma and others are downloaded on first use)
     pico:en-US      SVOX Pico, and pico:en-GB
@@ -78,7 +78,7 @@ class Pico:
 
 
 class Espeak:
-    """espeak-ng: 22.05 kHz, a speaker drawn for each text. What it says depends on what it has said before (`espeak.Synthesiser`).
+    """espeak-ng: 22.05 kHz, a speaker drawn for each text. What it says depends on what it has said before (`espeak.Synthesizer`).
 
     Args:
         seed: of its speakers and its noise.
@@ -89,7 +89,7 @@ class Espeak:
 
     def __init__(self, seed: int = 0) -> None:
         require("espeakng_loader", "tts", why="the voice espeak")
-        self._engine = espeak.Synthesiser(seed, {f"speaker{n}": timbre(f"speaker{n}", seed) for n in range(SPEAKERS)})
+        self._engine = espeak.Synthesizer(seed, {f"speaker{n}": timbre(f"speaker{n}", seed) for n in range(SPEAKERS)})
 
     def say(self, text: str, rng: np.random.Generator) -> tuple[np.ndarray, int]:
         self._engine.set_voice(str(rng.choice(ACCENTS)), f"speaker{rng.integers(SPEAKERS)}", rate=int(rng.integers(130, 200)),

@@ -25,7 +25,7 @@ _RATE, _PITCH, _RANGE = 1, 3, 4  # espeak_PARAMETER
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-class Synthesiser:
+class Synthesizer:
     """One private espeak-ng. What it says depends on its seed and on what it has said before, and on nothing else.
 
     The library keeps pitch flutter and noise in global variables that nothing resets, so each instance loads a copy of

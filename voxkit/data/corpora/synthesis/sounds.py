@@ -23,7 +23,7 @@ def fast_length(samples: int) -> int:
     return best
 
 
-def coloured(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
+def colored(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray:
     """Noise [S] whose power falls as 1 / f^slope: 1 is pink, 2 is brown."""
     size = fast_length(samples)
     spectrum = np.fft.rfft(rng.standard_normal(size))
@@ -36,19 +36,19 @@ def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
     time = np.arange(samples) / RATE
     base = rng.uniform(40, 130)
     tones = sum((np.sin(2 * np.pi * (k * base * time + rng.random())) / k for k in range(1, 7)), np.zeros(samples))
-    return unit(tones) + 0.5 * unit(coloured(rng, samples, 2.0))
+    return unit(tones) + 0.5 * unit(colored(rng, samples, 2.0))
 
 
 def engine(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Brown noise that beats as an engine does."""
     time = np.arange(samples) / RATE
-    return coloured(rng, samples, 2.0) * (1 + 0.9 * np.sin(2 * np.pi * (rng.uniform(8, 25) * time + rng.random())))
+    return colored(rng, samples, 2.0) * (1 + 0.9 * np.sin(2 * np.pi * (rng.uniform(8, 25) * time + rng.random())))
 
 
 def explosions(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Bursts of brownish noise that die away, over a faint pink floor."""
-    noise = 0.05 * unit(coloured(rng, samples, 1.0))
-    rumble = unit(coloured(rng, samples, 1.5))
+    noise = 0.05 * unit(colored(rng, samples, 1.0))
+    rumble = unit(colored(rng, samples, 1.5))
     for _ in range(int(rng.integers(1, 4))):
         start = int(rng.integers(0, samples))
         decay = np.exp(-np.arange(samples - start) / (RATE * rng.uniform(0.05, 0.3)))
@@ -58,7 +58,7 @@ def explosions(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def beeps(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Interface sounds: short tones at random times, over a faint pink floor."""
-    noise = 0.1 * unit(coloured(rng, samples, 1.0))
+    noise = 0.1 * unit(colored(rng, samples, 1.0))
     for _ in range(int(rng.integers(2, 7))):
         length = min(samples, int(RATE * rng.uniform(0.04, 0.2)))
         start = int(rng.integers(0, samples - length + 1))
@@ -80,7 +80,7 @@ def music(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 def pink(rng: np.random.Generator, samples: int) -> np.ndarray:
     """Pink noise."""
-    return coloured(rng, samples, 1.0)
+    return colored(rng, samples, 1.0)
 
 
 NOISES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {

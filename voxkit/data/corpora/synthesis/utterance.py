@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from voxkit.data.corpora.synthesis import espeak, sounds
-from voxkit.data.corpora.synthesis.espeak import Synthesiser
+from voxkit.data.corpora.synthesis.espeak import Synthesizer
 from voxkit.data.corpora.synthesis.voices import timbre
 
 # The rate in Hz that an utterance is played back at: somewhat faster and higher, or slower and lower.
@@ -35,7 +35,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Block:
-    """Utterances that one synthesiser makes in this order, with the voices of the crowd behind them; the unit of parallel work."""
+    """Utterances that one synthesizer makes in this order, with the voices of the crowd behind them; the unit of parallel work."""
 
     utterances: tuple[Utterance, ...]
     crowd: tuple[tuple[str, str], ...]  # (accent, variant)
@@ -58,25 +58,25 @@ class Made:
 def make_block(block: Block) -> list[Made]:
     """Make the utterances of a block as 16-bit FLAC at 16 kHz under its directory; the same block gives the same samples."""
     voices = {u.variant for u in block.utterances} | {variant for _, variant in block.crowd}
-    synthesiser = Synthesiser(block.seed, {voice: timbre(voice, block.voices_seed) for voice in sorted(voices)})
-    crowd = _crowd(synthesiser, block)
+    synthesizer = Synthesizer(block.seed, {voice: timbre(voice, block.voices_seed) for voice in sorted(voices)})
+    crowd = _crowd(synthesizer, block)
     os.makedirs(block.directory, exist_ok=True)
     made = []
     for utterance in block.utterances:
-        audio, words = render(synthesiser, utterance, crowd)
+        audio, words = render(synthesizer, utterance, crowd)
         path = Path(block.directory) / f"{utterance.id}.flac"
         soundfile.write(path, audio, sounds.RATE, subtype="PCM_16")
         made.append(Made(utterance.id, str(path), len(audio), tuple(words)))
     return made
 
 
-def render(synthesiser: Synthesiser, utterance: Utterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+def render(synthesizer: Synthesizer, utterance: Utterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
     """The waveform [S] at 16 kHz, and its words with start and duration in seconds."""
     rng = np.random.default_rng(utterance.seed)
-    synthesiser.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(180, 231)),
+    synthesizer.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(180, 231)),
                           pitch=int(np.clip(rng.normal(50, 6), 35, 65)), pitch_range=int(rng.integers(35, 70)))
     rate = int(rng.choice(SIZES))
-    speech, words = lay_down(rng, [(word, trim(synthesiser.say(word.lower()))) for word in utterance.text.split()], rate)
+    speech, words = lay_down(rng, [(word, trim(synthesizer.say(word.lower()))) for word in utterance.text.split()], rate)
     x = sounds.microphone(rng, sounds.resample(speech, rate, sounds.RATE))
     if rng.random() < 0.4:
         x = sounds.room(rng, x, rng.uniform(0.1, 0.4), rng.uniform(6, 18))
@@ -129,13 +129,13 @@ def lay_down(rng: np.random.Generator, said: list[tuple[str, np.ndarray]], rate:
     return speech, [(word, start, round(duration, 4)) for word, start, duration in words]
 
 
-def _crowd(synthesiser: Synthesiser, block: Block, seconds: float = 6.0) -> np.ndarray:
+def _crowd(synthesizer: Synthesizer, block: Block, seconds: float = 6.0) -> np.ndarray:
     """Several voices at once [S] at 16 kHz, for babble."""
     rng = np.random.default_rng(block.seed)
     length = int(seconds * espeak.SAMPLING_RATE)
     total = np.zeros(length)
     for accent, variant in block.crowd:
-        synthesiser.set_voice(accent, variant, rate=int(rng.integers(150, 200)), pitch=50, pitch_range=60)
-        said = synthesiser.say(" ".join(rng.choice(block.crowd_words, size=18)).lower())
+        synthesizer.set_voice(accent, variant, rate=int(rng.integers(150, 200)), pitch=50, pitch_range=60)
+        said = synthesizer.say(" ".join(rng.choice(block.crowd_words, size=18)).lower())
         total += sounds.unit(np.roll(np.resize(said, length), int(rng.integers(length))))
     return sounds.resample(total, espeak.SAMPLING_RATE, sounds.RATE)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxkit.text.normalise import NORMALISATIONS, normalise
+from voxkit.text.normalize import NORMALIZATIONS, normalize
 
 HARD = "aHs1 .,'`\u2018\u2019\u201b\u2032\u00b4\u00ad\u200b\u200c\u200d\u00bd\u00b2\u2082\u0301\u2460"
 TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "DON'T PUSH THE RIGHT LANE", "ENEMY MISSING TOP"]
@@ -33,29 +33,29 @@ TEXTS = ["HEAL ME NOW", "PUSH THE LEFT LANE", "WARD AT DRAGON", "DON'T PUSH THE 
     ("H\u2082O, \uff12\uff13 m\u00b2", "H2O 23 M2"),
     ("\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),
 ])
-def test_librispeech_normalisation(written, said):
-    assert normalise("librispeech", written) == said
+def test_librispeech_normalization(written, said):
+    assert normalize("librispeech", written) == said
 
 
-def test_normalisations_settle_at_once_and_unknown_ones_are_named():
-    for name in NORMALISATIONS:
+def test_normalizations_settle_at_once_and_unknown_ones_are_named():
+    for name in NORMALIZATIONS:
         for text in (*TEXTS, "  a\u0301 B-c \u2018d\u2019  e' ", "Stra\u00dfe \u0130"):
-            assert normalise(name, normalise(name, text)) == normalise(name, text)
-    assert normalise("lower", " Heal  ME!") == "heal me!" and normalise("none", " Heal  ME!") == "Heal ME!"
+            assert normalize(name, normalize(name, text)) == normalize(name, text)
+    assert normalize("lower", " Heal  ME!") == "heal me!" and normalize("none", " Heal  ME!") == "Heal ME!"
     with pytest.raises(ValueError, match="none, librispeech, lower"):
-        normalise("upper", "x")
+        normalize("upper", "x")
 
 
 @pytest.mark.parametrize("name", ["none", "lower"])
 def test_what_is_invisible_goes_and_what_shapes_letters_stays(name):
-    assert normalise(name, "co\u00adop \u200bzero\u200bwidth\ufeff") == "coop zerowidth"
-    assert normalise(name, "\u0915\u094d\u200d\u0937") == "\u0915\u094d\u200d\u0937"
+    assert normalize(name, "co\u00adop \u200bzero\u200bwidth\ufeff") == "coop zerowidth"
+    assert normalize(name, "\u0915\u094d\u200d\u0937") == "\u0915\u094d\u200d\u0937"
 
 
 @settings(max_examples=400, deadline=None)
 @given(st.text(st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from(HARD)), max_size=24))
 def test_any_text_settles_at_once(text):
-    for name in NORMALISATIONS:
-        once = normalise(name, text)
-        assert normalise(name, once) == once and once == " ".join(once.split())
-    assert not set("\u00ad\u200b\u2018\u2019,.") & set(normalise("librispeech", text))
+    for name in NORMALIZATIONS:
+        once = normalize(name, text)
+        assert normalize(name, once) == once and once == " ".join(once.split())
+    assert not set("\u00ad\u200b\u2018\u2019,.") & set(normalize("librispeech", text))

@@ -1,4 +1,4 @@
-"""A recipe's configuration: one YAML for model, data, training and decoding, and the building of what it names."""
+"""A run's configuration: one YAML for model, data, training and decoding, and the building of what it names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DecodeConfig:
 
 
 @dataclass
-class RecipeConfig:
+class RunConfig:
     """The whole of a run.
 
     Attributes:
@@ -88,10 +88,10 @@ class RecipeConfig:
 
 
 @dataclass
-class Recipe:
+class Setup:
     """A checked configuration, its model part in the system's own dataclass."""
 
-    config: RecipeConfig
+    config: RunConfig
     model: Any
 
     @property
@@ -117,22 +117,22 @@ class Recipe:
         return node
 
 
-def load_recipe(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Recipe:
+def load_setup(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Setup:
     """Read, overlay and check a configuration.
 
     Raises:
         ConfigError: every problem found, each naming its option.
     """
-    return structure_recipe(configuration.load(path, overrides), Path(path).name)
+    return make_setup(configuration.load(path, overrides), Path(path).name)
 
 
-def structure_recipe(node: DictConfig, where: str = "config") -> Recipe:
+def make_setup(node: DictConfig, where: str = "config") -> Setup:
     """The same from a configuration already read."""
-    config = configuration.structure(RecipeConfig, node, where)
+    config = configuration.structure(RunConfig, node, where)
     model = configuration.structure(find_system(config.system).config, config.model, f"{where}.model")
     own = getattr(getattr(model, "front_end", None), "fbank_bins", 0)
     if config.data.input == "fbank" and own and config.data.fbank_bins not in (0, own):
         raise configuration.ConfigError(f"{where}.data.fbank_bins is {config.data.fbank_bins} and model.front_end.fbank_bins {own}: the "
                                         "model would not take the loader's features; set one of them, or data.fbank_bins to 0")
     config.data.fbank_bins = config.data.fbank_bins or own
-    return Recipe(config, model)
+    return Setup(config, model)

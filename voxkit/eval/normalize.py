@@ -1,4 +1,4 @@
-"""Text normalisation before scoring, by name: the rules of voxkit.text.normalise, and Whisper's English rule.
+"""Text normalization before scoring, by name: the rules of voxkit.text.normalize, and Whisper's English rule.
 
 `whisper-english` is the published one (Radford et al. 2022, appendix C: spelling, numbers, contractions, fillers), from the
 whisper-normalizer package, so that figures compare with those in the literature.
@@ -10,23 +10,23 @@ import functools
 from typing import Callable
 
 from voxkit.optional import require
-from voxkit.text.normalise import NORMALISATIONS
+from voxkit.text.normalize import NORMALIZATIONS
 
 WHISPER = "whisper-english"
 
 
 def names() -> list[str]:
     """The rules there are."""
-    return [*NORMALISATIONS, WHISPER]
+    return [*NORMALIZATIONS, WHISPER]
 
 
 @functools.lru_cache(maxsize=1)
 def _whisper_english() -> Callable[[str], str]:
-    module = require("whisper_normalizer.english", "score", why=f"the text normalisation {WHISPER}")
+    module = require("whisper_normalizer.english", "score", why=f"the text normalization {WHISPER}")
     return module.EnglishTextNormalizer()
 
 
-def normalisation(name: str) -> Callable[[str], str]:
+def normalization(name: str) -> Callable[[str], str]:
     """The rule of that name.
 
     Raises:
@@ -34,6 +34,6 @@ def normalisation(name: str) -> Callable[[str], str]:
     """
     if name == WHISPER:
         return _whisper_english()
-    if name not in NORMALISATIONS:
-        raise ValueError(f"text normalisation {name!r} is not known; there are: {', '.join(names())}")
-    return NORMALISATIONS[name]
+    if name not in NORMALIZATIONS:
+        raise ValueError(f"text normalization {name!r} is not known; there are: {', '.join(names())}")
+    return NORMALIZATIONS[name]

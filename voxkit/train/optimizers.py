@@ -1,4 +1,4 @@
-"""Parameter groups by name pattern, and the optimiser over them."""
+"""Parameter groups by name pattern, and the optimizer over them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from voxkit.train.config import OPTIMISERS, GroupConfig, OptimiserConfig
+from voxkit.train.config import OPTIMIZERS, GroupConfig, OptimiserConfig
 from voxkit.train.muon import Muon, matrix_names
 
 
@@ -19,7 +19,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> list[dict[str, Any]]:
-    """The trainable parameters as groups for an optimiser: {"params", "names", "lr", "weight_decay", "name"}.
+    """The trainable parameters as groups for an optimizer: {"params", "names", "lr", "weight_decay", "name"}.
 
     A parameter belongs to the first group whose pattern matches, else to the rest; each is split into matrices and
     vectors, which weight decay leaves alone unless `config.decay_vectors`. ScaledAdam, which has no weight decay, gets it undivided; for
@@ -57,7 +57,7 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
     return out
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> torch.optim.Optimizer:
     """AdamW, Adam, Muon or ScaledAdam over the model's trainable parameters.
 
     Raises:
@@ -75,5 +75,5 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, groups: list[Grou
         return Muon(params, lr=config.lr, momentum=config.momentum, betas=betas, eps=config.eps)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
     if config.name not in kinds:
-        raise ValueError(f"train.optimiser.name {config.name!r} is none of {', '.join(OPTIMISERS)}")
+        raise ValueError(f"train.optimizer.name {config.name!r} is none of {', '.join(OPTIMIZERS)}")
     return kinds[config.name](params, lr=config.lr, betas=betas, eps=config.eps)

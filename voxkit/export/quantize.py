@@ -1,4 +1,4 @@
-"""INT8 weights for what is a matrix product; activations are quantised as they come (dynamic quantisation).
+"""INT8 weights for what is a matrix product; activations are quantized as they come (dynamic quantization).
 
 One scale serves all frames of an activation. Where an encoder has a few dimensions a hundred times larger than the rest (Whisper's
 upper layers; "massive activations", Sun et al. 2024, arXiv 2402.17762), that scale leaves the ordinary frames next to nothing, and
@@ -22,7 +22,7 @@ Feed = Mapping[str, np.ndarray]  # the inputs of one run, by name
 KEEP_ABOVE = 0.1  # error of a frame, relative to its size, above which a matrix product stays in float32
 
 
-def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 7,
+def quantize_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 7,
                   exact: Collection[str] = ()) -> tuple[Any, dict[str, float]]:
     """The constant matrices of a graph's MatMul and Gemm nodes as INT8, a scale per column.
 
@@ -36,7 +36,7 @@ def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 
         exact: names of constants that stay.
 
     Returns:
-        The quantised onnx.ModelProto, and the nodes that stay in float32 because of their activations, with their error.
+        The quantized onnx.ModelProto, and the nodes that stay in float32 because of their activations, with their error.
 
     Raises:
         MissingPackage: onnx or onnxruntime is not installed.
@@ -44,15 +44,15 @@ def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 
     """
     if weight_bits not in (7, 8):
         raise ValueError(f"INT8 weights have 7 or 8 bits, not {weight_bits}")
-    onnx = require("onnx", "export", why="quantisation")
-    quantised = onnx.ModelProto()
-    quantised.CopyFrom(model)
-    del quantised.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
-    kept = {name: error for name, error in activation_errors(quantised, feeds, exact).items() if error > KEEP_ABOVE}
-    graph = quantised.graph
+    onnx = require("onnx", "export", why="quantization")
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    del quantized.graph.value_info[:]  # shapes in the tracer's symbols, which onnxruntime's own inference contradicts
+    kept = {name: error for name, error in activation_errors(quantized, feeds, exact).items() if error > KEEP_ABOVE}
+    graph = quantized.graph
     weights = {i.name: i for i in graph.initializer}
     rounded: set[str] = set()  # activations and weights that are there as integers
-    for node in [n for n in _matrices(quantised, exact) if n.name not in kept]:
+    for node in [n for n in _matrices(quantized, exact) if n.name not in kept]:
         name, flipped = node.input[1], _flipped(node)
         if _plain(node) is None:
             continue
@@ -69,7 +69,7 @@ def quantise_int8(model: Any, feeds: Sequence[Feed] = (), *, weight_bits: int = 
     used = {name for node in graph.node for name in node.input}
     for weight in [i for i in graph.initializer if i.name not in used]:
         graph.initializer.remove(weight)
-    return quantised, kept
+    return quantized, kept
 
 
 def _integers(onnx: Any, name: str, weight: np.ndarray, largest: int) -> list[Any]:
@@ -108,13 +108,13 @@ def _flipped(node: Any) -> bool:
 
 
 def activation_errors(model: Any, feeds: Sequence[Feed], exact: Collection[str] = ()) -> dict[str, float]:
-    """Node → what quantising its activation does to its output: |error| / |output| of a frame, mean over all frames of the feeds.
+    """Node → what quantizing its activation does to its output: |error| / |output| of a frame, mean over all frames of the feeds.
 
     Args:
         model: an onnx.ModelProto.
     """
     onnx = require("onnx", "export")
-    ort = require("onnxruntime", "export", why="quantisation")
+    ort = require("onnxruntime", "export", why="quantization")
     weights = {i.name: i for i in model.graph.initializer}
     nodes = _matrices(model, exact)
     inputs = list(dict.fromkeys(n.input[0] for n in nodes))

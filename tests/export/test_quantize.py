@@ -1,10 +1,10 @@
-"""Smaller weights: what bears INT8 is quantised, what does not stays, and is told apart by measuring; what is stored is restored."""
+"""Smaller weights: what bears INT8 is quantized, what does not stays, and is told apart by measuring; what is stored is restored."""
 
 import numpy as np
 import pytest
 
-from voxkit.export.quantise import KEEP_ABOVE, activation_errors, quantise_int8
-from voxkit.export.shrink import gather_quantised, share_tables, store
+from voxkit.export.quantize import KEEP_ABOVE, activation_errors, quantize_int8
+from voxkit.export.shrink import gather_quantized, share_tables, store
 from voxkit.runtime.session import open_session
 
 onnx = pytest.importorskip("onnx", reason="pip install 'voxkit[export]'")
@@ -50,10 +50,10 @@ def test_spiked_activations_are_found_and_kept(model, tmp_path):
     feed = {"audio": audio[None], "lengths": np.array([len(audio)])}
     errors = activation_errors(model, [feed])
     assert errors["tame"] < 0.03 < KEEP_ABOVE < errors["wild"] and "cube" not in errors  # of three dimensions: not for INT8
-    quantised, kept = quantise_int8(model, [feed])
+    quantized, kept = quantize_int8(model, [feed])
     assert list(kept) == ["wild"]
-    exact, close = (run(p, feed, tmp_path, ["log_probs"])[0] for p in (model, quantised))
-    coarse = run(quantise_int8(model)[0], feed, tmp_path, ["log_probs"])[0]
+    exact, close = (run(p, feed, tmp_path, ["log_probs"])[0] for p in (model, quantized))
+    coarse = run(quantize_int8(model)[0], feed, tmp_path, ["log_probs"])[0]
     assert np.abs(close - exact).mean() < 0.1 * np.abs(coarse - exact).mean() > 0
 
 
@@ -64,13 +64,13 @@ def test_bits_of_weights(tmp_path, bits, largest):
     weight = (1 + 0.1 * random.random((WIDTH, 32))).astype(np.float32)
     proto = make([onnx.helper.make_node("MatMul", ["audio", "w"], ["y"], name="m")], [value("audio", 1, ["frames", WIDTH])],
                  [value("y", 1, None)], {"w": weight})
-    quantised, _ = quantise_int8(proto, weight_bits=bits)
-    found = [onnx.numpy_helper.to_array(i) for i in quantised.graph.initializer]
+    quantized, _ = quantize_int8(proto, weight_bits=bits)
+    found = [onnx.numpy_helper.to_array(i) for i in quantized.graph.initializer]
     (numbers,) = [w for w in found if w.dtype == np.int8 and w.ndim == 2]
     assert largest - 2 <= np.abs(numbers.astype(int)).max() <= largest
     audio = (1 + 0.1 * random.random((50, WIDTH))).astype(np.float32)
     if bits == 7:
-        assert np.abs(run(quantised, {"audio": audio}, tmp_path)[0] / (audio @ weight) - 1).max() < 0.02
+        assert np.abs(run(quantized, {"audio": audio}, tmp_path)[0] / (audio @ weight) - 1).max() < 0.02
 
 
 def test_products_with_bias_and_shared_activations(tmp_path):
@@ -82,18 +82,18 @@ def test_products_with_bias_and_shared_activations(tmp_path):
              h.make_node("Gemm", ["x", "c"], ["r"], "scaled", alpha=0.5), h.make_node("MatMul", ["x", "a"], ["s"], "again"),
              h.make_node("Sum", ["p", "q", "r", "s"], ["y"])]
     proto = make(nodes, [value("x", 1, ["frames", WIDTH])], [value("y", 1, None)], constants)
-    quantised, _ = quantise_int8(proto)
-    kinds = [node.op_type for node in quantised.graph.node]
+    quantized, _ = quantize_int8(proto)
+    kinds = [node.op_type for node in quantized.graph.node]
     assert kinds.count("MatMulInteger") == 3 and kinds.count("DynamicQuantizeLinear") == 1 and kinds.count("Gemm") == 1
-    assert sum(i.name.endswith("_quantized") for i in quantised.graph.initializer) == 2
+    assert sum(i.name.endswith("_quantized") for i in quantized.graph.initializer) == 2
     feed = {"x": random.standard_normal((50, WIDTH)).astype(np.float32)}
-    (exact,), (found,) = (run(p, feed, tmp_path) for p in (proto, quantised))
+    (exact,), (found,) = (run(p, feed, tmp_path) for p in (proto, quantized))
     assert np.abs(found - exact).mean() < 0.03 * np.abs(exact).mean()
 
 
 def test_other_bits_are_refused(model):
     with pytest.raises(ValueError, match="7 or 8 bits, not 4"):
-        quantise_int8(model, weight_bits=4)
+        quantize_int8(model, weight_bits=4)
 
 
 @pytest.mark.parametrize("kind", ["fp16", "int8"])
@@ -131,8 +131,8 @@ def test_a_tied_embedding_is_stored_once(tmp_path):
     (weight,) = proto.graph.initializer
     assert list(weight.dims) == [48, 300]
     np.testing.assert_array_equal(run(proto, feed, tmp_path)[0], exact)
-    quantised, _ = quantise_int8(proto)
-    gather_quantised(quantised)
-    assert sum(len(i.raw_data) for i in quantised.graph.initializer) < 0.3 * table.nbytes
-    (found,) = run(quantised, feed, tmp_path)
+    quantized, _ = quantize_int8(proto)
+    gather_quantized(quantized)
+    assert sum(len(i.raw_data) for i in quantized.graph.initializer) < 0.3 * table.nbytes
+    (found,) = run(quantized, feed, tmp_path)
     assert np.abs(found - exact).mean() < 0.05 * np.abs(exact).mean()

@@ -1,4 +1,4 @@
-"""Transcripts made uniform before training, by a named rule: `normalise("librispeech", "Heal me, now!")` is "HEAL ME NOW".
+"""Transcripts made uniform before training, by a named rule: `normalize("librispeech", "Heal me, now!")` is "HEAL ME NOW".
 
 Every rule may be applied twice with the same result, and an empty result means that the utterance has no transcript left.
 """
@@ -104,20 +104,20 @@ def _without_quotes(text: str) -> str:
     return "".join(" " if i in gone else c for i, c in enumerate(text))
 
 
-NORMALISATIONS: dict[str, Callable[[str], str]] = {"none": none, "librispeech": librispeech, "lower": lower}
+NORMALIZATIONS: dict[str, Callable[[str], str]] = {"none": none, "librispeech": librispeech, "lower": lower}
 
 
-def normalisation(name: str) -> Callable[[str], str]:
+def normalization(name: str) -> Callable[[str], str]:
     """The rule of that name.
 
     Raises:
         ValueError: no such rule; the message lists those there are.
     """
-    if name not in NORMALISATIONS:
-        raise ValueError(f"text normalisation {name!r} is not known; there are: {', '.join(NORMALISATIONS)}")
-    return NORMALISATIONS[name]
+    if name not in NORMALIZATIONS:
+        raise ValueError(f"text normalization {name!r} is not known; there are: {', '.join(NORMALIZATIONS)}")
+    return NORMALIZATIONS[name]
 
 
-def normalise(name: str, text: str) -> str:
+def normalize(name: str, text: str) -> str:
     """Apply the rule `name` to one transcript."""
-    return normalisation(name)(text)
+    return normalization(name)(text)
