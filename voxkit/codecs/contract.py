@@ -51,6 +51,6 @@ class Codec(nn.Module):
             ValueError: says what is wrong with them.
         """
         if codes.ndim != 3 or not 1 <= codes.shape[2] <= self.codebooks:
-            raise ValueError(f"codes of shape {list(codes.shape)}: this codec takes [batch, frames, books] with 1 to {self.codebooks} books")
+            raise ValueError(f"codes of shape {list(codes.shape)}: this codec takes [batch, frames, books], 1 to {self.codebooks} books")
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.size:
             raise ValueError(f"codes from {int(codes.min())} to {int(codes.max())}: this codec's are 0 to {self.size - 1}")

@@ -47,7 +47,8 @@ class ConvNeXt(nn.Module):
     """Linear map in, blocks, LayerNorm.
 
     Args:
-        input_dim, dim: widths before and inside; layers; expansion: inner width of a block as a multiple of dim; kernel, causal: as a block's.
+        input_dim, dim: widths before and inside; layers: blocks.
+        expansion: inner width of a block as a multiple of dim; kernel, causal: as a block's.
     """
 
     def __init__(self, input_dim: int, dim: int, layers: int, expansion: float = 3.0, kernel: int = 7, causal: bool = False) -> None:

@@ -6,8 +6,8 @@
 
 Encoder and decoder are corrections: what is quantized is the frame itself plus what the encoder adds, and the decoded mel is what was
 quantized plus what the decoder adds. A fresh codec with books by k-means is therefore the baseline (voxkit/codecs/baseline.py), and
-training goes on from there. The mel goes first and the head second (voxkit/models/codec.py). The head's magnitudes are those of the decoded mel times a learned
-correction; its phases are its own. Griffin-Lim needs no training and no causal order, and does not stream.
+training goes on from there. The mel goes first and the head second (voxkit/models/codec.py). The head's magnitudes are those of the
+decoded mel times a learned correction; its phases are its own. Griffin-Lim needs no training, and does not stream.
 """
 
 from __future__ import annotations

@@ -56,12 +56,6 @@ class Spectrum(nn.Module):
         """audio [B, n · hop] → complex [B, n, window / 2 + 1]."""
         return torch.fft.rfft(F.pad(audio, (self.edge, self.edge)).unfold(1, self.window, self.hop) * self.hann)
 
-    def init_state(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Before the first frame: samples that later frames add to, the sum of their squared windows, samples that are to be left out."""
-        waiting = self.window - self.hop
-        return (self.hann.new_zeros(batch, waiting), self.hann.new_zeros(waiting),
-                torch.tensor(self.edge, device=self.hann.device))
-
     def synthesize(self, spectrum: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Complex [B, n, window / 2 + 1], lengths [B] in frames (None: n) → [B, n · hop], zeros past each length."""
         if lengths is not None:

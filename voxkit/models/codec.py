@@ -141,8 +141,8 @@ def mel_distance(found: Tensor, wanted: Padded) -> Tensor:
 
 
 def spectral_distance(found: Tensor, wanted: Tensor, window: int) -> Tensor:
-    """Of two batches of samples [B, S] that are 0 past their ends, summed over the frames that hold anything: the mean over frequencies of the
-    difference of log magnitudes, and the length of the difference of magnitudes by that of the wanted frame.
+    """Of two batches of samples [B, S] that are 0 past their ends, summed over the frames that hold anything: the mean over frequencies of
+    the difference of log magnitudes, and the length of the difference of magnitudes by that of the wanted frame.
 
     Frames cover both ends wholly, so that padding adds only frames of zeros, which differ by nothing.
     """
