@@ -68,7 +68,7 @@ def tiny(family: str, folder) -> None:
         config = transformers.MimiConfig(sampling_rate=16_000, hidden_size=16, num_filters=4, upsampling_ratios=[4, 4], codebook_size=16,
                                          codebook_dim=8, vector_quantization_hidden_dimension=8, num_quantizers=3, num_semantic_quantizers=1,
                                          num_hidden_layers=1, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
-                                         frame_size=32, upsample_groups=16)
+                                         upsample_groups=16)
         model = transformers.MimiModel(config)
     for module in model.modules():  # books of zeros say nothing
         if family == "encodec" and isinstance(getattr(module, "embed", None), torch.Tensor):
