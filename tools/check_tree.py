@@ -70,7 +70,7 @@ CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", 
         "tensorboard", "fsspec", "psutil", "yaml", "tqdm"}
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
 OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
-            "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
+            "pesq", "pystoi", "resemblyzer", "speechmos", "distillmos", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
             "uvicorn", "starlette", "pydantic", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari",
             "py_nanotts", "dask", "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
 

@@ -65,10 +65,10 @@ def tiny(family: str, folder) -> None:
                                             codebook_size=16, hidden_size=8, codebook_dim=8, num_lstm_layers=1, normalize=False)
         model = transformers.EncodecModel(config)
     else:
-        config = transformers.MimiConfig(sampling_rate=16_000, hidden_size=16, num_filters=4, upsampling_ratios=[4, 4], codebook_size=16,
-                                         codebook_dim=8, vector_quantization_hidden_dimension=8, num_quantizers=3, num_semantic_quantizers=1,
-                                         num_hidden_layers=1, intermediate_size=16, num_attention_heads=2, num_key_value_heads=2, head_dim=8,
-                                         upsample_groups=16)
+        config = transformers.MimiConfig(sampling_rate=16_000, hidden_size=16, num_filters=4, upsampling_ratios=[4, 4],
+                                         codebook_size=16, codebook_dim=8, vector_quantization_hidden_dimension=8, num_quantizers=3,
+                                         num_semantic_quantizers=1, num_hidden_layers=1, intermediate_size=16, num_attention_heads=2,
+                                         num_key_value_heads=2, head_dim=8, upsample_groups=16)
         model = transformers.MimiModel(config)
     for module in model.modules():  # books of zeros say nothing
         if family == "encodec" and isinstance(getattr(module, "embed", None), torch.Tensor):
@@ -105,7 +105,8 @@ def test_what_is_no_codec_is_refused(tmp_path):
     pytest.importorskip("transformers")
     import transformers
 
-    transformers.WhisperModel(transformers.WhisperConfig(d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
-                                                         decoder_attention_heads=1, vocab_size=60_000)).save_pretrained(tmp_path / "whisper")
+    config = transformers.WhisperConfig(d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1, decoder_attention_heads=1,
+                                        vocab_size=60_000)
+    transformers.WhisperModel(config).save_pretrained(tmp_path / "whisper")
     with pytest.raises(ValueError, match="whisper"):
         load_codec(tmp_path / "whisper")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from voxkit.batch import Batch
+from voxkit.codecs.usage import book_counts, book_entropy
 from voxkit.models.codec import CodecModel
 from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
@@ -47,15 +48,3 @@ class Reconstruction:
         bits = book_entropy(every)
         return {**{name: (value, weight) for name, value in sums.items()}, "least_perplexity": float((2**bits).min()) / codec.size,
                 "kbit_per_second": float(bits.sum()) * codec.frame_rate / 1000}
-
-
-def book_counts(codes: torch.Tensor, lengths: torch.Tensor, size: int) -> torch.Tensor:
-    """codes [B, T, Q], lengths [B] → [Q, size], how often each entry was said."""
-    on = torch.arange(codes.shape[1], device=lengths.device) < lengths[:, None]
-    return torch.stack([torch.bincount(codes[..., q][on], minlength=size) for q in range(codes.shape[2])]).float().cpu()
-
-
-def book_entropy(counts: torch.Tensor) -> torch.Tensor:
-    """[Q, size] → bits of each book [Q]; perplexity is 2 to that."""
-    p = counts / counts.sum(1, keepdim=True).clamp(min=1)
-    return -(p * p.clamp(min=1e-12).log2()).sum(1)
