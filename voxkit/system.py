@@ -25,6 +25,7 @@ SYSTEMS = {  # name → the module whose SYSTEM it is
     "lact_asr": "voxkit.models.lact_asr",
     "voxlm": "voxkit.models.voxlm",
     "codec": "voxkit.models.codec",
+    "lact_audio": "voxkit.models.lact_audio",
 }
 
 
@@ -47,7 +48,7 @@ class System:
         config: dataclass of the configuration's `model` part; has `vocab_size`.
         model: (configuration with `vocab_size` set, vocabulary, or its size and the ids of its special tokens) → a fresh model; ValueError
             where it cannot work with these.
-        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences", "speech_llm", "audio".
+        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences", "speech_llm", "audio", "codes".
         evaluation: what validation measures, a key of voxkit.training.EVALUATIONS: "recognition", "perplexity", "reconstruction".
         metric, mode: which of its numbers says what is best, and whether "min" or "max" is, where train.metric names none.
         use: what a trained model is for: "recognizer", "language_model", "codec", "generator".

@@ -28,10 +28,10 @@ def speechlike(samples: int, seed: int = 0) -> torch.Tensor:
     return 0.1 * torch.randn(samples, generator=generator) * (1 + torch.sin(torch.arange(samples) / 900))
 
 
-@pytest.mark.parametrize("stack", [2, 4])
+@pytest.mark.parametrize(("stack", "ahead"), [(2, 0), (2, 2), (4, 1)])
 @pytest.mark.parametrize("frames", [1, 7, 64])
-def test_streamed_is_offline(stack, frames):
-    made, x = codec(causal=True, stack=stack), speechlike(21_111)
+def test_streamed_is_offline(stack, ahead, frames):
+    made, x = codec(causal=True, stack=stack, lookahead=ahead), speechlike(21_111)
     hop = made.hop
     offline = made.encode(Padded.of([x]))
     assert int(offline.lengths[0]) == -(-21_111 // hop) and made.frame_rate == 16_000 / hop
@@ -61,10 +61,10 @@ def test_a_stream_takes_any_number_of_samples():
         codec().init_decoder()
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("how", [{"causal": False}, {"causal": True}, {"causal": True, "lookahead": 2}])
 @pytest.mark.parametrize("head", ["istft", "griffin_lim"])
-def test_padding_never_matters(causal, head):
-    made = codec(causal=causal)
+def test_padding_never_matters(how, head):
+    made = codec(**how)
     items = [speechlike(n, n) for n in (8_000, 3_210, 1_600)]
     codes = made.encode(Padded.of(items))
     audio = made.decode(codes, head)

@@ -39,7 +39,9 @@ class MelCodecConfig:
     mels: bands.
     dim: width of encoder, decoder and head; encoder_layers, decoder_layers, head_layers: their blocks; the head's run 100 times a second.
     expansion: inner width of a block by dim; kernel: frames that a block sees.
-    causal: no block looks ahead; the codec streams. Latency: a frame and 15 ms to encode, 15 ms to decode.
+    causal: no block looks ahead; the codec streams. Latency: a frame and 15 ms to encode, `lookahead` frames and 15 ms to decode.
+    lookahead: of a causal decoder: frames after its own that a frame is decoded with. Neighbors overlap, and what one has lost to the
+        quantizer the next may tell.
     quantizer: books.
     head: what `decode` uses unless told: istft, griffin_lim.
     """
@@ -53,15 +55,18 @@ class MelCodecConfig:
     expansion: float = 3.0
     kernel: int = 7
     causal: bool = False
+    lookahead: int = 0
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     head: str = "istft"
 
     def problems(self) -> list[str]:
         found = [f"{name}: {getattr(self, name)} is below {least}" for name, least in
-                 (("stack", 1), ("mels", 1), ("dim", 1), ("encoder_layers", 0), ("decoder_layers", 0), ("head_layers", 0))
+                 (("stack", 1), ("mels", 1), ("dim", 1), ("encoder_layers", 0), ("decoder_layers", 0), ("head_layers", 0), ("lookahead", 0))
                  if getattr(self, name) < least]
         if self.kernel < 1 or self.kernel % 2 == 0:
             found.append(f"kernel: {self.kernel} is not an odd number above 0")
+        if self.lookahead and not self.causal:
+            found.append(f"lookahead: {self.lookahead}: a decoder that is not causal looks ahead as far as its blocks reach; set it to 0")
         if self.expansion <= 0:
             found.append(f"expansion: {self.expansion} is not above 0")
         return found + ([] if self.head in HEADS else [f"head: {self.head!r} is none of {', '.join(HEADS)}"])
@@ -169,7 +174,11 @@ class MelCodec(Codec):
 
     def decode_mel(self, values: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Quantized [B, T, D], lengths [B] → states [B, T · stack, D] and log-mels [B, T · stack, mels]."""
-        return self.decoder.finish(values, self.decoder.body(values, lengths))
+        ahead = self.config.lookahead
+        if not ahead:
+            return self.decoder.finish(values, self.decoder.body(values, lengths))
+        heard = F.pad(values * lengths_to_mask(lengths, values.shape[1])[..., None], (0, 0, 0, ahead))
+        return self.decoder.finish(values, self.decoder.body(heard, lengths + ahead)[:, ahead:])
 
     def decode_audio(self, states: Tensor, mels: Tensor, lengths: Tensor) -> Tensor:
         """States and log-mels, lengths [B] in mel frames → audio [B, S] of the iSTFT head, zeros past each length."""
@@ -228,13 +237,15 @@ class MelCodec(Codec):
         return self.quantizer.codes(self.direct(mels) + self.project(x)), (rest, *after)
 
     def init_decoder(self, batch: int = 1) -> tuple[Tensor, ...]:
-        """State before the first frame: the decoder's blocks, the head's blocks, three tensors of the synthesis (`Spectrum.init_state`).
+        """State before the first frame: frames that wait for those they are decoded with, the decoder's blocks, the head's blocks, three
+        tensors of the synthesis (`Spectrum.init_state`).
 
         Raises:
             ValueError: a codec that looks ahead.
         """
         like = self.project.weight.new_zeros(batch)
-        return *self.decoder.body.init_state(like), *self.head.body.init_state(like), *self.space.init_state(batch)
+        waiting = like.new_zeros(batch, 0, self.quantizer.dim)
+        return waiting, *self.decoder.body.init_state(like), *self.head.body.init_state(like), *self.space.init_state(batch)
 
     @torch.no_grad()
     def stream_decode(self, codes: Tensor, state: tuple[Tensor, ...], *, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -243,14 +254,18 @@ class MelCodec(Codec):
         Args:
             final: the codes end here; altogether the samples are those of `decode` with the iSTFT head.
         """
-        first, second = len(self.decoder.body.blocks), len(self.head.body.blocks)
+        waiting, state = state[0], state[1:]
+        first, second, ahead = len(self.decoder.body.blocks), len(self.head.body.blocks), self.config.lookahead
         values = self.quantizer.lookup(codes)
-        x, body = self.decoder.body.stream(values, state[:first])
+        x, body = self.decoder.body.stream(F.pad(values, (0, 0, 0, ahead if final else 0)), state[:first])
+        x = x[:, ahead - waiting.shape[1]:]  # what the first frames say is of frames before them
+        values = torch.cat((waiting, values), 1)
+        waiting, values = values[:, x.shape[1]:], values[:, :x.shape[1]]
         states, mels = self.decoder.finish(values, x)
         y, head = self.head.body.stream(torch.cat((states, (mels - _MEAN) / _SPREAD), -1), state[first:first + second])
         spectra = self.head.spectra(y, self.space.magnitudes(mels))
         audio, synthesis = self.space.stream(spectra, state[first + second:], final=final)
-        return audio, (*body, *head, *synthesis)
+        return audio, (waiting, *body, *head, *synthesis)
 
     def _stacked(self, mels: Tensor) -> Tensor:
         return ((mels - _MEAN) / _SPREAD).unflatten(1, (-1, self.config.stack)).flatten(2)

@@ -128,7 +128,7 @@ class ResidualVQ(nn.Module):
         """
         if used is None:
             used = self.draw(len(x), x.device)
-        if self.training and not bool(self.started):
+        if self.training and not bool(self.started):  # better on more than one batch: `start` beforehand
             self.start(x[valid].detach())
         codes, entries, rests = self._search(x.detach())
         counts = torch.arange(self.codebooks, device=x.device)[:, None] < used  # [Q, B]

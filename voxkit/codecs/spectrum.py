@@ -92,6 +92,8 @@ class Spectrum(nn.Module):
         """Windowed pieces overlapped [B, window - hop + n · hop], and the sum of their squared windows: [B, ...], or [1, ...] where all
         frames are there."""
         size = self.window - self.hop + spectrum.shape[1] * self.hop
+        if not spectrum.shape[1]:
+            return self.hann.new_zeros(len(spectrum), size), self.hann.new_zeros(1, size)
         pieces = torch.fft.irfft(spectrum, n=self.window) * self.hann
         squares = self.hann.square().expand(1, spectrum.shape[1], -1)
         return overlap_add(pieces, self.hop, size), overlap_add(squares if on is None else squares * on[..., None], self.hop, size)
@@ -99,8 +101,6 @@ class Spectrum(nn.Module):
 
 def overlap_add(pieces: Tensor, hop: int, size: int) -> Tensor:
     """pieces [B, n, W], each `hop` samples after the one before → their sum [B, size]; size = W - hop + n · hop."""
-    if not pieces.shape[1]:
-        return pieces.new_zeros(len(pieces), size)
     out = F.fold(pieces.mT, (1, size), (1, pieces.shape[2]), stride=(1, hop))
     return out[:, 0, 0]
 

@@ -1,6 +1,6 @@
 """A codec as a system that is trained (voxkit/codecs/mel_codec.py), in two steps: the mel first, the head second.
 
-    part: mel     encoder, quantizer and decoder learn to give the log-mel back; Griffin-Lim makes it audible at once
+    part: mel     the books begin by k-means; encoder, quantizer and decoder learn to give the log-mel back, which Griffin-Lim makes audible
     part: head    begins with those (init=...), which stay as they are; the head learns samples from spectra at several resolutions
 
 Codes of a spectrum say nothing of absolute phase. The losses of the head are therefore of magnitudes, and `loss.wave`, which compares
@@ -9,6 +9,7 @@ samples, is 0 unless it is set.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from voxkit.batch import Batch, Padded
 from voxkit.codecs.mel_codec import MelCodec, MelCodecConfig
-from voxkit.codecs.quantizer import Quantized
+from voxkit.codecs.quantizer import Quantized, ResidualVQ
 from voxkit.masks import lengths_to_mask
 from voxkit.models.contract import Losses, SpeechModel
 from voxkit.system import System, TokenIds
@@ -34,7 +35,7 @@ class CodecLossConfig:
     mel: log-mel of the samples; wave: samples (part head).
     """
 
-    commitment: float = 0.25
+    commitment: float = 1.0
     stft: float = 1.0
     mel: float = 1.0
     wave: float = 0.0
@@ -49,15 +50,18 @@ class CodecLossConfig:
 
 @dataclass
 class CodecConfig:
-    """Attributes: codec: sizes; part: mel or head, what is trained; loss: weights; vocab_size: 0, a codec has no text."""
+    """Attributes: codec: sizes; part: mel or head, what is trained; start_minutes: of audio on which the books begin; loss: weights;
+    vocab_size: 0, a codec has no text."""
 
     codec: MelCodecConfig = field(default_factory=MelCodecConfig)
     part: str = "mel"
+    start_minutes: float = 12.0
     loss: CodecLossConfig = field(default_factory=CodecLossConfig)
     vocab_size: int = 0
 
     def problems(self) -> list[str]:
-        return [] if self.part in PARTS else [f"part: {self.part!r} is none of {', '.join(PARTS)}"]
+        found = [] if self.part in PARTS else [f"part: {self.part!r} is none of {', '.join(PARTS)}"]
+        return found + ([] if self.start_minutes > 0 else [f"start_minutes: {self.start_minutes} is not above 0"])
 
 
 class CodecModel(SpeechModel):
@@ -86,6 +90,22 @@ class CodecModel(SpeechModel):
             self.codec.quantizer.learn()
         self._learned = step
         super().set_step(step)
+
+    @torch.no_grad()
+    def begin_on_data(self, batches: Iterable[Batch]) -> None:
+        """Begin the books by k-means, unless they have begun, on the first `start_minutes` of some batches."""
+        quantizer = self.codec.quantizer
+        if not isinstance(quantizer, ResidualVQ) or bool(quantizer.started) or self.config.part != "mel":
+            return
+        found, seconds, device = [], 0.0, quantizer.books.device
+        for batch in batches:
+            assert batch.audio is not None
+            latents = self.codec.latents(self.codec.log_mels(batch.audio.to(device)))
+            found.append(latents.values[lengths_to_mask(latents.lengths, latents.values.shape[1])])
+            seconds += batch.seconds
+            if seconds >= 60 * self.config.start_minutes:
+                break
+        quantizer.start(torch.cat(found))
 
     def train(self, mode: bool = True) -> CodecModel:
         """Part head: what is frozen stays as it is in use, all books and none of them learning."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from voxkit.data.loader import build_eval_loader, build_train_loader, cuts_on_disk
 from voxkit.data.sets import read_sets
-from voxkit.models.contract import SpeechModel
+from voxkit.models.codec import CodecModel
 from voxkit.run_config import Setup
 from voxkit.text.vocabulary import Vocabulary
 from voxkit.train.distributed import World
@@ -25,10 +25,12 @@ class AudioReader:
         ValueError: a set that is not there, or what `check` refuses.
     """
 
-    def __init__(self, setup: Setup, model: SpeechModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
+    def __init__(self, setup: Setup, model: CodecModel, vocabulary: Vocabulary, run_dir: Path, world: World) -> None:
         config, data = setup.config, setup.config.data
         cuts = cut_up(read_sets(data.data_dir, data.train), data.max_seconds)
         self.train = build_train_loader(cuts, None, data, seed=config.seed, rank=world.rank, world_size=world.size)
+        model.begin_on_data(iter(self.train))
+        self.train.set_epoch(1), self.train.set_epoch(0)  # from the beginning again
         self.dev = None
         if data.dev:
             cuts = read_sets(data.data_dir, data.dev, config.decode.validation_limit)
