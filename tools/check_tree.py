@@ -22,7 +22,7 @@ CROWDED = 400
 SHARED = {"batch", "masks", "config", "files", "rate", "optional", "hypothesis", "precision", "hub"}
 
 _NETWORKS = {"nn", "ops"}
-_PARTS = _NETWORKS | {"checkpoint", "encoders", "predictors", "decoders", "losses"}
+_PARTS = _NETWORKS | {"checkpoint", "encoders", "codecs", "predictors", "decoders", "losses"}
 _MODELS = _PARTS | {"models", "audio", "text"}
 _RUN = _MODELS | {"search", "align", "system", "run_config", "train", "checkpoint", "data", "eval"}
 
@@ -33,6 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "ops": set(),
     "nn": {"ops"},
     "encoders": _NETWORKS | {"audio", "checkpoint"},
+    "codecs": _NETWORKS | {"audio", "checkpoint"},
     "predictors": _NETWORKS,
     "decoders": _NETWORKS | {"checkpoint"},
     "losses": _NETWORKS,
@@ -70,7 +71,7 @@ CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", 
         "tensorboard", "fsspec", "psutil", "yaml", "tqdm"}
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
 OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
-            "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
+            "pesq", "pystoi", "resemblyzer", "speechmos", "distillmos", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
             "uvicorn", "starlette", "pydantic", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari",
             "py_nanotts", "dask", "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest",
             "websockets", "httpx", "sounddevice"}

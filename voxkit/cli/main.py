@@ -24,6 +24,7 @@ COMMANDS = {
     "decode": ("decode", "transcribe test sets with a checkpoint"),
     "tune": ("tune", "choose the weights of the searches on a development set"),
     "score": ("score", "word and character error rates with intervals"),
+    "score-codec": ("score_codec", "how good a codec is, beside one that needs no training"),
     "hallucinate": ("hallucinate", "words per minute where nobody speaks"),
     "transcribe": ("transcribe", "transcribe audio files"),
     "pseudo-label": ("pseudo_label", "a team's own media → labeled cuts, where two recognizers agree"),
