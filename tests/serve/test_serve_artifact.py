@@ -68,8 +68,9 @@ def _job(*arguments):
 
 def test_options_reach_the_service(artifacts, tmp_path):
     (tmp_path / "tokens").write_text("abc\n")
-    service = application(_job(artifacts["streaming"], "--max-sessions", 3, "--idle-timeout", 4, "--session-seconds", 50, "--tokens-file",
-                               tmp_path / "tokens", "--method", "prefix_beam", "--beam", 3, "--max-seconds", 7, "--head-timeout", 2)).state.service
+    job = _job(artifacts["streaming"], "--max-sessions", 3, "--idle-timeout", 4, "--session-seconds", 50, "--tokens-file",
+               tmp_path / "tokens", "--method", "prefix_beam", "--beam", 3, "--max-seconds", 7, "--head-timeout", 2)
+    service = application(job).state.service
     live, backend = service.config.live, service.backend
     assert (live.max_sessions, live.idle, live.session_seconds, service.config.limits.head_timeout) == (3, 4.0, 50.0, 2.0)
     assert service.config.tokens.allow("Bearer abc") and not service.config.tokens.allow(None)

@@ -20,8 +20,10 @@ def make_artifact(folder, streaming):
     vocabulary = train_characters(TEXTS, folder / "tokens")
     vocabulary.save(folder / "tokenizer.model")
     generator = np.random.default_rng(0)
-    constants = {"weight": generator.standard_normal((BINS, vocabulary.size)), "write": 0.1 * generator.standard_normal((BINS, MEMORY)),
-                 "usual": Fbank(BINS)(wave(99, 5.0)).mean(0), "read": generator.standard_normal((MEMORY, vocabulary.size)), "half": np.array([0.5])}
+    constants = {"weight": generator.standard_normal((BINS, vocabulary.size)),
+                 "write": 0.1 * generator.standard_normal((BINS, MEMORY)),
+                 "usual": Fbank(BINS)(wave(99, 5.0)).mean(0), "read": generator.standard_normal((MEMORY, vocabulary.size)),
+                 "half": np.array([0.5])}
     initial = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
     initial += [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in
                 {"from": [0], "to": [2**31], "axis": [1], "step": [4], "three": [3], "four": [4]}.items()]

@@ -1,4 +1,4 @@
-"""`voxkit serve`: an artifact or a checkpoint for many at once: live by WebSocket and gRPC, files by HTTP. docs/serving.md has the protocols."""
+"""`voxkit serve`: an artifact or a checkpoint for many at once: live by WebSocket and gRPC, files by HTTP (docs/serving.md)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="an artifact of `voxkit export`, a checkpoint, a run, or exp/NAME for the newest run of that name")
+    parser.add_argument("checkpoint", help="an artifact of `voxkit export`, a checkpoint, a run, or exp/NAME for its newest run")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines ask (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, metavar="PORT", help="also serve gRPC there (by default not)")

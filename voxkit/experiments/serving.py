@@ -9,12 +9,13 @@ from voxkit.experiments.settings import SearchSettings
 from voxkit.experiments.transcribe_artifact import artifact_options, check_artifact_job
 from voxkit.runtime.artifact import Artifact, is_artifact
 from voxkit.runtime.recognizer import OnnxRecognizer
-from voxkit.serve.app import ServeConfig, create_app
+from voxkit.serve.app import create_app
 from voxkit.serve.backend import Backend
 from voxkit.serve.batcher import BatchingConfig
 from voxkit.serve.inputs import Limits
 from voxkit.serve.live.sessions import LiveLimits
 from voxkit.serve.onnx_backend import OnnxBackend, StreamingBackend
+from voxkit.serve.service import ServeConfig
 from voxkit.serve.tokens import Tokens
 
 
@@ -64,8 +65,7 @@ def application(job: ServeJob, say: Any = lambda message: None) -> Any:
         from voxkit.experiments.serving_checkpoint import checkpoint_backend
 
         if job.second:
-            raise ValueError(f"--second: {job.checkpoint} is a checkpoint and hears whole utterances itself; --second goes with a streaming "
-                             "artifact")
+            raise ValueError(f"--second: {job.checkpoint} is a checkpoint, which hears whole utterances; it goes with a streaming artifact")
         backend = checkpoint_backend(job, say)
     return create_app(backend, ServeConfig(job.limits, job.batching, job.live, tokens))
 
@@ -77,8 +77,8 @@ def artifact_backend(job: ServeJob) -> Backend:
         ValueError: options that are not of an artifact, or that it cannot serve.
     """
     if job.calibration:
-        raise ValueError(f"--calibration: {job.checkpoint} is an artifact and holds what was fitted; calibrate the checkpoint, and export it "
-                         "again")
+        raise ValueError(f"--calibration: {job.checkpoint} is an artifact and holds what was fitted; calibrate the checkpoint, then export "
+                         "it again")
     check_artifact_job(job)
     device = "cpu" if job.device == "auto" else job.device
     recognizer = OnnxRecognizer(Artifact(job.checkpoint, threads=job.threads, device=device))

@@ -13,7 +13,7 @@ class Metrics:
     """Counters of one service.
 
     Attributes:
-        sessions: live ones, by protocol; opened, ended: how many, the latter by close code; refused: of those that were not let in, by code.
+        sessions: live ones, by protocol; opened, ended: how many, the latter by close code; refused: not let in, by code.
         audio_seconds: of live sessions. result_seconds: from the last audio of an utterance to its text. round_seconds: that a slice of all
             live sessions took. finals: utterances that ended with text.
         requests: HTTP requests for a transcript, by path and status.

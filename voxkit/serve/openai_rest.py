@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxkit.align.formats import to_srt, to_vtt
 from voxkit.hypothesis import Hypothesis, Word
@@ -22,9 +22,7 @@ from voxkit.serve.inputs import Input, Limits, file_from
 from voxkit.serve.live.errors import StreamError
 from voxkit.serve.live.options import USUAL_BOOST, check_phrases
 from voxkit.serve.requests import Body
-
-if TYPE_CHECKING:
-    from voxkit.serve.app import Service
+from voxkit.serve.service import Service
 
 PATH = "/v1/audio/transcriptions"
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")
@@ -52,7 +50,7 @@ class Form:
     phrases: tuple[str, ...]
 
 
-def add(app: Any, service: "Service") -> None:
+def add(app: Any, service: Service) -> None:
     """Put the path into an application."""
     fastapi = require("fastapi", "serve", why="voxkit serve")
     responses = require("fastapi.responses", "serve", why="voxkit serve")

@@ -4,20 +4,18 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxkit.optional import require
 from voxkit.serve.rest import refusal
-
-if TYPE_CHECKING:
-    from voxkit.serve.app import Service
+from voxkit.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
 _OPEN = ("/live", "/ready", "/metrics", "/")  # to everybody
 _COUNTED = ("/recognize", "/recognize/file", "/transcribe", "/v1/audio/transcriptions")
 
 
-def add(app: Any, service: "Service") -> None:
+def add(app: Any, service: Service) -> None:
     """Put the paths into an application."""
     responses = require("fastapi.responses", "serve", why="voxkit serve")
     sessions, metrics = service.sessions, service.metrics
@@ -52,7 +50,7 @@ def add(app: Any, service: "Service") -> None:
 class Gate:
     """In front of the application: asks HTTP requests for their token, and counts them. WebSockets are asked once they are upgraded."""
 
-    def __init__(self, app: Any, service: "Service") -> None:
+    def __init__(self, app: Any, service: Service) -> None:
         self.app, self.tokens, self.metrics = app, service.config.tokens, service.metrics
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

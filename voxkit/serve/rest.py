@@ -4,7 +4,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voxkit.optional import require
 from voxkit.serve.backend import Asked, answer
@@ -12,16 +12,14 @@ from voxkit.serve.errors import Left, RequestError
 from voxkit.serve.inputs import FRAMES_PER_SECOND, Input, file_from, input_of
 from voxkit.serve.requests import Body
 from voxkit.serve.schema import Bodies, answers
-
-if TYPE_CHECKING:
-    from voxkit.serve.app import Service
+from voxkit.serve.service import Service
 
 log = logging.getLogger(__name__)
 _PATHS = ("there are POST /recognize, POST /recognize/file, POST /transcribe, POST /v1/audio/transcriptions, GET /info, GET /health, the "
           "WebSocket /v1/listen and, for what they take, GET /openapi.json")
 
 
-def add(app: Any, service: "Service") -> None:
+def add(app: Any, service: Service) -> None:
     """Put the paths into an application."""
     fastapi = require("fastapi", "serve", why="voxkit serve")
     Request, JSONResponse = fastapi.Request, require("fastapi.responses", "serve", why="voxkit serve").JSONResponse

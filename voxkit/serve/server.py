@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from voxkit.optional import require
+from voxkit.serve.grpc_service import GrpcServer
 from voxkit.serve.live.listen import MOST_BYTES
 
 _CLOSE = 5.0  # seconds for the end of a WebSocket
@@ -41,15 +42,30 @@ def make_server(app: Any, *, host: str = "127.0.0.1", port: int = 8000, log_leve
     for name in ("uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).addFilter(_hide_tokens)
 
+    grpc = None if grpc_port is None else GrpcServer(service, f"{host}:{grpc_port}", certificate, key)
+
     class Server(uvicorn.Server):
+        async def startup(self, sockets: Any = None) -> None:
+            if grpc is not None:
+                await grpc.start()
+            await super().startup(sockets)
+
         async def shutdown(self, sockets: Any = None) -> None:
-            loop = asyncio.get_running_loop()
-            end = loop.call_later(limits.drain, service.requests.close)
+            end = asyncio.get_running_loop().call_later(limits.drain, service.requests.close)
             try:
+                if grpc is not None:
+                    await grpc.drain()
                 await service.sessions.drain(limits.drain)
+                if grpc is not None:
+                    await grpc.stop(1.0)
                 await super().shutdown(sockets)
             finally:
                 end.cancel()
+
+        @property
+        def grpc_port(self) -> int | None:
+            """Where gRPC is."""
+            return grpc and grpc.port
 
     return Server(config)
 

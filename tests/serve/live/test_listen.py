@@ -214,7 +214,7 @@ def test_a_session_goes_on_elsewhere_from_its_last_final(serving, model):
     unbroken = Listener(running, endpointing=300).audio(data).close()
     for seconds in (1.6, 3.3, 5.5):
         broken = Listener(running, endpointing=300).audio(data[:int(seconds * RATE) * 2])
-        broken.read(lambda m: final(m) and m["start"] + m["duration"] > seconds - 1.9)
+        broken.read(lambda m, seconds=seconds: final(m) and m["start"] + m["duration"] > seconds - 1.9)
         broken.vanish()
         offset = broken.finals[-1]["start"] + broken.finals[-1]["duration"]
         rest = Listener(running, endpointing=300, offset=offset).audio(data[round(offset * RATE) * 2:]).close()

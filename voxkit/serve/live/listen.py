@@ -160,7 +160,7 @@ class _Talk:
 
     async def _take(self, found: str | bytes | None) -> None:
         if found is None:
-            raise StreamError(TIMEOUT, f"no audio for {self.sessions.limits.idle:g} s; send {{\"type\": \"KeepAlive\"}} where none comes", 0.0)
+            raise StreamError(TIMEOUT, f"no audio for {self.sessions.limits.idle:g} s; send KeepAlive messages where none comes", 0.0)
         if isinstance(found, bytes):
             await self.sessions.take(self.stream, found)
             self.digest.update(found)

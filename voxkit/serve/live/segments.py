@@ -105,8 +105,8 @@ class SegmentHost(Host):
                 samples = check_samples(cut.options.samples(work.data), f"samples after {cut.position / RATE:.2f} s")
                 if cut.endpointer is None and cut.length / RATE + len(samples) / cut.options.rate > self.limits.utterance:
                     found += self._finish(cut, work, asked=False, ended=True)
-                    error = StreamError(TOO_LARGE, f"an utterance of more than {self.limits.utterance:g} s; send Finalize in time, or turn "
-                                                   "endpointing on", 0.0)
+                    error = StreamError(TOO_LARGE, f"an utterance above {self.limits.utterance:g} s; send Finalize "
+                                                   "in time, or turn endpointing on", 0.0)
                 else:
                     self._take(cut, cut.resampler.accept(samples), work, found)
                     self._obey(cut, work, found)

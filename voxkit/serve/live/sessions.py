@@ -115,11 +115,11 @@ class Sessions:
         """
         options, limits = stream.options, self.limits
         if len(data) % options.frame_bytes:
-            raise StreamError(INVALID, f"a message of {len(data)} bytes is no whole number of frames, which have {options.frame_bytes} bytes "
+            raise StreamError(INVALID, f"a message of {len(data)} bytes is no whole number of frames of {options.frame_bytes} bytes "
                                        f"({options.encoding}, {options.channels} channel(s)); never send half of one")
         seconds = len(data) / options.bytes_per_second
         if seconds > limits.message_seconds * SLACK:
-            raise StreamError(TOO_LARGE, f"a message of {seconds:.2f} s of audio; at most {limits.message_seconds:g} s, send more of them", 0.0)
+            raise StreamError(TOO_LARGE, f"a message of {seconds:.2f} s; at most {limits.message_seconds:g} s, send more of them", 0.0)
         if stream.seconds + seconds > limits.session_seconds:
             raise StreamError(TOO_LARGE, f"a session of more than {limits.session_seconds:g} s of audio; connect anew with `offset`", 0.0)
         stream.audio(data)
@@ -152,6 +152,6 @@ class Sessions:
         if self.stopping:
             raise StreamError(STOPPING, "the server stops; connect anew, to another", 0.0)
         if self.count >= self.limits.max_sessions:
-            raise StreamError(BUSY, f"{self.count} sessions are under way, the most that are taken; try again later, or another server", 2.0)
+            raise StreamError(BUSY, f"{self.count} sessions are under way, no more are taken; try again later, or another server", 2.0)
         if self.host.overloaded:
             raise StreamError(BUSY, "this machine could not keep up with one more session; try again later, or another server", 2.0)

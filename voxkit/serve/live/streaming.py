@@ -69,7 +69,7 @@ class StreamingHost(Host):
         if options.silence is None and session.utterances:
             length = session.utterances[-1].samples / RATE + len(work.data) / options.bytes_per_second
             if length > self.limits.utterance:
-                return StreamError(TOO_LARGE, f"an utterance of more than {self.limits.utterance:g} s; send Finalize in time, or turn "
+                return StreamError(TOO_LARGE, f"an utterance above {self.limits.utterance:g} s; send Finalize in time, or turn "
                                               "endpointing on", 0.0)
         try:
             session.feed(options.samples(work.data))
