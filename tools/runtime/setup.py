@@ -22,7 +22,7 @@ LEFT_OUT = {"serve/torch_backend.py"}
 KINDS = {".py", ".proto", ".html", ".js", ".css", ".svg"}
 MODULES = [
     "__init__", "files", "hypothesis", "optional", "rate",
-    "align.__init__", "align.cif", "align.formats", "align.spans", "align.timing", "align.words",
+    "align.__init__", "align.attention", "align.cif", "align.dtw", "align.formats", "align.spans", "align.timing", "align.words",
     "audio.__init__", "audio.containers", "audio.decode", "audio.mpeg", "audio.resample",
     "cli.__init__", "cli.arguments", "cli.benchmark", "cli.client", "cli.main", "cli.search_options", "cli.serve", "cli.transcribe",
     "experiments.__init__", "experiments.pipeline", "experiments.serving", "experiments.settings", "experiments.transcribe",
