@@ -24,7 +24,7 @@ from voxkit.system import SYSTEMS, find_system
 from voxkit.text.huggingface import HuggingFaceVocabulary
 from voxkit.text.llm_vocabulary import LLMVocabulary
 from voxkit.text.sentencepiece import train_characters
-from voxkit.text.vocabulary import Vocabulary
+from voxkit.text.vocabulary import Vocabulary, no_text
 from voxkit.train.distributed import World
 
 TEXTS = ("heal me", "ward", "push the left lane", "now")
@@ -45,7 +45,10 @@ SMALL = {  # the least of each system that still has all its parts
     "voxlm": {"front_end": FBANK, "encoder": TRANSFORMER, "projector": {"kind": "lexical"},
               "alignment": {"dim": 16, "kernel": 3, "layers": 1},
               "llm": {"name": "LLM", "dtype": "float32", "lora": {"rank": 2, "dropout": 0.0}}, "prompt": {"instruction": "write"}},
+    "codec": {"codec": {"dim": 16, "encoder_layers": 1, "decoder_layers": 1, "head_layers": 1, "mels": 16,
+                        "quantizer": {"codebooks": 2, "size": 8}}},
 }
+WITH_TEXT = [system for system in SYSTEMS if find_system(system).vocabulary is not no_text]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def project(tmp_path_factory) -> Path:
     for name, count in (("train", 8), ("dev", 3)):
         noise_set(root / "data", name, count, lambda i: TEXTS[i % len(TEXTS)], seconds=1.5)
     make_llm(root / "llm", "qwen2")
-    for system in SYSTEMS:
+    for system in WITH_TEXT:
         tokens(root, system, root / "tokens" / system, TEXTS)
     return root
 
@@ -74,7 +77,8 @@ def setup(project: Path, system: str, **more) -> Setup:
     model = copy.deepcopy(SMALL[system])
     if system == "voxlm":
         model["llm"]["name"] = str(project / "llm")
-    values = {"name": system, "system": system, "tokenizer": str(project / "tokens" / system), "model": model,
+    tokenizer = str(project / "tokens" / system) if system in WITH_TEXT else ""
+    values = {"name": system, "system": system, "tokenizer": tokenizer, "model": model,
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
                        "max_tokens": 60, "sessions": {"utterances": [1]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
@@ -98,7 +102,7 @@ def test_padding_never_matters(project, tmp_path, system):
     batch = next(b for b in run.reader.train if b.size > 1 and len(set(b.input.lengths.tolist())) > 1)
     with torch.no_grad():
         whole = model.loss(batch)
-        counts = Counts(batch.size, float(batch.tokens.lengths.sum()))
+        counts = Counts(batch.size, float(batch.tokens.lengths.sum()) if batch.tokens is not None else 0.0)
         alone = [model.loss(replace(batch.take(slice(i, i + 1)), whole=counts)) for i in range(batch.size)]
     assert set(whole.parts) == set(alone[0].parts) and float(whole.weight) == sum(float(part.weight) for part in alone)
     mean = sum(float(part.total * part.weight) for part in alone) / float(whole.weight)
@@ -133,13 +137,17 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, syst
             if not name.startswith("k2_"):
                 found = recognizer.recognize(batch, SearchOptions(method=name, beam=3))
                 assert [type(h.text) for h in found] == [str] * batch.size and all(h.audio_duration > 0 for h in found)
+    elif find_system(system).use == "codec":
+        codes = loaded.model.codec.encode(batch.audio)
+        heard = loaded.model.codec.decode(codes)
+        assert heard.values.isfinite().all() and (heard.lengths >= batch.audio.lengths).all()
     else:
         scorer = load_language_model(folder, loaded.vocabulary)
         state = scorer.init(1, torch.device("cpu"))
         assert float(scorer.score(state, torch.arange(loaded.vocabulary.size)[None]).exp().sum()) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", WITH_TEXT)
 def test_another_tokenizer_is_refused(project, tmp_path, system):
     _, folder = train(setup(project, system, max_steps=1), run_dir=tmp_path / "run", device="cpu")
     other = tokens(project, system, tmp_path / "other", ["another alphabet zyx"])
@@ -151,3 +159,10 @@ def test_another_tokenizer_is_refused(project, tmp_path, system):
     other.save(checkpoint)
     with pytest.raises(ValueError, match="tokenizer"):
         load_checkpoint(checkpoint)
+
+
+def test_a_system_without_text_takes_no_tokenizer(project, tmp_path):
+    changed = setup(project, "codec")
+    changed.config.tokenizer = str(project / "tokens" / "voxformer")
+    with pytest.raises(ValueError, match="no text"):
+        train(changed, run_dir=tmp_path / "run", device="cpu")

@@ -59,6 +59,10 @@ def check_exportable(system: str, model: Any, where: str, streaming: bool) -> No
     if not find_system(system).graphs:
         able = ", ".join(name for name in SYSTEMS if find_system(name).graphs)
         raise ValueError(f"{where}: the system {system} is not exported; {able} are")
+    pretrained = pretrained_encoder(model)
+    if pretrained is not None and pretrained.chunked is not None:
+        raise ValueError(f"{where}: its pretrained encoder hears chunk by chunk (model.front_end.pretrained.chunk), which runs in torch "
+                         "alone: `voxkit transcribe --stream`, `voxkit decode --stream`")
     if streaming:
         check_model(model)
 
@@ -89,7 +93,8 @@ def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, 
     if isinstance(decoder, WhisperDecoder) and "decoder" in names:
         silent = [row.nonzero()[:, 0].tolist() for row in decoder.silent]
         out["prompted"] = {"prompt": decoder.prompt, "silent_first": sorted(set(silent[0]) - set(silent[1])), "silent": silent[1],
-                           "languages": decoder.tokens.languages, "most_tokens": decoder.most_tokens, "whole": decoder.whole}
+                           "languages": decoder.tokens.languages, "most_tokens": decoder.most_tokens, "whole": decoder.whole,
+                           "silence": decoder.silence}
     if takes == "features":
         fbank = model.front_end.fbank
         out["fbank"] = {"num_bins": fbank.num_bins, "low_freq": fbank.low_freq, "high_freq": fbank.high_freq}

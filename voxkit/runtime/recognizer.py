@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from voxkit.align.attention import spoken_spans
 from voxkit.align.spans import TokenSpan, spans_from_peaks
 from voxkit.align.timing import TokenTiming, WordTiming
 from voxkit.align.words import words_from_tokens
@@ -33,6 +34,7 @@ from voxkit.runtime.prefix_beam import PrefixBeam
 from voxkit.runtime.scorers import Bonus, Ngram, Phrases, combine, phrases, read_ngram
 from voxkit.runtime.segments import SegmentOptions, speech_segments
 from voxkit.runtime.vad import Vad
+from voxkit.search.hallucination import DOUBTED, nobody_speaks
 from voxkit.search.hypotheses import CtcHypothesis
 from voxkit.search.ngram_table import NgramTable
 from voxkit.text.vocabulary import Vocabulary
@@ -170,7 +172,7 @@ class OnnxRecognizer:
         options = options or SearchOptions()
         self.check(options)
         name = "audio" if isinstance(audio, np.ndarray) else str(audio)
-        wave = check_samples(audio, name) if isinstance(audio, np.ndarray) else read_mono(audio)[0]
+        wave = check_samples(audio if isinstance(audio, np.ndarray) else read_mono(audio)[0], name)
         if len(wave) <= self.artifact.longest_seconds * RATE:
             return self.recognize([wave], options, [name])[0]
         return self._transcribe_long(wave, options)
@@ -221,8 +223,15 @@ class OnnxRecognizer:
         if options.times == "peaks":
             return [span for span in spans_from_peaks(found) if span.token not in self.vocabulary.specials]
         if encoded.log_probs is None:
-            return []
+            return self._followed(tokens, encoded)
         return forced_align(encoded.log_probs, tokens) or []
+
+    def _followed(self, tokens: list[int], encoded: Encoded) -> list[TokenSpan]:
+        """Where the decoder looks while it says the tokens; none where no head of it is known to follow the audio."""
+        if self.decoder is None or not self.decoder.follows or not tokens:
+            return []
+        weights, said, first = self.decoder.follow(encoded.states, encoded.frames, tokens)
+        return spoken_spans(weights, tokens, said, self.vocabulary, frames=encoded.frames, first=first)
 
     def _transcribe_long(self, wave: np.ndarray, options: SearchOptions) -> Hypothesis:
         """Speech by segments; times are the recording's."""
@@ -297,7 +306,15 @@ def _by_ctc(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions
 def _by_decoder(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
     assert recognizer.decoder is not None  # else `check` knows no method that comes here
     tokens, said, score = greedy_tokens(recognizer.decoder, encoded.states, encoded.frames, frozenset(recognizer.vocabulary.specials))
-    return Found(tokens, score, [], said)
+    return _unless_silent(recognizer, encoded, Found(tokens, score, [], said))
+
+
+def _unless_silent(recognizer: OnnxRecognizer, encoded: Encoded, found: Found) -> Found:
+    """Nothing in the place of what a decoder says that hears nobody speak."""
+    decoder, mean = recognizer.decoder, sum(found.token_log_probs) / (len(found.tokens) + 1)
+    if decoder is None or decoder.silence is None or not found.tokens or mean >= DOUBTED:
+        return found
+    return Found([], found.score, [], []) if nobody_speaks(mean, decoder.quiet(encoded.states, encoded.frames)) else found
 
 
 def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:
@@ -305,12 +322,13 @@ def _attention(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOpti
     assert recognizer.decoder is not None
     blank = vocabulary.blank or 0
     expected = expected_tokens(heard, blank) if heard is not None and options.length_limit < math.inf else None
-    forbidden = frozenset({blank, *vocabulary.specials})
+    forbidden = frozenset({*([blank] if heard is not None else []), *vocabulary.specials})
     beam = BeamOptions(options.beam, forbidden, options.ctc_weight, options.length_bonus,
                        options.length_limit, _length_power(options), options.coverage, _candidates(options))
     best = attention_beam(recognizer.decoder, encoded.states, beam, log_probs=heard if joint else None,
                           scorer=options.scorer(bonus=False), most=options.most, expected=expected, frames=encoded.frames)[0]
-    return Found(best.tokens, best.score, [], best.token_log_probs)
+    found = Found(best.tokens, best.score, [], best.token_log_probs)
+    return found if joint else _unless_silent(recognizer, encoded, found)
 
 
 def _rescoring(recognizer: OnnxRecognizer, encoded: Encoded, options: SearchOptions) -> Found:

@@ -5,6 +5,7 @@
     POST /recognize/file     the bytes of an audio file; ?words=true, and no other parameter
     POST /v1/audio/transcriptions   OpenAI's form
     GET  /v1/listen          a WebSocket: live recognition
+    GET  /                   the demo page
     GET  /info, /health, /live, /ready, /metrics, /openapi.json
 
 Answers are {"text", "confidence", "tokens": [{"token", "confidence"}], "words": [...], "audio_duration"}; errors {"error": "..."},
@@ -20,7 +21,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from voxkit.optional import require
-from voxkit.serve import openai_rest, probes, rest
+from voxkit.serve import demo, openai_rest, probes, rest
 from voxkit.serve.backend import Backend
 from voxkit.serve.live.listen import listen
 from voxkit.serve.service import ServeConfig, make_service
@@ -47,6 +48,7 @@ def create_app(backend: Backend, config: ServeConfig | None = None) -> Any:
     rest.add(app, service)
     openai_rest.add(app, service)
     probes.add(app, service)
+    demo.mount(app)
 
     @app.websocket("/v1/listen")
     async def live(socket: WebSocket) -> None:
