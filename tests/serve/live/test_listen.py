@@ -335,13 +335,13 @@ def test_who_is_gone_is_forgotten(serving):
 def test_a_server_that_stops_loses_nothing_it_was_sent(serving, model):
     """Draining, then the finals of all that arrived, then 4503; meanwhile nobody else is let in."""
     data, _ = game(1.0, 0.8)
-    running = serving(model, limits=Limits(drain=8.0))
+    running = serving(model, limits=Limits(drain=4.0))
     client = Listener(running, endpointing=300).audio(data[:RATE])  # half of the first utterance
     client.read(lambda m: m["type"] == "SpeechStarted")
     other = Listener(running, endpointing="false").audio(pcm(wave(3, 1.0)))
     other.read(lambda m: m["type"] == "Begin")
     running.server.should_exit = True
-    assert 0 < client.read(lambda m: m["type"] == "Draining")["seconds"] <= 4.0
+    assert 0 < client.read(lambda m: m["type"] == "Draining")["seconds"] <= 2.0
     late = Listener(running)
     late.read()
     assert late.code == 4503 and late.messages[-1]["retry_after"] == 0.0 and running.ask_text("/ready") == (503, "stopping\n")

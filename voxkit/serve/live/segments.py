@@ -163,7 +163,8 @@ class SegmentHost(Host):
             found.append(self._whole(cut, work, False, False, False))
 
     def _whole(self, cut: _Cut, work: Work, final: bool, pause: bool, asked: bool) -> _Whole:
-        return _Whole(cut.phrases, cut.start / RATE, np.concatenate([*cut.parts, np.zeros(0, np.float32)]), final, pause, asked, work.arrived)
+        audio = np.concatenate([*cut.parts, np.zeros(0, np.float32)])
+        return _Whole(cut.phrases, cut.start / RATE, audio, final, pause, asked, work.arrived)
 
     def _finish(self, cut: _Cut, work: Work, asked: bool, ended: bool) -> list[Any]:
         """The utterance ends here, for whatever reason."""
