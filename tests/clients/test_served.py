@@ -83,8 +83,10 @@ def clients(repository, tmp_path_factory):
 
 
 def test_a_replica_is_killed_in_mid_utterance(clients, replica, artifact, offline, tmp_path):
-    """Each client speaks 4.8 s with the button let go every 1.2 s; its replica is killed in the middle of the third utterance. What comes is what
-    an unbroken connection says: nothing lost, nothing twice."""
+    """Each client speaks 4.8 s with the button let go every 1.2 s; its replica is killed in the middle of the third utterance.
+
+    What comes is what an unbroken connection says: nothing lost, nothing twice.
+    """
     samples = read(write_wav(tmp_path / "said.wav", waves(4.8)[0]))
     expected = [offline(part).text for part in np.split(samples, 4)]
     assert len(set(expected)) == 4
