@@ -220,6 +220,6 @@ class TestCommand:
         assert "NOT healthy: torchaudio" in capsys.readouterr().out
 
     def test_an_optional_break_is_told_and_no_failure(self, monkeypatch, capsys):
-        found = [packages.Found("k2", packages.BROKEN, "1.24", False, "costs", "cause", "mend")]
+        found = [packages.PackageState("k2", packages.BROKEN, "1.24", False, "costs", "cause", "mend")]
         lines = command.report_lines(found, machine.look())
         assert any("Broken, though optional: k2" in line for line in lines)

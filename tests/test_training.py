@@ -122,18 +122,6 @@ def test_an_utterance_of_dev_that_ctc_cannot_align(project):
     assert 0 < measured[-1]["loss"] < 1000 and "dev: fast0 counts in the WER alone" in (run / "train.log").read_text()
 
 
-def test_a_text_that_ctc_heads_half_way_up_cannot_align_is_left_out(project):
-    """63 letters in a second: they fit into the output's 100 frames a second, and not into the heads' 50."""
-    noise_set(project / "data", "fast", 1, lambda i: "heal me " * 8, seconds=1.0)
-    options = [*TRAIN, "data.train=[train,fast]", "train.epochs=1", "model.encoder.output_downsampling=1",
-               "model.encoder.output_upsampling=2"]
-    heads = ["model.intermediate_ctc.after=[0]", "model.loss.intermediate=0.3", "--fresh"]
-    left_out = "1 more tokens than CTC can align at 50 frames/s (data.frames_per_second) (fast0)"
-    for more, said in (([], False), (heads, True)):
-        assert main([*options, *more]) == 0
-        assert (left_out in (latest_run("exp", "tiny") / "train.log").read_text()) == said
-
-
 def test_what_the_data_has_to_say_is_in_the_log(project, capsys):
     assert main([*TRAIN, "data.max_seconds=1.3", "train.epochs=1"]) == 0
     printed = capsys.readouterr().err

@@ -1,11 +1,9 @@
 """Pictures: curves of metrics.json, weights of the layer mix, what a decoder attended to, where its tokens are. Matplotlib is optional and
-draws to memory only."""
+draws to files only."""
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 from voxkit.checkpoint.runs import find_run_dir
 from voxkit.checkpoint.weights import read_weights
 from voxkit.config import load_plain
+from voxkit.files import writing
 from voxkit.optional import require
 from voxkit.train.logging import read_metrics
 
@@ -196,16 +195,6 @@ def _save(figure: Any, out: str | os.PathLike) -> Path:
     out = Path(out)
     if out.suffix != ".png":
         raise ValueError(f"{out}: pictures are written as PNG; give a name that ends in .png")
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", dpi=120)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(memory.getvalue())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with writing(out, "wb") as file:
+        figure.savefig(file, format="png", dpi=120)
     return out

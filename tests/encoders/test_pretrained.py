@@ -322,9 +322,8 @@ def test_errors_name_what_and_what_next(checkpoints, tmp_path):
         build(checkpoints, "whisper", unfreeze=[4]).forward_from_states(torch.zeros(1, 5, 3, 32), torch.tensor([3]))
 
 
-@pytest.mark.parametrize(("pool_after", "rate"), [(None, 50), (2, 25)])
-def test_long_audio_goes_through_in_windows(checkpoints, pool_after, rate):
-    encoder = build(checkpoints, "whisper", pool_after=pool_after).eval()
+def test_long_audio_goes_through_in_windows(checkpoints):
+    encoder, rate = build(checkpoints, "whisper").eval(), 50
     torch.manual_seed(0)
     audio, lengths = torch.randn(2, 65 * 16000) * 0.1, torch.tensor([65 * 16000, 5 * 16000])
     with torch.no_grad():

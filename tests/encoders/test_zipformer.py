@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.encoders.zipformers import small
 from voxkit.encoders.zipformer import PRESETS, ConvSubsampling, Zipformer, from_preset, set_batch_count
-from voxkit.encoders.zipformer.stack import Downsample, LearnedUpsample, upsample
+from voxkit.encoders.zipformer.stack import Downsample, upsample
 from voxkit.nn.balance import Balancer, Whiten
 
 
@@ -45,13 +45,13 @@ def test_other_presets_have_their_size_and_rates():
     ({"num_heads": [1, 2]}, "num_heads: 2 entries for 4 stacks"), ({"kernel": [8]}, "kernel: 8 of stack 0 is even"),
     ({"unmasked_dim": [20]}, "unmasked_dim: 20 of stack 0"), ({"chunk_size": [16]}, "chunks need causal: true"),
     ({"causal": True, "chunk_size": [6]}, "6 is no multiple of 4"), ({"output_downsampling": 3}, "neither 1 nor 2"),
-    ({"output_upsampling": 0}, "output_upsampling: 0 is below 1"), ({"dropout": 1.0}, "dropout: 1.0 is not in")])
+    ({"dropout": 1.0}, "dropout: 1.0 is not in")])
 def test_problems_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         small(**changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"output_downsampling": 1}, {"output_upsampling": 3}, {"causal": True},
+@pytest.mark.parametrize("changes", [{}, {"output_downsampling": 1}, {"causal": True},
                                      {"causal": True, "chunk_size": [8], "left_context": [16]}, {"downsampling_factor": [2, 4, 8, 1]}])
 def test_padding_never_matters(changes):
     net, lengths = small(**changes), torch.tensor([37, 30, 21, 3, 1])
@@ -159,17 +159,6 @@ def test_downsampling_repeats_the_last_valid_frame(factor):
         alone = down(x[i:i + 1, :n])
         torch.testing.assert_close(y[i:i + 1, :alone.shape[1]], alone)
     assert torch.equal(upsample(y, factor, 7)[:, :factor], y[:, :1].expand(-1, factor, -1))
-
-
-def test_learned_upsampling_begins_with_copies_and_maps_each_by_itself():
-    up = LearnedUpsample(4, 3)
-    x = torch.randn(2, 5, 4)
-    assert torch.equal(up(x), x.repeat_interleave(3, 1))
-    nn.init.normal_(up.linear.weight)
-    expected = torch.stack([x @ part.T for part in up.linear.weight.chunk(3)], dim=2).flatten(1, 2)
-    torch.testing.assert_close(up(x), expected)
-    net = small(output_downsampling=1, output_upsampling=2)
-    assert net.downsampling == 0.5 and net(torch.randn(1, 11, 16), torch.tensor([11]))[1].tolist() == [22]
 
 
 def test_front_end_ignores_padding():

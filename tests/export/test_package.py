@@ -12,7 +12,7 @@ from voxkit.audio.io import write_audio
 from voxkit.batch import Batch, Padded
 from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, export_checkpoint
-from voxkit.export.parity import GateOptions, Utterance
+from voxkit.export.parity import CheckUtterance, GateOptions
 from voxkit.infer.recognizer import Recognizer
 from voxkit.runtime.artifact import Artifact, is_artifact, read_meta
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
@@ -31,7 +31,7 @@ def exported(tmp_path_factory):
     """(checkpoint, artifact, report of the gate), on a small Whisper."""
     folder = tmp_path_factory.mktemp("export")
     checkpoint = loaded(folder, "whisper")
-    heard = [Utterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
+    heard = [CheckUtterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
     out, report = export_checkpoint(checkpoint, folder / "onnx", heard, ExportOptions(gate=GATE, licenses=["CC BY 4.0"]), checked=["dev"])
     return checkpoint, out, report
 
@@ -125,7 +125,7 @@ def test_long_audio_by_segments(exported, monkeypatch):
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_smaller_weights(exported, traced, tmp_path, precision):
     checkpoint, out, _ = exported
-    heard = [Utterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 2.0))]
+    heard = [CheckUtterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 2.0))]
     small, report = export_checkpoint(checkpoint, tmp_path / "small", heard, ExportOptions(precision, gate=GATE))
     assert report.problems == [] and report.max_difference < (5 if precision == "int8" else 0.2)
 
@@ -162,7 +162,7 @@ def test_a_failed_gate_leaves_what_was_there(exported, traced):
     with torch.no_grad():
         checkpoint.model.ctc.bias[7] += 50
     try:
-        target, report = export_checkpoint(checkpoint, out, [Utterance("u", waves(1.0)[0])])
+        target, report = export_checkpoint(checkpoint, out, [CheckUtterance("u", waves(1.0)[0])])
     finally:
         with torch.no_grad():
             checkpoint.model.ctc.bias[7] -= 50

@@ -13,7 +13,7 @@ from voxkit.encoders.front_end import FbankFrontEnd
 from voxkit.models.token_lm import TokenLM, TokenLMConfig
 from voxkit.optional import available
 from voxkit.run_config import make_setup
-from voxkit.train.config import OptimiserConfig, ScheduleConfig
+from voxkit.train.config import OptimizerConfig, ScheduleConfig
 
 VOCABULARY = 12
 LENGTHS = [(61, 9), (40, 1), (75, 4), (52, 7), (33, 2)]  # feature frames and tokens of each utterance
@@ -99,7 +99,7 @@ def one_step(folder, name, batches, pieces=1):
     """→ (loss, parts and metrics; gradient) of one optimizer step over all the batches."""
     seen = {}
     schedule = ScheduleConfig(name="constant", warmup_steps=0)
-    config = tiny_config(accumulate=len(batches), max_steps=1, clip_grad=0.0, optimizer=OptimiserConfig(lr=1e-9), schedule=schedule)
+    config = tiny_config(accumulate=len(batches), max_steps=1, clip_grad=0.0, optimizer=OptimizerConfig(lr=1e-9), schedule=schedule)
     trainer = tiny_trainer(folder, config, model=build(name), loader=Batches(batches), validate=None)
     trainer.state.pieces = pieces
     trainer.on_step = lambda step, values: seen.update(values)

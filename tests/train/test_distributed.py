@@ -24,7 +24,7 @@ from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, w
 from voxkit.batch import Batch, Padded
 from voxkit.models.contract import Losses
 from voxkit.train import distributed, persistence
-from voxkit.train.config import AverageConfig, OptimiserConfig, RemedyConfig
+from voxkit.train.config import AverageConfig, OptimizerConfig, RemedyConfig
 from voxkit.train.logging import read_metrics
 
 
@@ -67,7 +67,7 @@ def done(tmp_path_factory):
 
 
 def config(optimizer="adamw", **changes):
-    return tiny_config(optimizer=OptimiserConfig(name=optimizer, lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
+    return tiny_config(optimizer=OptimizerConfig(name=optimizer, lr=0.02), average=AverageConfig(kind="mean", every=1), **changes)
 
 
 def train(world, folder, *, model=None, dropout=0.0, name="two", **changes):

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
-from voxkit.train.config import AverageConfig, OptimiserConfig
+from voxkit.train.config import AverageConfig, OptimizerConfig
 from voxkit.train.logging import read_metrics
 
 
 def test_learns_and_writes_everything(tmp_path):
     losses: list = []
-    config = tiny_config(epochs=20, optimizer=OptimiserConfig(lr=0.02), price_per_hour=2.0)
+    config = tiny_config(epochs=20, optimizer=OptimizerConfig(lr=0.02), price_per_hour=2.0)
     result = tiny_trainer(tmp_path, config, losses=losses, model=TinyModel(dropout=0.0), tensorboard=True).fit()
     assert (result.reason, result.step, result.epoch) == ("finished", 140, 20)
     assert sum(v for _, v in losses[-7:]) < 0.7 * sum(v for _, v in losses[:7])
@@ -113,7 +113,7 @@ def test_a_loader_without_batches_is_an_error(tmp_path):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_learns(tmp_path, precision):
     losses: list = []
-    config = tiny_config(epochs=15, precision=precision, optimizer=OptimiserConfig(lr=0.02))
+    config = tiny_config(epochs=15, precision=precision, optimizer=OptimizerConfig(lr=0.02))
     tiny_trainer(tmp_path, config, losses=losses, model=TinyModel(dropout=0.0)).fit()
     assert sum(v for _, v in losses[-7:]) < 0.8 * sum(v for _, v in losses[:7])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from voxkit.train.config import GroupConfig, OptimiserConfig
+from voxkit.train.config import GroupConfig, OptimizerConfig
 from voxkit.train.muon import Muon, matrix_names
 from voxkit.train.optimizers import build_optimizer, parameter_groups
 
@@ -38,7 +38,7 @@ def test_which_weights_are_matrices():
 
 
 def test_groups_split_matrices_from_the_rest():
-    groups = parameter_groups(Net(), OptimiserConfig(name="muon", lr=0.01), [GroupConfig("hidden.*", lr_scale=0.1)])
+    groups = parameter_groups(Net(), OptimizerConfig(name="muon", lr=0.01), [GroupConfig("hidden.*", lr_scale=0.1)])
     found = [(g["name"], g["lr"], g["weight_decay"], g.get("matrices", False), set(g["names"])) for g in groups]
     assert found == [
         ("hidden.*", pytest.approx(0.001), 0.01, True, {"hidden.0.weight", "hidden.1.weight"}),
@@ -50,15 +50,15 @@ def test_groups_split_matrices_from_the_rest():
 
 
 def test_groups_without_decay_are_not_split_further():
-    for config in (OptimiserConfig(name="muon", weight_decay=0.0), OptimiserConfig(name="muon", decay_vectors=True)):
+    for config in (OptimizerConfig(name="muon", weight_decay=0.0), OptimizerConfig(name="muon", decay_vectors=True)):
         groups = parameter_groups(Net(), config, [])
         assert [g.get("matrices", False) for g in groups] == [True, False] and len({g["weight_decay"] for g in groups}) == 1
 
 
 def test_the_rest_is_adamw():
     ours, theirs = Net(), Net()
-    first = build_optimizer(ours, OptimiserConfig(name="muon", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
-    second = build_optimizer(theirs, OptimiserConfig(name="adamw", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
+    first = build_optimizer(ours, OptimizerConfig(name="muon", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
+    second = build_optimizer(theirs, OptimizerConfig(name="adamw", lr=0.01, weight_decay=0.1, betas=[0.9, 0.95]), [])
     for step in range(5):
         for net, optimizer in ((ours, first), (theirs, second)):
             gradients(net, step)
@@ -114,4 +114,4 @@ def test_what_is_no_matrix_is_refused():
         Muon([{"params": [nn.Parameter(torch.ones(4))], "matrices": True}])
     with pytest.raises(ValueError, match="steps of at least 1"):
         Muon([nn.Parameter(torch.ones(4))], steps=0)
-    assert OptimiserConfig(name="muon", momentum=1.0).problems() == ["momentum: 1.0 is not in [0, 1)"]
+    assert OptimizerConfig(name="muon", momentum=1.0).problems() == ["momentum: 1.0 is not in [0, 1)"]

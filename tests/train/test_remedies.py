@@ -10,7 +10,7 @@ import torch
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
 from voxkit.batch import Batch, Padded
 from voxkit.models.contract import Losses
-from voxkit.train.config import OptimiserConfig, RemedyConfig, ScheduleConfig
+from voxkit.train.config import OptimizerConfig, RemedyConfig, ScheduleConfig
 from voxkit.train.logging import read_metrics
 from voxkit.train.probe import find_max_duration
 from voxkit.train.remedies import Diverged, DivergenceWatch, NonFiniteLoss, is_out_of_memory, split
@@ -117,7 +117,7 @@ class Steep(torch.nn.Module):
 
 
 def steep_config(halvings: int = 3):
-    return tiny_config(optimizer=OptimiserConfig(lr=1.0), clip_grad=0.0, checkpoint_every=2,
+    return tiny_config(optimizer=OptimizerConfig(lr=1.0), clip_grad=0.0, checkpoint_every=2,
                        schedule=ScheduleConfig(name="constant", warmup_steps=0),
                        remedies=RemedyConfig(halve_on_divergence=halvings, divergence_window=1, divergence_factor=3.0))
 

@@ -14,7 +14,7 @@ import torch
 from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer, weights
 from voxkit.checkpoint.folder import list_checkpoints
 from voxkit.checkpoint.weights import read_weights
-from voxkit.train.config import AverageConfig, OptimiserConfig, ScheduleConfig
+from voxkit.train.config import AverageConfig, OptimizerConfig, ScheduleConfig
 from voxkit.train.logging import read_metrics
 
 
@@ -64,7 +64,7 @@ def test_broken_off_anywhere_the_losses_go_on_to_the_last_bit(tmp_path, kill_at)
 @pytest.mark.parametrize("name", ["adam", "muon", "scaled_adam"])
 @pytest.mark.parametrize("schedule", ["eden", "linear", "constant"])
 def test_every_optimizer_and_schedule_resumes(tmp_path, name, schedule):
-    options = config(optimizer=OptimiserConfig(name=name, lr=0.02), schedule=ScheduleConfig(name=schedule, warmup_steps=3), epochs=2)
+    options = config(optimizer=OptimizerConfig(name=name, lr=0.02), schedule=ScheduleConfig(name=schedule, warmup_steps=3), epochs=2)
     whole = tiny_trainer(tmp_path / "a", options)
     whole.fit()
     options.max_steps = 4
@@ -78,18 +78,18 @@ def test_every_optimizer_and_schedule_resumes(tmp_path, name, schedule):
 
 @pytest.mark.parametrize("before, after", [("adamw", "muon"), ("muon", "adamw"), ("scaled_adam", "adamw")])
 def test_another_optimizer_is_refused(tmp_path, before, after):
-    tiny_trainer(tmp_path, config(optimizer=OptimiserConfig(name=before, lr=0.01), max_steps=3)).fit()
+    tiny_trainer(tmp_path, config(optimizer=OptimizerConfig(name=before, lr=0.01), max_steps=3)).fit()
     with pytest.raises(ValueError, match=rf"the optimizer of .* is {before} and this run's {after}"):
-        tiny_trainer(tmp_path, config(optimizer=OptimiserConfig(name=after, lr=0.01), max_steps=6)).fit()
+        tiny_trainer(tmp_path, config(optimizer=OptimizerConfig(name=after, lr=0.01), max_steps=6)).fit()
 
 
 def test_what_an_optimizer_is_told_anew_counts(tmp_path):
-    tiny_trainer(tmp_path, config(optimizer=OptimiserConfig(name="muon", momentum=0.7, weight_decay=0.5), max_steps=3)).fit()
-    resumed = tiny_trainer(tmp_path, config(optimizer=OptimiserConfig(name="muon", momentum=0.9, weight_decay=0.1, lr=1.0), max_steps=4))
+    tiny_trainer(tmp_path, config(optimizer=OptimizerConfig(name="muon", momentum=0.7, weight_decay=0.5), max_steps=3)).fit()
+    resumed = tiny_trainer(tmp_path, config(optimizer=OptimizerConfig(name="muon", momentum=0.9, weight_decay=0.1, lr=1.0), max_steps=4))
     resumed.fit()
     for group in resumed.optimizer.param_groups:
         assert group["momentum"] == 0.9 and group["weight_decay"] in (0.0, 0.1)
-        assert group["initial_lr"] == OptimiserConfig().lr  # the rates go on
+        assert group["initial_lr"] == OptimizerConfig().lr  # the rates go on
 
 
 def test_an_average_not_yet_begun_resumes(tmp_path):
@@ -152,7 +152,7 @@ def test_torn_checkpoints_are_named_and_ignored(tmp_path, caplog):
 
 def test_another_learning_rate_on_resume_is_told(tmp_path, caplog):
     tiny_trainer(tmp_path, tiny_config(max_steps=5)).fit()
-    tiny_trainer(tmp_path, tiny_config(optimizer=OptimiserConfig(lr=0.5))).fit()
+    tiny_trainer(tmp_path, tiny_config(optimizer=OptimizerConfig(lr=0.5))).fit()
     assert "start a new run from its weights" in caplog.text
 
 

@@ -16,7 +16,7 @@ from tests.train.toys import TinyLoader, TinyModel, tiny_config, tiny_trainer
 from voxkit.checkpoint.runs import latest_run
 from voxkit.config import ConfigError, structure
 from voxkit.train.budget import Budget
-from voxkit.train.config import OPTIMIZERS, AverageConfig, GroupConfig, OptimiserConfig, RemedyConfig, ScheduleConfig, TrainConfig
+from voxkit.train.config import OPTIMIZERS, AverageConfig, GroupConfig, OptimizerConfig, RemedyConfig, ScheduleConfig, TrainConfig
 from voxkit.train.logging import append_row, read_metrics
 from voxkit.train.optimizers import build_optimizer, parameter_groups
 from voxkit.train.run_dir import changed_options, git_hash, new_run_dir
@@ -88,7 +88,7 @@ def test_budget_ends_the_run_with_a_checkpoint_and_more_hours_go_on(tmp_path):
     assert (result.reason, result.step) == ("budget", 7) and result.checkpoint.name == "step-00000007"
     assert result.cost == pytest.approx(1.4, rel=0.01)
     log = (tmp_path / "train.log").read_text()
-    assert "0.50 h of 0.55 h, 1.00 USD" in log and "Budget used up" in log.splitlines()[-1] and "more hours goes on" in log
+    assert "0.50 h of 0.55 h (cost 1.00)" in log and "Budget used up" in log.splitlines()[-1] and "more hours goes on" in log
     assert trainer(0.55).fit().step == 7  # the same budget: nothing more
     assert trainer(10).fit().reason == "finished"
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
@@ -135,7 +135,7 @@ def test_problems_name_their_options():
 def test_defaults_have_no_problems():
     config = structure(TrainConfig, {"groups": [{"pattern": "a.*", "lr": 1e-5}]}, "train")
     assert isinstance(config.groups[0], GroupConfig) and config.groups[0].lr == 1e-5
-    for part in (OptimiserConfig(), ScheduleConfig(), AverageConfig(), RemedyConfig(), TrainConfig()):
+    for part in (OptimizerConfig(), ScheduleConfig(), AverageConfig(), RemedyConfig(), TrainConfig()):
         assert part.problems() == []
 
 
@@ -161,7 +161,7 @@ class Layers(nn.Module):
 
 
 def test_groups_by_pattern():
-    groups = parameter_groups(Layers(), OptimiserConfig(lr=1.0, weight_decay=0.1),
+    groups = parameter_groups(Layers(), OptimizerConfig(lr=1.0, weight_decay=0.1),
                               [GroupConfig("re:pretrained\\.2\\.", lr=0.3), GroupConfig("pretrained.*", lr_scale=0.1, weight_decay=0.5)])
     table = {name: (group["lr"], group["weight_decay"]) for group in groups for name in group["names"]}
     assert table == {"pretrained.2.weight": (0.3, 0.1), "pretrained.2.bias": (0.3, 0.0), "pretrained.1.weight": (0.1, 0.5),
@@ -171,16 +171,16 @@ def test_groups_by_pattern():
 
 def test_a_pattern_that_matches_nothing_is_an_error():
     with pytest.raises(ValueError, match=r"groups\[0\].pattern 'encoder.*' matches no trainable.*head.bias, .*pretrained.1"):
-        parameter_groups(Layers(), OptimiserConfig(), [GroupConfig("encoder.*", lr=1.0)])
+        parameter_groups(Layers(), OptimizerConfig(), [GroupConfig("encoder.*", lr=1.0)])
     with pytest.raises(ValueError, match="those that it matches are frozen"):
-        parameter_groups(Layers(), OptimiserConfig(), [GroupConfig("pretrained.0.*", lr=1.0)])
+        parameter_groups(Layers(), OptimizerConfig(), [GroupConfig("pretrained.0.*", lr=1.0)])
     with pytest.raises(ValueError, match="everything is frozen"):
-        parameter_groups(Layers().requires_grad_(False), OptimiserConfig(), [])
+        parameter_groups(Layers().requires_grad_(False), OptimizerConfig(), [])
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
-    config = tiny_config(optimizer=OptimiserConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
+    config = tiny_config(optimizer=OptimizerConfig(name=name, lr=0.01), groups=[GroupConfig("head.*", lr=0.002)])
     trainer = tiny_trainer(tmp_path, config)
     trainer.fit()
     rates = {group["name"]: group["lr"] for group in trainer.optimizer.param_groups}
@@ -189,4 +189,4 @@ def test_groups_keep_their_rates_through_the_schedule(tmp_path, name):
 
 def test_unknown_optimizer():
     with pytest.raises(ValueError, match="'sgd' is none of adamw, adam, muon, scaled_adam"):
-        build_optimizer(TinyModel(), OptimiserConfig(name="sgd"), [])
+        build_optimizer(TinyModel(), OptimizerConfig(name="sgd"), [])

@@ -13,7 +13,7 @@ from voxkit.batch import Batch, Padded
 from voxkit.checkpoint.external import External
 from voxkit.hub import Source
 from voxkit.models.contract import Losses
-from voxkit.train.config import OptimiserConfig, ScheduleConfig, TrainConfig
+from voxkit.train.config import OptimizerConfig, ScheduleConfig, TrainConfig
 
 
 class TinyModel(nn.Module):
@@ -102,7 +102,7 @@ class TinyLoader:
 
 def tiny_config(**changes: Any) -> TrainConfig:
     """Three epochs without noise in the log."""
-    values: dict[str, Any] = {"epochs": 3, "optimizer": OptimiserConfig(lr=0.01), "schedule": ScheduleConfig(warmup_steps=3),
+    values: dict[str, Any] = {"epochs": 3, "optimizer": OptimizerConfig(lr=0.01), "schedule": ScheduleConfig(warmup_steps=3),
                               "log_every": 5, "checkpoint_every": 4, "metric": "error"}
     return TrainConfig(**{**values, **changes})
 

@@ -40,7 +40,7 @@ class SpecAugmentConfig:
 class StateMaskConfig:
     """Attributes:
     prob: of an utterance being masked at all.
-    time_masks: at most so many in an utterance; time_mask_width: frames (of 20 ms, of 40 where the encoder is pooled) each covers at most.
+    time_masks: at most so many in an utterance; time_mask_width: frames (of 20 ms) each covers at most.
     time_mask_ratio: of an utterance's frames, what the time masks cover at most, together.
     channel_masks: groups of neighboring channels; channel_mask_width: channels each covers at most.
     """

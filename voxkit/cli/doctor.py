@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if needed else 0
 
 
-def report_lines(found: list[packages.Found], machine: machines.Machine) -> list[str]:
+def report_lines(found: list[packages.PackageState], machine: machines.Machine) -> list[str]:
     """The report for people."""
     lines = [f"voxkit {__version__}, Python {machine.python}, {machine.system}", ""]
     for title, group in (("Needed", [f for f in found if f.needed]), ("Optional", [f for f in found if not f.needed])):

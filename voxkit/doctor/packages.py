@@ -29,7 +29,7 @@ class Known:
 
 
 @dataclass
-class Found:
+class PackageState:
     """What the doctor says of one package. `cause` is why it is not "ok", `mend` the command."""
 
     name: str
@@ -87,7 +87,7 @@ _CAUSES = (
 )
 
 
-def look(known: Iterable[Known] = PACKAGES) -> list[Found]:
+def look(known: Iterable[Known] = PACKAGES) -> list[PackageState]:
     """Look at every package; the compiled ones are imported in a process of their own, so that a crash is only reported."""
     known = list(known)
     versions = {p.name: _version(p.name) or (UNPACKAGED if p.name in wheels.PAGES and available(p.module) else None) for p in known}
@@ -96,7 +96,7 @@ def look(known: Iterable[Known] = PACKAGES) -> list[Found]:
     for p in known:
         error = errors.get(p.module)
         status = MISSING if versions[p.name] is None else BROKEN if error else OK
-        item = Found(p.name, status, versions[p.name], p.extra is None, p.costs)
+        item = PackageState(p.name, status, versions[p.name], p.extra is None, p.costs)
         if error:
             item.cause = f"{explain(error)}: {error}"
         if status != OK:
@@ -179,7 +179,7 @@ for module in {modules!r}:
 """
 
 
-def _check_pair(found: list[Found], versions: dict[str, str | None]) -> None:
+def _check_pair(found: list[PackageState], versions: dict[str, str | None]) -> None:
     """torch and torchaudio come in pairs; another pair may import and still fail at the first call into its compiled part."""
     torch, torchaudio = versions.get("torch"), versions.get("torchaudio")
     item = next((f for f in found if f.name == "torchaudio"), None)
@@ -194,7 +194,7 @@ def _check_pair(found: list[Found], versions: dict[str, str | None]) -> None:
     item.mend = "pip install " + _pair(versions)
 
 
-def _check_builds(found: list[Found], versions: dict[str, str | None]) -> None:
+def _check_builds(found: list[PackageState], versions: dict[str, str | None]) -> None:
     """The official wheels of k2 and kaldifeat carry in their version what they were built for."""
     torch = versions.get("torch")
     for item in found:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Iterable, Sequence
 
-from voxkit.eval.wer import Utterance, WerResult
+from voxkit.eval.wer import AlignedUtterance, WerResult
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def rare_words(train: Iterable[str], test: Iterable[str], said: int = 50, total:
     return rare[:said] + Random(seed).sample(others, total - said)
 
 
-def _right(u: Utterance) -> tuple[list[bool], list[bool]]:
+def _right(u: AlignedUtterance) -> tuple[list[bool], list[bool]]:
     """Which words of the reference, of the hypothesis are aligned with their like."""
     reference, hypothesis = [False] * len(u.reference), [False] * len(u.hypothesis)
     for kind, i0, i1, j0, j1 in u.opcodes:

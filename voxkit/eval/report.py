@@ -13,7 +13,7 @@ from voxkit.eval.calibration import Calibration
 from voxkit.eval.charts import bars, rate_bars, reliability
 from voxkit.eval.table import DURATIONS, classes, per_duration, per_group
 from voxkit.eval.texts import without_half_pairs
-from voxkit.eval.wer import Utterance, WerResult
+from voxkit.eval.wer import AlignedUtterance, WerResult
 from voxkit.files import write_text
 
 _STYLE = """
@@ -106,7 +106,7 @@ def _cell(value: object) -> str:
     return f"<td{' class=n' if number else ''}>{_e(value)}</td>"
 
 
-def _utterance(u: Utterance, source: tuple[str, float, float] | None, speaker: str | None) -> str:
+def _utterance(u: AlignedUtterance, source: tuple[str, float, float] | None, speaker: str | None) -> str:
     cells = []
     for reference, hypothesis in u.pairs():
         kind = "" if reference == hypothesis else "ins" if reference is None else "del" if hypothesis is None else "sub"

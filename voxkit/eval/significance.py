@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from voxkit.eval.intervals import by_group
-from voxkit.eval.wer import Utterance, WerResult
+from voxkit.eval.wer import AlignedUtterance, WerResult
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def mapsswe(a: WerResult, b: WerResult, good: int = 2) -> TestResult:
     return TestResult(rate, z, math.erfc(abs(z) / math.sqrt(2)), n)
 
 
-def _segment_differences(x: Utterance, y: Utterance, good: int) -> list[int]:
+def _segment_differences(x: AlignedUtterance, y: AlignedUtterance, good: int) -> list[int]:
     """errors(x) - errors(y) per segment that holds an error of either."""
     out, run, open_segment, total = [], 0, False, 0
     for place, (ex, ey) in enumerate(zip(_errors_by_place(x), _errors_by_place(y))):
@@ -73,7 +73,7 @@ def _segment_differences(x: Utterance, y: Utterance, good: int) -> list[int]:
     return [*out, total] if open_segment else out
 
 
-def _errors_by_place(u: Utterance) -> list[int]:
+def _errors_by_place(u: AlignedUtterance) -> list[int]:
     """Errors [2 · words + 1]: insertions before the first word, at it, insertions before the second ... and after the last."""
     places = [0] * (2 * len(u.reference) + 1)
     for kind, i0, i1, j0, j1 in u.opcodes:
@@ -85,7 +85,7 @@ def _errors_by_place(u: Utterance) -> list[int]:
     return places
 
 
-def _matched(a: WerResult, b: WerResult) -> list[tuple[Utterance, Utterance]]:
+def _matched(a: WerResult, b: WerResult) -> list[tuple[AlignedUtterance, AlignedUtterance]]:
     others = {u.id: u for u in b.utterances}
     if set(others) != {u.id for u in a.utterances}:
         raise ValueError("the two results are not of the same utterances: score both on the same test set")

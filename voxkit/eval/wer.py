@@ -19,7 +19,7 @@ UNITS = ("word", "char")
 
 
 @dataclass(frozen=True)
-class Utterance:
+class AlignedUtterance:
     """One reference against one hypothesis.
 
     Attributes:
@@ -83,7 +83,7 @@ class Utterance:
 class WerResult:
     """Totals over a test set; `rate` is a fraction (0.05 = 5 %)."""
 
-    utterances: list[Utterance]
+    utterances: list[AlignedUtterance]
     unit: str = "word"
 
     def _sum(self, name: str) -> int:
@@ -139,7 +139,7 @@ class WerResult:
 
     def split(self, keys: Mapping[str, str]) -> dict[str, WerResult]:
         """The result per key: id → speaker, condition, duration class ... ; keys in sorted order."""
-        parts: dict[str, list[Utterance]] = {}
+        parts: dict[str, list[AlignedUtterance]] = {}
         for u in self.utterances:
             parts.setdefault(keys.get(u.id, "unknown"), []).append(u)
         return {key: WerResult(parts[key], self.unit) for key in sorted(parts)}
@@ -159,7 +159,7 @@ def _ratio(errors: int, words: int) -> float:
     return errors / words if words else (float("inf") if errors else 0.0)
 
 
-def align(id: str, reference: Sequence[str], hypothesis: Sequence[str]) -> Utterance:
+def align(id: str, reference: Sequence[str], hypothesis: Sequence[str]) -> AlignedUtterance:
     """Align two sequences of units with the fewest edits."""
     return _aligned([id], [list(reference)], [list(hypothesis)])[0]
 
@@ -169,14 +169,15 @@ def edit_errors(reference: Sequence[object], hypothesis: Sequence[object]) -> in
     return align("", [str(unit) for unit in reference], [str(unit) for unit in hypothesis]).errors
 
 
-def _aligned(ids: Sequence[str], references: list[list[str]], hypotheses: list[list[str]]) -> list[Utterance]:
+def _aligned(ids: Sequence[str], references: list[list[str]], hypotheses: list[list[str]]) -> list[AlignedUtterance]:
     import jiwer
 
     def as_units(texts: list[list[str]]) -> list[list[str]]:  # jiwer's own transforms split and strip what is split already
         return texts
 
     found = jiwer.process_words(references, hypotheses, as_units, as_units)  # type: ignore[arg-type]
-    return [Utterance(id, reference, hypothesis, [(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks])
+    return [AlignedUtterance(id, reference, hypothesis,
+                             [(c.type, c.ref_start_idx, c.ref_end_idx, c.hyp_start_idx, c.hyp_end_idx) for c in chunks])
             for id, reference, hypothesis, chunks in zip(ids, references, hypotheses, found.alignments)]
 
 

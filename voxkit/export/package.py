@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from voxkit.encoders.zipformer import Zipformer
 from voxkit.export.card import model_card
 from voxkit.export.feeds import measuring_feeds
 from voxkit.export.graphs import check_exportable, describe, exact_names, graphs_of, prepared
-from voxkit.export.parity import GateOptions, GateReport, Utterance, check_parity, noise
+from voxkit.export.parity import CheckUtterance, GateOptions, GateReport, check_parity, noise
 from voxkit.export.quantize import Feed, quantize_int8
 from voxkit.export.shrink import gather_quantized, share_tables, store
 from voxkit.export.trace import OPSET, Graph, trace
@@ -64,7 +64,7 @@ class ExportOptions:
         return found + self.gate.problems()
 
 
-def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance] = (), options: ExportOptions | None = None, *,
+def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[CheckUtterance] = (), options: ExportOptions | None = None, *,
                       checked: Sequence[str] = ()) -> tuple[Path, GateReport]:
     """Export, compare, write.
 
@@ -85,6 +85,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
     options = options or ExportOptions()
     if problems := options.problems():
         raise ValueError("; ".join(problems))
+    gate = replace(options.gate, normalize=options.gate.normalize or loaded.setup.config.decode.normalize)
     system = loaded.setup.config.system
     check_exportable(system, loaded.model, str(loaded.path), options.streaming)
     require("onnxruntime", "export", why="voxkit export")
@@ -112,7 +113,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[Utterance]
         if options.format == "ort":
             _to_ort(part, meta)
         _finish(part, meta)
-        report = check_parity(model, loaded.vocabulary, part, heard, precision=options.precision, chunk=chunk, options=options.gate)
+        report = check_parity(model, loaded.vocabulary, part, heard, precision=options.precision, chunk=chunk, options=gate)
         meta["gate"] = {**asdict(report), "sets": list(checked)}
         if report.problems:  # a directory that nothing opens
             meta["failed"], meta["graphs"] = meta["graphs"], {}

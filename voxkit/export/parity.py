@@ -29,7 +29,7 @@ _JUDGED = 20  # utterances that the slow searches hear too
 
 
 @dataclass
-class Utterance:
+class CheckUtterance:
     """What the gate listens to: [S] float32 at 16 kHz, and what is said (empty = unknown)."""
 
     id: str
@@ -43,11 +43,13 @@ class GateOptions:
     tolerance: largest difference of a float32 artifact's log-probabilities (nats) from the model's, on valid frames.
     max_wer_increase: of smaller weights over the model, absolute (0.005 = one word in two hundred).
     threads: of torch and of onnxruntime, for comparable speeds.
+    normalize: text rule before word error rates; None: that of the checkpoint's configuration.
     """
 
     tolerance: float = 1e-3
     max_wer_increase: float = 0.005
     threads: int = 1
+    normalize: str | None = None
 
     def problems(self) -> list[str]:
         """Sentences naming the option."""
@@ -99,8 +101,8 @@ class GateReport:
                  "speed-up": f"{self.rtf_torch / self.rtf:.2f}" if self.rtf else "", "gate": "FAILED" if self.problems else "passed"}]
 
 
-def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence[Utterance], *, precision: str, chunk: Chunk | None = None,
-                 options: GateOptions | None = None) -> GateReport:
+def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence[CheckUtterance], *, precision: str,
+                 chunk: Chunk | None = None, options: GateOptions | None = None) -> GateReport:
     """Compare an artifact with the model.
 
     Args:
@@ -126,11 +128,11 @@ def check_parity(model: Any, vocabulary: Any, folder: Path, utterances: Sequence
     return report
 
 
-def noise(count: int = 4) -> list[Utterance]:
+def noise(count: int = 4) -> list[CheckUtterance]:
     """Stand-ins where there is no check set: the same noise each time, of several lengths, no transcripts."""
     generator = np.random.default_rng(0)
     sizes = [RATE * (1 + 2 * i) + 37 * i for i in range(count)]
-    return [Utterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
+    return [CheckUtterance(f"noise-{size}", (0.1 * generator.standard_normal(size)).astype(np.float32)) for size in sizes]
 
 
 class _Whole:
@@ -141,8 +143,8 @@ class _Whole:
         self.onnx = OnnxRecognizer(folder, threads=threads)
         self.logarithms = self.onnx.has_ctc  # of a head that says log-probabilities; else states are compared
         known = self.torch.methods()
-        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention") if m in self.onnx.methods()
-                        and m in known]
+        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention", "transducer_greedy")
+                        if m in self.onnx.methods() and m in known]
 
     def __enter__(self) -> _Whole:
         return self
@@ -201,7 +203,7 @@ class _Streams:
         return (session.accept(audio) + session.finalize())[-1].hypothesis.text
 
 
-def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, options: GateOptions) -> GateReport:
+def _compare(pair: _Whole | _Streams, heard: list[CheckUtterance], speech: bool, options: GateOptions) -> GateReport:
     difference, times = 0.0, []
     texts: dict[str, tuple[dict[str, str], dict[str, str]]] = {method: ({}, {}) for method in pair.methods}
     pair.texts(heard[0].audio, pair.methods[0])  # the first run allocates
@@ -222,7 +224,8 @@ def _compare(pair: _Whole | _Streams, heard: list[Utterance], speech: bool, opti
     references = {u.id: u.text for u in heard if u.text.strip()}
     if references:
         theirs, ours = texts[pair.methods[0]]
-        by_torch, by_onnx = (score(references, {i: found[i] for i in references}) for found in (theirs, ours))
+        by_torch, by_onnx = (score(references, {i: found[i] for i in references}, normalize=options.normalize or "none")
+                             for found in (theirs, ours))
         report.words, report.wer_torch, report.wer = by_onnx.words, _with_interval(by_torch), _with_interval(by_onnx)
     return report
 

@@ -103,11 +103,6 @@ class Listener(SpeechModel):
         raise NotImplementedError
 
     @property
-    def seconds_per_ctc_frame(self) -> float:
-        """Of the frames that a transcript must fit into; by default those that `encode` gives."""
-        return self.seconds_per_frame
-
-    @property
     def max_seconds(self) -> float | None:
         """The longest utterance that training takes (Whisper's encoder: 30 s); None: any."""
         return None

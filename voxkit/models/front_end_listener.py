@@ -53,11 +53,6 @@ class FrontEndListener(Listener):
         """Of the encoder's output."""
         return self.front_end.seconds_per_frame * self.encoder.downsampling
 
-    @property
-    def seconds_per_ctc_frame(self) -> float:
-        """Of the slowest CTC head: those half-way up read the front end's frames, and a text must fit into these."""
-        return max(self.seconds_per_frame, self.front_end.seconds_per_frame if self.intermediate is not None else 0.0)
-
     def set_step(self, step: int) -> None:
         """Tell the model which optimizer step this is: the loss and the encoder's schedules follow it."""
         super().set_step(step)

@@ -105,11 +105,6 @@ class Whisper(Listener):
         return _SECONDS_PER_FRAME
 
     @property
-    def seconds_per_ctc_frame(self) -> float:
-        """There is no CTC head that a text has to fit: as of the states, of which there are always enough."""
-        return _SECONDS_PER_FRAME
-
-    @property
     def max_seconds(self) -> float:
         """What the encoder has positions for: 30 s."""
         return self.config.sizes.source_positions * _SECONDS_PER_FRAME

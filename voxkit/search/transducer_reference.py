@@ -12,7 +12,7 @@ from voxkit.search.reference import logaddexp
 LogProbs = Callable[[int, tuple[int, ...]], Sequence[float]]  # (frame, all that was said) → [V]
 
 
-class Found(NamedTuple):
+class ReferencePath(NamedTuple):
     """tokens, the frame that emits each, log-probability."""
 
     tokens: tuple[int, ...]
@@ -20,7 +20,7 @@ class Found(NamedTuple):
     score: float
 
 
-def greedy_reference(log_probs: LogProbs, frames: int, symbols: int = 1, blank: int = 0) -> Found:
+def greedy_reference(log_probs: LogProbs, frames: int, symbols: int = 1, blank: int = 0) -> ReferencePath:
     """Frame by frame the most likely step, until blank or `symbols` tokens."""
     tokens: tuple[int, ...] = ()
     places, score = [], 0.0
@@ -33,11 +33,11 @@ def greedy_reference(log_probs: LogProbs, frames: int, symbols: int = 1, blank: 
                 break
             tokens += (best,)
             places.append(t)
-    return Found(tokens, tuple(places), score)
+    return ReferencePath(tokens, tuple(places), score)
 
 
 def beam_reference(log_probs: LogProbs, frames: int, beam: int, blank: int = 0,
-                   fused: Callable[[tuple[int, ...]], float] = lambda tokens: 0.0) -> list[Found]:
+                   fused: Callable[[tuple[int, ...]], float] = lambda tokens: 0.0) -> list[ReferencePath]:
     """At most one token a frame, equal texts summed, with a dictionary.
 
     Args:
@@ -60,7 +60,8 @@ def beam_reference(log_probs: LogProbs, frames: int, beam: int, blank: int = 0,
                 following[text] = (before[0], logaddexp(before[1], score + p))
         ranked = sorted(following.items(), key=lambda item: -(item[1][1] + fused(item[0])))
         beams = dict(ranked[:beam])
-    return sorted((Found(tokens, at, score + fused(tokens)) for tokens, (at, score) in beams.items()), key=lambda found: -found.score)
+    paths = (ReferencePath(tokens, at, score + fused(tokens)) for tokens, (at, score) in beams.items())
+    return sorted(paths, key=lambda path: -path.score)
 
 
 def exhaustive(log_probs: LogProbs, frames: int, vocab: int, blank: int = 0) -> dict[tuple[int, ...], float]:

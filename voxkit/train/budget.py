@@ -16,13 +16,13 @@ class Budget:
     Args:
         path: budget.json of the run.
         max_hours: 0 = no limit.
-        price_per_hour: in `currency`; 0 = no price is shown.
+        price_per_hour: in any currency; 0 = no price is shown.
         clock: seconds, for tests.
     """
 
-    def __init__(self, path: Path, max_hours: float = 0.0, price_per_hour: float = 0.0, currency: str = "",
+    def __init__(self, path: Path, max_hours: float = 0.0, price_per_hour: float = 0.0,
                  clock: Callable[[], float] = time.monotonic) -> None:
-        self.path, self.max_hours, self.price_per_hour, self.currency = path, max_hours, price_per_hour, currency
+        self.path, self.max_hours, self.price_per_hour = path, max_hours, price_per_hour
         self._clock = clock
         self._before = 0.0
         try:
@@ -38,7 +38,7 @@ class Budget:
 
     @property
     def cost(self) -> float:
-        """In `currency`."""
+        """In the currency of the price."""
         return self.hours * self.price_per_hour
 
     @property
@@ -52,8 +52,8 @@ class Budget:
 
     def save(self) -> None:
         """Write the file."""
-        write_text(self.path, json.dumps({"hours": self.hours, "cost": self.cost, "currency": self.currency}) + "\n")
+        write_text(self.path, json.dumps({"hours": self.hours, "cost": self.cost}) + "\n")
 
     def __str__(self) -> str:
         text = f"{self.hours:.2f} h" + (f" of {self.max_hours:g} h" if self.max_hours else "")
-        return text + (f", {self.cost:.2f} {self.currency}" if self.price_per_hour else "")
+        return text + (f" (cost {self.cost:.2f})" if self.price_per_hour else "")

@@ -11,7 +11,7 @@ OPTIMIZERS = ("adamw", "adam", "muon", "scaled_adam")
 
 
 @dataclass
-class OptimiserConfig:
+class OptimizerConfig:
     """Attributes:
     name: adamw, adam, muon (for the matrices, with AdamW for the rest; AdamW's rates and more) or scaled_adam (Zipformer's own; its rate is
         about a hundred times AdamW's).
@@ -205,14 +205,14 @@ class TrainConfig:
             from there, so a mirror belongs to one run (`${name}` in the URL is the run's). mirror_every: copy one in so many
             checkpoints, and always the last.
         max_hours: of training, over all resumes; it then ends with a checkpoint; 0 = no limit.
-        price_per_hour, currency: what the machine costs, for the log.
+        price_per_hour: what the machine costs, for the log.
         remedies: against accidents.
         find_unused_parameters: of DistributedDataParallel; off is faster where every parameter gets a gradient in each step.
     """
 
     epochs: int = 20
     max_steps: int = 0
-    optimizer: OptimiserConfig = field(default_factory=OptimiserConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     groups: list[GroupConfig] = field(default_factory=list)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     precision: str = "fp32"
@@ -232,7 +232,6 @@ class TrainConfig:
     mirror_every: int = 1
     max_hours: float = 0.0
     price_per_hour: float = 0.0
-    currency: str = "USD"
     remedies: RemedyConfig = field(default_factory=RemedyConfig)
     find_unused_parameters: bool = True
 

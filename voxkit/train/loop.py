@@ -44,7 +44,7 @@ class Trainer(RunParts):
                 stack.callback(self.mirror.close)
             self.interrupt = stack.enter_context(Interrupt())
             resumed = persistence.resume(self)
-            self.budget = Budget(self.run_dir / "budget.json", self.config.max_hours, self.config.price_per_hour, self.config.currency)
+            self.budget = Budget(self.run_dir / "budget.json", self.config.max_hours, self.config.price_per_hour)
             if resumed:
                 self.budget.at_least(read_meta(self.root / resumed).get("hours", 0.0))
             self.log.start(self.state.step, self.tensorboard)

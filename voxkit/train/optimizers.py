@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from voxkit.train.config import OPTIMIZERS, GroupConfig, OptimiserConfig
+from voxkit.train.config import OPTIMIZERS, GroupConfig, OptimizerConfig
 from voxkit.train.muon import Muon, matrix_names
 
 
@@ -18,7 +18,7 @@ def matches(pattern: str, name: str) -> bool:
     return bool(re.search(pattern[3:], name)) if pattern.startswith("re:") else fnmatch.fnmatchcase(name, pattern)
 
 
-def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, config: OptimizerConfig, groups: list[GroupConfig]) -> list[dict[str, Any]]:
     """The trainable parameters as groups for an optimizer: {"params", "names", "lr", "weight_decay", "name"}.
 
     A parameter belongs to the first group whose pattern matches, else to the rest; each is split into matrices and
@@ -57,7 +57,7 @@ def parameter_groups(model: nn.Module, config: OptimiserConfig, groups: list[Gro
     return out
 
 
-def build_optimizer(model: nn.Module, config: OptimiserConfig, groups: list[GroupConfig]) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: OptimizerConfig, groups: list[GroupConfig]) -> torch.optim.Optimizer:
     """AdamW, Adam, Muon or ScaledAdam over the model's trainable parameters.
 
     Raises:

@@ -50,7 +50,7 @@ def last_line(run: RunParts, result: FitResult) -> None:
     if state.step > run.started_at:
         run.log.result({"run": run.run_dir.name, "reason": result.reason, "step": state.step, "epoch": state.epoch,
                       f"best_{config.metric}": state.best, "hours": round(budget.hours, 4), "cost": round(budget.cost, 4),
-                      "currency": config.currency, "audio_hours": round(state.seconds / 3600, 3), "skipped": state.skipped, "git": run.git})
+                      "audio_hours": round(state.seconds / 3600, 3), "skipped": state.skipped, "git": run.git})
     best = f", best {config.metric} {short(state.best)}" if state.best is not None else ""
     skipped = f", {state.skipped} steps skipped" if state.skipped else ""
     run.log.info(f"{_LAST_LINE[result.reason]} after {state.step} steps, {state.epoch} epochs, {budget}{best}{skipped}; "

@@ -51,7 +51,7 @@ class SpeechReader:
         if train_states is None:
             self._limit_seconds()
         if data.frames_per_second is None:
-            data.frames_per_second = 1 / model.seconds_per_ctc_frame
+            data.frames_per_second = 1 / model.seconds_per_frame
         if data.max_duration == "auto":
             data.max_duration = self._largest_duration(train_cuts, train_states)
         self.train = self._train_loader(train_cuts, train_states)

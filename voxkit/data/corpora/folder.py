@@ -18,8 +18,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from voxkit.data.corpora._found import check_shares, hold_out, prepare_found
-from voxkit.data.corpora.readers import Found
+from voxkit.data.corpora._listing import check_shares, hold_out, prepare_listing
+from voxkit.data.corpora.readers import Listing
 from voxkit.data.corpora.readers.kaldi import find_kaldi, read_kaldi
 from voxkit.data.corpora.readers.manifests import find_manifests, read_manifests
 from voxkit.data.corpora.readers.tables import find_tables, read_beside, read_tables
@@ -52,11 +52,11 @@ def prepare_folder(out: str | os.PathLike, corpus_dir: str | os.PathLike, *, dev
     """
     check_shares(dev, test)
     options = {"corpus_dir": str(Path(corpus_dir).absolute()), "columns": columns or {}}
-    return prepare_found(out, "folder", read_folder(corpus_dir, columns), dev=dev, test=test, seed=seed, options=options,
+    return prepare_listing(out, "folder", read_folder(corpus_dir, columns), dev=dev, test=test, seed=seed, options=options,
                          checks=checks or Checks(text="librispeech"), jobs=jobs, dask=dask)
 
 
-def read_folder(corpus_dir: str | os.PathLike, columns: dict[str, str] | None = None) -> Found:
+def read_folder(corpus_dir: str | os.PathLike, columns: dict[str, str] | None = None) -> Listing:
     """Find out how speech is kept in a folder, and read it.
 
     Raises:

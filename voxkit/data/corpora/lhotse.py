@@ -20,8 +20,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from voxkit.data.corpora._found import check_shares, prepare_found
-from voxkit.data.corpora.readers import Found, Utterance, usual_name
+from voxkit.data.corpora._listing import check_shares, prepare_listing
+from voxkit.data.corpora.readers import Listing, Utterance, usual_name
 from voxkit.data.corpora.readers.manifests import of_cut, of_sets
 from voxkit.data.reader import use_own_decoder
 from voxkit.data.validate import Checks, Preparation
@@ -63,13 +63,13 @@ def prepare_lhotse(out: str | os.PathLike, name: str, corpus_dir: str | os.PathL
         raise ValueError(f"--corpus-dir {corpus_dir}: there is no such folder")
     root = Path(corpus_dir).expanduser().absolute()
     arguments = _arguments(name, prepare, Path(out).absolute() / "lhotse" / name, parts, options or {}, jobs)
-    found = Found(f"lhotse's {name}", files=sorted(p for p in root.iterdir() if p.is_file()))
+    found = Listing(f"lhotse's {name}", files=sorted(p for p in root.iterdir() if p.is_file()))
     for split, manifests in _sets(_run(name, prepare, root, arguments)):
         found.sets[split] += _utterances(manifests)
     if not any(found.sets.values()):
         raise ValueError(f"lhotse:{name}: its recipe finds nothing in {root}; {_expects(prepare)}")
     shown = {key: str(value) for key, value in arguments.items() if key not in ("output_dir", "num_jobs")}
-    return prepare_found(out, f"lhotse:{name}", found, dev=dev, test=test, seed=seed,
+    return prepare_listing(out, f"lhotse:{name}", found, dev=dev, test=test, seed=seed,
                          options={"corpus_dir": str(root), "arguments": shown}, checks=checks or Checks(), jobs=jobs, dask=dask)
 
 

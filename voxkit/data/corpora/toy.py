@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from voxkit.data.corpora.synthesis.grammar import sentences, vocabulary
-from voxkit.data.corpora.synthesis.utterance import Block, Made, Utterance, make_block
+from voxkit.data.corpora.synthesis.utterance import Block, Made, PlannedUtterance, make_block
 from voxkit.data.corpora.synthesis.voices import ACCENTS
 from voxkit.data.executors import open_executor
 from voxkit.data.validate import Checks, Preparation, file_cut
@@ -92,7 +92,7 @@ def prepare_toy(out: str | os.PathLike, config: ToyConfig | None = None, *, chec
     return preparation
 
 
-def plan(config: ToyConfig) -> dict[str, list[Utterance]]:
+def plan(config: ToyConfig) -> dict[str, list[PlannedUtterance]]:
     """Who says what in each split; held-out sentences and voices are decided here."""
     voices = split_voices()
     sizes = {"train": config.num_train, "dev": config.num_dev, "test": config.num_test}
@@ -110,7 +110,7 @@ def split_voices() -> dict[str, list[str]]:
     return {part: [f"{part}{i:03d}" for i in range(count)] for part, count in VOICES.items()}
 
 
-def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[Utterance]:
+def _utterances(split: str, part: str, domain: str, size: int, variants: list[str], seed: int) -> list[PlannedUtterance]:
     """Sentences that bring the words that were rare so far, so that none is heard too seldom to be learned."""
     rng = random.Random(f"{split}|{seed}")
     by_template = sentences(domain, part, seed)
@@ -120,17 +120,17 @@ def _utterances(split: str, part: str, domain: str, size: int, variants: list[st
     def worth(sentence: str) -> int:
         return -(1 + min(heard[w] for w in sentence.split())) * (1 + said[sentence])
 
-    chosen: list[Utterance] = []
+    chosen: list[PlannedUtterance] = []
     while len(chosen) < size:
         text = max((rng.choice(rng.choice(by_template)) for _ in range(24)), key=worth)
         said[text] += 1
         heard.update(text.split())
         variant, accent = variants[rng.randrange(len(variants))], ACCENTS[rng.randrange(len(ACCENTS))]
-        chosen.append(Utterance(f"{split}-{len(chosen):05d}", text, accent, variant, domain == "domain", rng.getrandbits(48)))
+        chosen.append(PlannedUtterance(f"{split}-{len(chosen):05d}", text, accent, variant, domain == "domain", rng.getrandbits(48)))
     return chosen
 
 
-def _blocks(utterances: list[Utterance], directory: Path, seed: int) -> list[Block]:
+def _blocks(utterances: list[PlannedUtterance], directory: Path, seed: int) -> list[Block]:
     words = tuple(sorted(vocabulary()))
     voices = sorted({(u.accent, u.variant) for u in utterances})
     blocks = []
@@ -148,7 +148,7 @@ def _make(executor: Executor, blocks: list[Block]) -> Iterator[list[Made]]:
     return iter(tqdm(executor.map(make_block, blocks), total=len(blocks), desc="synthesizing", disable=None, leave=False))
 
 
-def _cut(made: Made, utterance: Utterance):
+def _cut(made: Made, utterance: PlannedUtterance):
     return file_cut(made.id, made.path, made.samples, utterance.text, speaker=utterance.speaker, language="English", words=made.words)
 
 

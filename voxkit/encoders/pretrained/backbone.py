@@ -47,8 +47,8 @@ class Backbone(nn.Module):
         """The modules that `embed` uses, for the fingerprint."""
         raise NotImplementedError
 
-    def context(self, lengths: Tensor, frames: int, stride: int = 1) -> Any:
-        """What every layer needs to know about a batch of `frames` frames, each of which stands for `stride` of the encoder's own."""
+    def context(self, lengths: Tensor, frames: int) -> Any:
+        """What every layer needs to know about a batch of `frames` frames."""
         return padding_mask(lengths, frames)
 
     def layer(self, index: int, x: Tensor, context: Any) -> Tensor:

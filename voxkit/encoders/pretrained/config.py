@@ -21,8 +21,6 @@ class PretrainedConfig:
         unfreeze: Transformer layers that learn, counted from 1: [10, 11, 12] opens the top three of a Base model. The norm
             after the last layer is opened with the last layer.
         states: states the layer mix sees, 0 = what enters layer 1; empty = all (13 of a Base model).
-        pool_after: frozen layer above which the encoder runs at half its frame rate, on means of two neighboring frames; 0 = from the
-            bottom, null = at its own rate. All states come at that rate (Whisper: 25 a second), and what is above costs half.
         dtype: precision of the frozen part: float32, autocast to bfloat16 / float16, or auto: half precision where the device computes
             in it. Open layers follow the trainer's.
         normalize: zero mean and unit variance of each utterance before the encoder; null = as preprocessor_config.json
@@ -35,9 +33,12 @@ class PretrainedConfig:
             find_unused_parameters, hence 0.
         mask_time_prob: share of the frames below the lowest open layer that is zeroed in training, in spans, in every state there alike;
             nothing where no layer is open.
-        mask_time_length: frames of one span (at 50 or, where pooled, 25 a second).
+        mask_time_length: frames of one span (50 a second).
         mask_time_shared: the views of a batch (CR-CTC) have the same spans, and a front end runs the open layers once for all; false =
             spans of its own for each view, and the open layers run for each.
+        chunk: frames that are heard at a time (50 a second): no frame sees past the end of its chunk, so that the encoder streams; 0 = the
+            whole utterance is. For WavLM, HuBERT and wav2vec 2.0 whose layers are open: as published they know whole utterances.
+        left_context: with chunk, frames before a chunk that its attention sees, whole chunks.
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.
     """
@@ -46,7 +47,6 @@ class PretrainedConfig:
     revision: str = ""
     unfreeze: list[int] = field(default_factory=list)
     states: list[int] = field(default_factory=list)
-    pool_after: Optional[int] = None
     dtype: str = "float32"
     normalize: Optional[bool] = None
     gradient_checkpointing: bool = False
@@ -57,6 +57,8 @@ class PretrainedConfig:
     mask_time_prob: float = 0.0
     mask_time_length: int = 10
     mask_time_shared: bool = False
+    chunk: int = 0
+    left_context: int = 64
     spec_augment: SpecAugmentConfig = field(default_factory=lambda: SpecAugmentConfig(prob=0.0))
 
     def problems(self) -> list[str]:
@@ -70,16 +72,16 @@ class PretrainedConfig:
             value = getattr(self, option)
             if value is not None and not 0.0 <= value < 1.0:
                 found.append(f"{option}: {value} is not in [0, 1)")
+        if self.chunk < 0:
+            found.append(f"chunk: {self.chunk} frames; 0 = the whole utterance at once")
+        elif self.chunk and (self.left_context < self.chunk or self.left_context % self.chunk):
+            found.append(f"left_context: {self.left_context} frames are not whole chunks of {self.chunk}")
         if self.mask_time_length < 1:
             found.append(f"mask_time_length: {self.mask_time_length}; at least 1 frame")
         if any(layer < 1 for layer in self.unfreeze):
             found.append(f"unfreeze: {self.unfreeze}; layers are counted from 1")
         if any(state < 0 for state in self.states):
             found.append(f"states: {self.states}; states are counted from 0")
-        if self.pool_after is not None and self.pool_after < 0:
-            found.append(f"pool_after: {self.pool_after} is negative; 0 = before the first layer, null = nowhere")
-        elif self.pool_after is not None and self.unfreeze and self.pool_after >= min(self.unfreeze):
-            found.append(f"pool_after: {self.pool_after}; its layers must be frozen, and unfreeze begins with {min(self.unfreeze)}")
         for option in ("unfreeze", "states"):
             if len(set(getattr(self, option))) != len(getattr(self, option)):
                 found.append(f"{option}: {getattr(self, option)} names one twice")
@@ -94,6 +96,4 @@ class PretrainedConfig:
         states = [state for state in self.states if not 0 <= state <= num_layers]
         if states:
             found.append(f"states: no state {', '.join(map(str, states))} in {self.name}; valid: 0 to {num_layers}")
-        if self.pool_after is not None and self.pool_after > num_layers:
-            found.append(f"pool_after: no layer {self.pool_after} in {self.name}; valid: 0 to {num_layers}")
         return found

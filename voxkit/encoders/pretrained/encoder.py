@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 from voxkit.audio.specaugment import SpecAugment
 from voxkit.checkpoint.external import External, externals
 from voxkit.encoders.pretrained.backbone import zero_padding
+from voxkit.encoders.pretrained.chunked import ChunkedWav2Vec, State
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
-from voxkit.masks import lengths_to_mask
 from voxkit.precision import autocast, dtype_name, resolve
 
 
@@ -36,7 +36,6 @@ class PretrainedEncoder(External):
         state_ids: the states `forward` gives, counted from 0 (what enters layer 1).
         cached_ids: the states `encode` gives and `forward_from_states` takes.
         dim, frame_rate: width of a state, states per second.
-        stride: frames of the encoder's own in one of these: 2 where they are pooled, else 1.
     """
 
     def __init__(self, config: PretrainedConfig):
@@ -48,7 +47,8 @@ class PretrainedEncoder(External):
         problems = config.problems()
         if problems:
             raise ValueError("; ".join(problems))
-        backbone, source = load_backbone(config.name, config.normalize, config.revision)
+        chunks = (config.chunk, config.left_context) if config.chunk else None
+        backbone, source = load_backbone(config.name, config.normalize, config.revision, chunks)
         super().__init__(source)
         self.config, self.backbone = config, backbone
         self.num_layers = len(self.backbone.layers)
@@ -65,9 +65,7 @@ class PretrainedEncoder(External):
         self.cached_ids = [state for state in self.state_ids if state <= self.num_frozen]
         if self.num_frozen < self.num_layers and self.num_frozen not in self.cached_ids:
             self.cached_ids.append(self.num_frozen)
-        self.num_states, self.dim = len(self.state_ids), self.backbone.dim
-        self.stride = 1 if config.pool_after is None else 2
-        self.frame_rate = self.backbone.frame_rate / self.stride
+        self.num_states, self.dim, self.frame_rate = len(self.state_ids), self.backbone.dim, self.backbone.frame_rate
         self._open()
         self.train()
 
@@ -118,6 +116,19 @@ class PretrainedEncoder(External):
         states = dict(zip(self.cached_ids, cached.unbind(1)))
         return self._join(states, lengths, views)
 
+    @property
+    def chunked(self) -> ChunkedWav2Vec | None:
+        """The encoder where it hears chunk by chunk, with its `init_state` and `state_size`; None where it takes whole utterances."""
+        return self.backbone if isinstance(self.backbone, ChunkedWav2Vec) else None
+
+    def stream(self, audio: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        """The next samples [B, S], any number of them → all states [B, L, n, D] of the chunks that are whole with them, and the state after
+        them (`ChunkedWav2Vec.init_state`). Altogether they are those of `forward`; for use in eval mode."""
+        assert self.chunked is not None, "only an encoder with chunks streams"
+        with autocast(self.compute_dtype(), audio.device):
+            states, state = self.chunked.stream(audio, state, final=final)
+        return torch.stack([states[i] for i in self.state_ids], dim=1), state
+
     @torch.no_grad()
     def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:
         """States 0 to num_frozen that are wanted, and frames."""
@@ -125,14 +136,10 @@ class PretrainedEncoder(External):
         with autocast(self.compute_dtype(), audio.device):
             x, lengths = self.backbone.embed(audio, lengths, ids)
             context = self.backbone.context(lengths, x.shape[1])
-            pooled = self.config.pool_after
             for index in range(self.num_frozen + 1):
-                if index == pooled:
-                    x, lengths = halve(x, lengths)
-                    context = self.backbone.context(lengths, x.shape[1], self.stride)
                 if index in self.cached_ids:
                     top = self.backbone.final(x) if index == self.num_layers else x
-                    states[index] = halve(top, lengths)[0] if pooled is not None and index < pooled else zero_padding(top, lengths)
+                    states[index] = zero_padding(top, lengths)
                 if index < self.num_frozen:
                     x = self.backbone.layer(index, x, context)
         return states, lengths
@@ -140,7 +147,7 @@ class PretrainedEncoder(External):
     def _upper(self, x: Tensor, lengths: Tensor) -> dict[int, Tensor]:
         """State num_frozen [B, T, D] → the states above it."""
         states: dict[int, Tensor] = {}
-        context = self.backbone.context(lengths, x.shape[1], self.stride)
+        context = self.backbone.context(lengths, x.shape[1])
         for index in range(self.num_frozen, self.num_layers):
             if not self._dropped(index):
                 if self.config.gradient_checkpointing and self.training and torch.is_grad_enabled():
@@ -222,8 +229,6 @@ class PretrainedEncoder(External):
         """
         dtype = dtype or self.compute_dtype()
         options = {"family": self.backbone.family, "dtype": dtype_name(dtype), "version": 1, **self.backbone.options()}
-        if self.config.pool_after is not None:
-            options["pool_after"] = self.config.pool_after
         chain = _digest(json.dumps(options, sort_keys=True, default=list).encode(), *_weights(self.backbone.embed_modules()))
         found = []
         for index in range(self.num_frozen + 1):
@@ -238,14 +243,6 @@ class PretrainedEncoder(External):
 def pretrained_encoder(model: nn.Module) -> PretrainedEncoder | None:
     """The pretrained encoder that a model listens through; None where it has none."""
     return next((module for module in externals(model).values() if isinstance(module, PretrainedEncoder)), None)
-
-
-def halve(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """x [B, T, D] → means of two neighboring frames [B, ceil(T / 2), D], and their lengths; the last of an odd number stands alone."""
-    frames = (x.shape[1] + 1) // 2
-    pairs = torch.nn.functional.pad(zero_padding(x, lengths), (0, 0, 0, 1))[:, : 2 * frames].reshape(x.shape[0], frames, 2, x.shape[2])
-    alone = lengths_to_mask((lengths + 1) // 2, frames) & ~lengths_to_mask(lengths // 2, frames)
-    return pairs.mean(2) * (1 + alone[..., None].to(x.dtype)), (lengths + 1) // 2
 
 
 def random_spans(size: int, frames: int, probability: float, span: int) -> Tensor:

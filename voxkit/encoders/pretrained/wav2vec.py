@@ -83,11 +83,11 @@ class Wav2VecBackbone(Backbone):
             modules.append(self.layers[0].attention.rel_attn_embed)
         return modules
 
-    def context(self, lengths: Tensor, frames: int, stride: int = 1) -> Any:
+    def context(self, lengths: Tensor, frames: int) -> Any:
         mask = padding_mask(lengths, frames)
         if self.family != "wavlm":
             return mask
-        bias = self.layers[0].attention.compute_bias(frames * stride, frames * stride)[:, ::stride, ::stride]
+        bias = self.layers[0].attention.compute_bias(frames, frames)
         bias = bias.expand(lengths.shape[0], *bias.shape).reshape(-1, frames, frames)
         return (None if mask is None else mask[:, 0, 0]), bias
 

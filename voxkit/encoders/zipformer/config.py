@@ -25,8 +25,6 @@ class ZipformerConfig:
         warmup_batches: over which layers are let in one after the other.
         schedule_speed: steps of the published schedules that one optimizer step counts as; above 1 where there are few steps.
         output_downsampling: 2 (published) or 1, on the output.
-        output_upsampling: vectors that each frame of the output then becomes, by one linear map: for tokens as short as letters, of which
-            a frame may hold two.
         causal: with chunk-causal convolutions, so that it can stream.
         chunk_size, left_context: frames of the input, causal only; in training a random choice from each list per batch, else the
             first of each (see `Zipformer.set_chunk`). -1 = everything. left_context is rounded down to whole chunks.
@@ -53,7 +51,6 @@ class ZipformerConfig:
     warmup_batches: float = 4000.0
     schedule_speed: float = 1.0
     output_downsampling: int = 2
-    output_upsampling: int = 1
     causal: bool = False
     chunk_size: list[int] = field(default_factory=lambda: [-1])
     left_context: list[int] = field(default_factory=lambda: [-1])
@@ -99,8 +96,6 @@ class ZipformerConfig:
             found.append(f"input_dim: {self.input_dim} is below 1")
         if self.output_downsampling not in (1, 2):
             found.append(f"output_downsampling: {self.output_downsampling} is neither 1 nor 2")
-        if self.output_upsampling < 1:
-            found.append(f"output_upsampling: {self.output_upsampling} is below 1")
         for name in ("dropout", "initial_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 found.append(f"{name}: {getattr(self, name)} is not in [0, 1)")

@@ -12,7 +12,7 @@ from voxkit.encoders.transformer import Between
 from voxkit.encoders.zipformer.attention import CompactPositions
 from voxkit.encoders.zipformer.config import ZipformerConfig
 from voxkit.encoders.zipformer.layer import View
-from voxkit.encoders.zipformer.stack import Downsample, LearnedUpsample, ZipformerStack
+from voxkit.encoders.zipformer.stack import Downsample, ZipformerStack
 from voxkit.masks import chunk_mask, lengths_to_mask
 from voxkit.nn.scaling import convert_width
 from voxkit.nn.scheduled import set_schedule_speed
@@ -25,7 +25,7 @@ class Zipformer(nn.Module):
         config: see there; `from_preset("M")` and others.
 
     Attributes:
-        input_dim, output_dim: widths. downsampling: input frames per output frame, a half where the output has twice as many. place_dims:
+        input_dim, output_dim: widths. downsampling: input frames per output frame. place_dims:
             widths at the input and after each stack.
 
     Raises:
@@ -39,12 +39,11 @@ class Zipformer(nn.Module):
             raise ValueError("Zipformer: " + "; ".join(found))
         self.config = config
         self.input_dim, self.output_dim = config.input_dim, config.output_dim
-        self.downsampling = config.output_downsampling / config.output_upsampling
+        self.downsampling = config.output_downsampling
         self.positions = CompactPositions(config.pos_dim)
         self.stacks = nn.ModuleList(ZipformerStack(config, i) for i in range(config.num_stacks))
         self.place_dims = [config.input_dim, *(stack.dim for stack in self.stacks)]
         self.downsample_output = Downsample(config.output_downsampling) if config.output_downsampling > 1 else None
-        self.upsample_output = LearnedUpsample(config.output_dim, config.output_upsampling) if config.output_upsampling > 1 else None
         self.chunk, self.left_context = config.chunk_size[0], config.left_context[0]
         set_schedule_speed(self, config.schedule_speed)
 
@@ -79,8 +78,7 @@ class Zipformer(nn.Module):
 
     def output_lengths(self, lengths: Tensor) -> Tensor:
         """Frames out for frames in."""
-        lengths = lengths if self.downsample_output is None else (lengths + 1) // 2
-        return lengths * self.config.output_upsampling
+        return lengths if self.downsample_output is None else (lengths + 1) // 2
 
     def set_chunk(self, chunk: int, left_context: int = -1) -> None:
         """What evaluation and streaming use; frames of the input, -1 = everything. left_context is rounded down to whole chunks.
@@ -147,8 +145,7 @@ class Zipformer(nn.Module):
                 pieces.append(output[..., width:])
                 width = output.shape[-1]
         x = torch.cat(pieces, dim=-1) if len(pieces) > 1 else pieces[0]
-        x = x if self.downsample_output is None else self.downsample_output(x, lengths)
-        return x if self.upsample_output is None else self.upsample_output(x)
+        return x if self.downsample_output is None else self.downsample_output(x, lengths)
 
     def _view(self, factor: int, size: int, lengths: Tensor, padding: Tensor | None, allowed: Tensor | None, chunk: int) -> View:
         """What the layers of stacks with this factor see."""

@@ -53,28 +53,6 @@ class Downsample(nn.Module):
         return out
 
 
-class LearnedUpsample(nn.Module):
-    """Every frame becomes `factor` frames, each by a linear map of its own (Shi et al. 2016, arXiv 1609.05158, sub-pixel convolution, in
-    time and with a kernel of 1). They begin as copies of it.
-
-    Args:
-        dim: width.
-        factor: 1 or more.
-    """
-
-    def __init__(self, dim: int, factor: int) -> None:
-        super().__init__()
-        self.factor = factor
-        self.linear = nn.Linear(dim, factor * dim)
-        with torch.no_grad():
-            self.linear.weight.copy_(torch.eye(dim).repeat(factor, 1))
-            self.linear.bias.zero_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, D] → [B, T · factor, D]."""
-        return self.linear(x).unflatten(-1, (self.factor, x.shape[-1])).flatten(1, 2)
-
-
 def upsample(x: Tensor, factor: int, size: int) -> Tensor:
     """[B, T, D] → [B, size, D], each frame `factor` times."""
     if torch.compiler.is_exporting():

@@ -1,4 +1,4 @@
-"""Ways in which people keep their speech: tables of transcripts, Kaldi directories, lhotse manifests, all read into `Found`."""
+"""Ways in which people keep their speech: tables of transcripts, Kaldi directories, lhotse manifests, all read into `Listing`."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Utterance:
 
 
 @dataclass
-class Found:
-    """What a reader found: utterances by the name of their set, "" where the set has none; and the files it read."""
+class Listing:
+    """What a reader lists: utterances by the name of their set, "" where the set has none; and the files it read."""
 
     kind: str
     sets: dict[str, list[Utterance]] = field(default_factory=lambda: defaultdict(list))

@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-from voxkit.data.corpora.readers import Found, Utterance, is_file, usual_name
+from voxkit.data.corpora.readers import Listing, Utterance, is_file, usual_name
 from voxkit.files import read_lines
 
 _BLANKS = re.compile(r"[ \t]+")  # Kaldi's; U+2028, no-break spaces and the like belong to the words
@@ -18,13 +18,13 @@ def find_kaldi(root: Path) -> list[Path]:
     return [root] if (root / "wav.scp").is_file() else sorted(p.parent for p in root.glob("*/wav.scp"))
 
 
-def read_kaldi(folders: list[Path]) -> Found:
+def read_kaldi(folders: list[Path]) -> Listing:
     """Utterances of Kaldi directories; with several, each is a set of its own.
 
     Raises:
         ValueError: no text beside wav.scp, a wav.scp with commands, a file in an encoding that it does not name.
     """
-    found = Found("Kaldi directory")
+    found = Listing("Kaldi directory")
     for folder in folders:
         name = usual_name(folder.name)
         if len(folders) == 1 and name not in ("train", "dev", "test"):
@@ -36,7 +36,7 @@ def read_kaldi(folders: list[Path]) -> Found:
 class _Table:
     """A file of `<id> <rest>` lines: the rest by id, and the ids that stand there twice with different ones."""
 
-    def __init__(self, path: Path, found: Found) -> None:
+    def __init__(self, path: Path, found: Listing) -> None:
         self.path = path
         self.rows: dict[str, str] = {}
         self.twice: dict[str, str] = {}
@@ -54,7 +54,7 @@ class _Table:
             lines.setdefault(id, number)
 
 
-def _read(folder: Path, found: Found) -> list[Utterance]:
+def _read(folder: Path, found: Listing) -> list[Utterance]:
     if not (folder / "text").is_file():
         raise ValueError(f"{folder}: a wav.scp but no `text` with the transcripts: <utterance> <words> on each line")
     scp, texts, speakers, segments = (_Table(folder / name, found) for name in ("wav.scp", "text", "utt2spk", "segments"))

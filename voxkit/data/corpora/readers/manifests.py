@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from voxkit.data.corpora.readers import Found, Utterance, is_file, set_of
+from voxkit.data.corpora.readers import Listing, Utterance, is_file, set_of
 from voxkit.data.pieces import split_manifest
 from voxkit.data.shar import find_shards, is_shar
 from voxkit.data.sources import check_sources
@@ -26,7 +26,7 @@ def find_manifests(root: Path) -> list[Path]:
                   and any(kind in p.name for kind in ("cuts", "recordings", "supervisions")))
 
 
-def read_manifests(files: list[Path]) -> Found:
+def read_manifests(files: list[Path]) -> Listing:
     """Utterances of manifests, one for each supervision; the names of the files tell the sets apart. A row that is no manifest of lhotse's,
     or has times that are no numbers, is an utterance with a problem.
 
@@ -34,7 +34,7 @@ def read_manifests(files: list[Path]) -> Found:
         ValueError: files that cannot be read, audio or features from anything but files, recordings without supervisions, or a file that
             names no set beside some that do.
     """
-    found = Found("lhotse manifests", files=[f for f in files if f.is_file()])
+    found = Listing("lhotse manifests", files=[f for f in files if f.is_file()])
     shar = [p for p in files if p.is_dir()]
     cuts = [p for p in files if "cuts" in p.name] if not shar else []
     for path in shar:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from voxkit.data.corpora.readers import AUDIO, AudioFinder, Found, Utterance, path_ids, set_of
+from voxkit.data.corpora.readers import AUDIO, AudioFinder, Listing, Utterance, path_ids, set_of
 from voxkit.data.corpora.readers.cells import split_rows
 from voxkit.files import read_lines, read_text
 
@@ -41,7 +41,7 @@ def _is_notice(path: Path) -> bool:
     return path.stem.lower() in ("readme", "license", "license", "copying", "authors", "changes", "requirements", "notes")
 
 
-def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Found:
+def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Listing:
     """Utterances of tables; each table named train, dev, validation, train_manifest, ... is a set of its own.
 
     Args:
@@ -52,7 +52,7 @@ def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Foun
     Raises:
         ValueError: columns that cannot be told apart; the message lists those there are. An encoding that the file does not name.
     """
-    found = Found("table of transcripts", files=list(tables))
+    found = Listing("table of transcripts", files=list(tables))
     sets = {table: set_of(table.stem, "manifest|metadata|transcripts?|text") or table.stem for table in tables}
     named = len(tables) > 1 and not _USUAL_SETS.isdisjoint(sets.values())
     if not named:
@@ -72,9 +72,9 @@ def read_tables(tables: list[Path], root: Path, columns: dict[str, str]) -> Foun
     return found
 
 
-def read_beside(root: Path) -> Found:
+def read_beside(root: Path) -> Listing:
     """A tree of audio with the transcript of each in a text file of the same name."""
-    found = Found("text file beside each audio file")
+    found = Listing("text file beside each audio file")
     audio = sorted(p for p in root.rglob("*") if p.suffix.lower() in AUDIO)
     for path in audio:
         text = path.with_suffix(".txt")
@@ -94,7 +94,7 @@ def read_beside(root: Path) -> Found:
     return found
 
 
-def _name(found: Found, root: Path) -> None:
+def _name(found: Listing, root: Path) -> None:
     """Give those an id that have none: by their file and, where it is cut up, their start."""
     placed = [(u, u.audio) for of_set in found.sets.values() for u in of_set if u.audio is not None]
     ids = path_ids((audio for _, audio in placed), root)

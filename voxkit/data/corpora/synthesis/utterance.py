@@ -18,7 +18,7 @@ SIZES = tuple(range(20500, 24000, 500))
 
 
 @dataclass(frozen=True)
-class Utterance:
+class PlannedUtterance:
     """What is to be said, by whom and where; `seed` decides everything else."""
 
     id: str
@@ -37,7 +37,7 @@ class Utterance:
 class Block:
     """Utterances that one synthesizer makes in this order, with the voices of the crowd behind them; the unit of parallel work."""
 
-    utterances: tuple[Utterance, ...]
+    utterances: tuple[PlannedUtterance, ...]
     crowd: tuple[tuple[str, str], ...]  # (accent, variant)
     crowd_words: tuple[str, ...]
     directory: str
@@ -70,7 +70,7 @@ def make_block(block: Block) -> list[Made]:
     return made
 
 
-def render(synthesizer: Synthesizer, utterance: Utterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
+def render(synthesizer: Synthesizer, utterance: PlannedUtterance, crowd: np.ndarray) -> tuple[np.ndarray, list[tuple[str, float, float]]]:
     """The waveform [S] at 16 kHz, and its words with start and duration in seconds."""
     rng = np.random.default_rng(utterance.seed)
     synthesizer.set_voice(utterance.accent, utterance.variant, rate=int(rng.integers(180, 231)),

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from voxkit.audio.decode import AudioError
-from voxkit.data.corpora.readers import Found, Utterance, is_file
+from voxkit.data.corpora.readers import Listing, Utterance, is_file
 from voxkit.data.executors import open_executor
 from voxkit.data.manifests import file_stamps
 from voxkit.data.reader import file_recording
@@ -30,7 +30,7 @@ def check_shares(dev: float, test: float) -> None:
         raise ValueError(f"shares dev {dev:g} and test {test:g}: each from 0 to below 1, and together below 0.9")
 
 
-def prepare_found(out: str | os.PathLike, corpus: str, found: Found, *, dev: float, test: float, seed: int, options: dict[str, Any],
+def prepare_listing(out: str | os.PathLike, corpus: str, found: Listing, *, dev: float, test: float, seed: int, options: dict[str, Any],
                   checks: Checks, jobs: int | None = None, dask: str | None = None) -> Preparation:
     """Make `cuts_<split>.jsonl.gz` of what a reader found, unless they are there.
 
