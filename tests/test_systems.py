@@ -14,9 +14,12 @@ from tests.decoders.tiny_llms import make_llm
 from tests.noise import noise_set
 from voxkit import config as configuration
 from voxkit.batch import Counts
+from voxkit.codecs.tokenizer import AudioTokenizer
+from voxkit.infer.audio_generator import AudioGenerator
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.recognizer import Recognizer
+from voxkit.models.codec import CodecConfig, CodecModel
 from voxkit.run import Run, train
 from voxkit.run_config import Setup, make_setup
 from voxkit.search.options import SearchOptions
@@ -47,6 +50,8 @@ SMALL = {  # the least of each system that still has all its parts
               "llm": {"name": "LLM", "dtype": "float32", "lora": {"rank": 2, "dropout": 0.0}}, "prompt": {"instruction": "write"}},
     "codec": {"codec": {"dim": 16, "encoder_layers": 1, "decoder_layers": 1, "head_layers": 1, "mels": 16,
                         "quantizer": {"codebooks": 2, "size": 8}}},
+    "lact_audio": {"lact": {"dim": 16, "heads": 2, "ffn": 16, "layers": 1, "left": 8, "fast": {"heads": 2, "chunk": 8}},
+                   "depth": {"dim": 8, "heads": 2, "ffn": 8, "layers": 1}, "segment": 20, "gradient": 2},
 }
 WITH_TEXT = [system for system in SYSTEMS if find_system(system).vocabulary is not no_text]
 
@@ -66,6 +71,11 @@ def project(tmp_path_factory) -> Path:
 def tokens(project: Path, system: str, folder: Path, texts: Sequence[str]) -> Vocabulary:
     """The vocabulary of a system over some texts, kept in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    if system == "lact_audio":
+        torch.manual_seed(len(texts))
+        made = AudioTokenizer(CodecModel(configuration.structure(CodecConfig, SMALL["codec"], "codec")).codec.eval())
+        made.save(folder)
+        return made
     if system != "voxlm":
         return train_characters(texts, folder)
     vocabulary = LLMVocabulary.of_texts(HuggingFaceVocabulary.load(project / "llm"), list(texts))
@@ -80,7 +90,7 @@ def setup(project: Path, system: str, **more) -> Setup:
     tokenizer = str(project / "tokens" / system) if system in WITH_TEXT else ""
     values = {"name": system, "system": system, "tokenizer": tokenizer, "model": model,
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
-                       "max_tokens": 60, "sessions": {"utterances": [1]}},
+                       "max_tokens": 60, "sessions": {"utterances": [1], "seconds": [4.0]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
     return make_setup(configuration.OmegaConf.create(values))
 
@@ -137,6 +147,10 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, syst
             if not name.startswith("k2_"):
                 found = recognizer.recognize(batch, SearchOptions(method=name, beam=3))
                 assert [type(h.text) for h in found] == [str] * batch.size and all(h.audio_duration > 0 for h in found)
+    elif find_system(system).use == "generator":
+        generator = AudioGenerator(loaded.model, loaded.vocabulary)
+        heard, _ = generator.audio(generator.start(batch.codes.values[:, :7], range(batch.size)), 5)
+        assert heard.shape == (batch.size, 5 * 320) and heard.isfinite().all()
     elif find_system(system).use == "codec":
         codes = loaded.model.codec.encode(batch.audio)
         heard = loaded.model.codec.decode(codes)

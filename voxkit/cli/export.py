@@ -25,6 +25,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--format", choices=("onnx", "ort", "tensorrt", "sherpa-onnx"), default="onnx",
                         help="ort: what onnxruntime's mobile builds load; tensorrt: engines of the ONNX files, beside them; sherpa-onnx: "
                              "what its runtimes load on phones, in browsers and in games")
+    parser.add_argument("--head", choices=("ctc", "transducer"),
+                        help="of --format sherpa-onnx: what its files hold (default: ctc, where the model has it)")
     parser.add_argument("--check", nargs="+", metavar="SET", default=[],
                         help="prepared sets to compare on; none: noise, scores only, and the card says that no text was verified")
     parser.add_argument("--data-dir", help="where they are; by default as in training")
@@ -46,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.infer.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(args.checkpoint, "cpu", args.overrides)
+    if args.head and args.format != "sherpa-onnx":
+        raise ValueError("--head is of --format sherpa-onnx; an artifact holds all heads")
     if args.format == "sherpa-onnx":
         return _for_sherpa(args, loaded)
     data_dir = args.data_dir or loaded.setup.config.data.data_dir
@@ -78,10 +82,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _for_sherpa(args: argparse.Namespace, loaded: Any) -> int:
     from voxkit.export.sherpa import export_sherpa
+    from voxkit.export.sherpa_transducer import export_sherpa_transducer
 
     if args.precision == "fp16" or args.check:
         raise ValueError("--format sherpa-onnx is written in fp32 or int8 and compared by its scores: omit --precision fp16 and --check")
-    found = export_sherpa(loaded, args.out, streaming=args.streaming, chunk_ms=args.chunk_ms, left_ms=args.left_ms,
-                          int8=args.precision == "int8", tolerance=args.tolerance)
+    heads = loaded.model.heads
+    head = args.head or ("transducer" if heads.ctc is None and heads.transducer is not None else "ctc")
+    found = (export_sherpa_transducer if head == "transducer" else export_sherpa)(
+        loaded, args.out, streaming=args.streaming, chunk_ms=args.chunk_ms, left_ms=args.left_ms,
+        int8=args.precision == "int8", tolerance=args.tolerance)
     print(f"scores differ from the model's by {found.difference:.1e} at most (fp32)\nexported: {found.folder}")
     return 0

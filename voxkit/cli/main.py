@@ -30,6 +30,7 @@ COMMANDS = {
     "pseudo-label": ("pseudo_label", "a team's own media → labeled cuts, where two recognizers agree"),
     "adapt": ("adapt", "audio of a speaker → a state that recognition begins with (LaCT ASR)"),
     "contrast": ("contrast", "does a carried state help? the same utterances with it, with another's, and without (LaCT ASR)"),
+    "generate": ("generate", "audio from a generator, to a file or as it is made (LaCT audio)"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
     "pack": ("pack", "lexicons of games: sentences, phrases, prompts"),

@@ -30,6 +30,7 @@ from voxkit.checkpoint.weights import read_weights
 from voxkit.codecs.contract import Codec
 from voxkit.codecs.mel_codec import MelCodec, MelCodecConfig
 from voxkit.codecs.pretrained import PretrainedCodec
+from voxkit.codecs.tones import ToneCodec
 
 CODEC = "codec.json"  # beside codec.safetensors: a codec as a tokenizer
 
@@ -39,12 +40,14 @@ def load_codec(name: str | os.PathLike) -> Codec:
 
     Args:
         name: a folder that `AudioTokenizer.save` wrote (a checkpoint of a system over codes is one); a run or checkpoint of system codec;
-            a folder or Hugging Face name of a pretrained codec (DAC, EnCodec, Mimi).
+            a folder or Hugging Face name of a pretrained codec (DAC, EnCodec, Mimi); `tones`, the codec of toy pieces.
 
     Raises:
         ValueError: none of these, or a codec that is not the one it was.
     """
     path = Path(name)
+    if os.fspath(name) == "tones":
+        return ToneCodec()
     if (path / CODEC).is_file():
         about = json.loads(files.read_text(path / CODEC))
         if about["kind"] == "pretrained":
@@ -53,6 +56,8 @@ def load_codec(name: str | os.PathLike) -> Codec:
                 raise ValueError(f"{path}: {about['name']} is another codec here (content {codec.content()}) than there "
                                  f"({about['fingerprint']}): its codes would mean other sounds; put back the one of training")
             return codec
+        if about["kind"] == "tones":
+            return ToneCodec()
         made = MelCodec(configuration.structure(MelCodecConfig, about["config"], str(path / CODEC)))
         made.load_state_dict(load_file(path / "codec.safetensors"))
         return made.eval()
@@ -101,7 +106,7 @@ class AudioTokenizer:
             ValueError: no audio, or a sample that is no number.
         """
         wave = clean(samples, rate, self.codec.sample_rate)
-        device = next(iter(self.codec.state_dict().values())).device
+        device = next(iter((*self.codec.parameters(), *self.codec.buffers()))).device
         return self.codec.encode(Padded.of([wave.to(device)])).values[0]
 
     def encode_file(self, path: str | os.PathLike) -> Tensor:
@@ -125,7 +130,7 @@ class AudioTokenizer:
         """Write it into a folder → codec.json there; of a pretrained codec its name and what its weights are."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
-        if not isinstance(self.codec, PretrainedCodec):
+        if isinstance(self.codec, MelCodec):
             with files.writing(folder / "codec.safetensors", "wb") as file:
                 file.write(save(self._state()))
         files.write_json(folder / CODEC, self._about())
@@ -137,6 +142,8 @@ class AudioTokenizer:
     def _about(self) -> dict[str, Any]:
         if isinstance(self.codec, PretrainedCodec):
             return {"kind": "pretrained", "name": self.codec.source.folder or self.codec.source.name, "fingerprint": self.codec.content()}
+        if isinstance(self.codec, ToneCodec):
+            return {"kind": "tones"}
         if not isinstance(self.codec, MelCodec):
             raise ValueError(f"a {type(self.codec).__name__} cannot be kept: fit it again, or train a codec")
         return {"kind": "mel", "config": asdict(self.codec.config)}

@@ -12,7 +12,8 @@ from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
 
 Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
-_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "length_limit", "coverage", "length_power")  # of the runtime's searches
+_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "length_limit", "coverage", "length_power", "internal_lm_weight",
+            "symbols_per_frame")  # of the runtime's searches
 
 
 def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:

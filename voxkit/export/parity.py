@@ -143,8 +143,8 @@ class _Whole:
         self.onnx = OnnxRecognizer(folder, threads=threads)
         self.logarithms = self.onnx.has_ctc  # of a head that says log-probabilities; else states are compared
         known = self.torch.methods()
-        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention") if m in self.onnx.methods()
-                        and m in known]
+        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention", "transducer_greedy")
+                        if m in self.onnx.methods() and m in known]
 
     def __enter__(self) -> _Whole:
         return self

@@ -29,6 +29,8 @@ from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.code_sampling import SamplingOptions, draw, uniform
 from voxkit.models.lact_audio import LaCTAudioGenerator, State
 
+PLAIN = SamplingOptions()
+
 
 @dataclass(frozen=True)
 class GeneratorState:
@@ -68,8 +70,8 @@ class GeneratorState:
         with safe_open(path, "pt", device=str(device)) as file:
             about = file.metadata() or {}
             if about.get("model") != fingerprint:
-                raise ValueError(f"{path}: a state of another generator ({about.get('model')}; this one is {fingerprint}): its numbers would "
-                                 "mean nothing here")
+                raise ValueError(f"{path}: a state of another generator ({about.get('model')}; this one is {fingerprint}), which means "
+                                 "nothing here")
             tensors = [file.get_tensor(name) for name in sorted(file.keys())]
         count = int(about["network"])
         return cls(tuple(json.loads(about["seeds"])), int(about["frame"]), tuple(tensors[:count]), tuple(tensors[count:-1]), tensors[-1])
@@ -100,7 +102,7 @@ class AudioGenerator:
         if not isinstance(loaded.model, LaCTAudioGenerator):
             raise ValueError(f"{path} is of system {loaded.setup.config.system} and generates no audio; give a run of system lact_audio")
         weights = next(Path(loaded.path).glob("model*.safetensors"))
-        return cls(loaded.model, loaded.tokenizer, device, files.sha256(weights)[:16])
+        return cls(loaded.model, loaded.vocabulary, device, files.sha256(weights)[:16])
 
     @torch.inference_mode()
     def start(self, prompt: Tensor | None = None, seeds: Sequence[int] = (0,)) -> GeneratorState:
@@ -119,8 +121,8 @@ class AudioGenerator:
         frame = 0
         if prompt is not None and prompt.shape[-2]:
             if prompt.shape[-1] < model.codebooks or prompt.ndim == 3 and len(prompt) != batch:
-                raise ValueError(f"a prompt of shape {list(prompt.shape)}: this generator goes on from codes [frames, {model.codebooks}], or "
-                                 f"[{batch}, frames, {model.codebooks}]")
+                raise ValueError(f"a prompt of shape {list(prompt.shape)}: this generator goes on from codes [frames, {model.codebooks}] "
+                                 f"or [{batch}, frames, {model.codebooks}]")
             recent = prompt[..., :model.codebooks].long().to(self.device).expand(batch, -1, -1)
             for piece in recent.split(model.config.segment, 1):
                 state = model.listen(piece, state)
@@ -130,7 +132,7 @@ class AudioGenerator:
         return GeneratorState(tuple(seeds), frame, tuple(x.clone() for x in state), codec, recent)
 
     @torch.inference_mode()
-    def codes(self, state: GeneratorState, frames: int, options: SamplingOptions = SamplingOptions()) -> tuple[Tensor, GeneratorState]:
+    def codes(self, state: GeneratorState, frames: int, options: SamplingOptions = PLAIN) -> tuple[Tensor, GeneratorState]:
         """The next frames: codes [B, frames, Q], and the state after them (its codec has not moved)."""
         model, network, found = self.model, state.network, []
         window = options.repetition_window
@@ -150,7 +152,7 @@ class AudioGenerator:
         codes = torch.stack(found, 1) if found else state.recent[:, :0]
         return codes, replace(state, frame=state.frame + frames, network=network, recent=recent)
 
-    def stream(self, state: GeneratorState, frames: int, buffer: int = 25, options: SamplingOptions = SamplingOptions(), *,
+    def stream(self, state: GeneratorState, frames: int, buffer: int = 25, options: SamplingOptions = PLAIN, *,
                final: bool = True) -> Iterator[tuple[Tensor, GeneratorState]]:
         """The next frames as audio: buffers [B, samples], each with the state after it.
 
@@ -174,7 +176,7 @@ class AudioGenerator:
             state = replace(state, codec=codec)
             yield audio, state
 
-    def audio(self, state: GeneratorState, frames: int, options: SamplingOptions = SamplingOptions()) -> tuple[Tensor, GeneratorState]:
+    def audio(self, state: GeneratorState, frames: int, options: SamplingOptions = PLAIN) -> tuple[Tensor, GeneratorState]:
         """The next frames at once: [B, samples], and the state after them."""
         if self.codec is not None:
             return next(iter(self.stream(state, frames, max(frames, 1), options)))

@@ -58,7 +58,7 @@ def filtered(logits: Tensor, options: SamplingOptions, recent: Tensor | None = N
     if 0 < options.top_k < logits.shape[1]:
         logits = logits.masked_fill(logits < logits.topk(options.top_k).values[:, -1:], float("-inf"))
     if options.top_p < 1:
-        ordered, order = logits.softmax(-1).sort(-1, descending=True, stable=True)
+        ordered, order = logits.softmax(-1).sort(dim=-1, descending=True, stable=True)
         beyond = ordered.cumsum(-1) - ordered >= options.top_p  # the first that reaches it stays
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), float("-inf"))
     return logits.log_softmax(-1)

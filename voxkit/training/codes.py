@@ -78,7 +78,8 @@ class CodesReader:
             with files.writing(path, "wb") as file:
                 file.write(save(codes))
 
-    def _loader(self, setup: Setup, entries: list[str], root: Path, tokenizer: AudioTokenizer, world: World, *, train: bool) -> CodeSessions:
+    def _loader(self, setup: Setup, entries: list[str], root: Path, tokenizer: AudioTokenizer, world: World, *,
+                train: bool) -> CodeSessions:
         data = setup.config.data
         keep = UtteranceFilter(data) if train else lambda cut: True
         codes: dict[str, Tensor] = {}
