@@ -1,8 +1,8 @@
 """How many live sessions a machine takes: `python -m benchmarks.serve.load ARTIFACT --audio FOLDER --sessions 8 16 24`.
 
-Each client speaks in real time, on the same machine as the server. For each number of sessions: the share of finals' latency that is
+Each client speaks in real time, on the same machine as the server. For each number of sessions: the part of finals' latency that is
 computed (from the arrival of the last piece of audio that a text needed to the text at the client; the silence that ends an utterance is
-audio like other), the processor's time of the server, and what the encoder alone would need (`--graph`): the share of the graph's own limit.
+audio like other), the processor's time of the server, and the share of what encoder and search could do with nothing around them.
 Past the limit the service refuses: clients that were refused are counted.
 """
 
