@@ -1,8 +1,8 @@
 """Clients that behave badly, beside some that behave: `python -m benchmarks.serve.soak ARTIFACT --audio FOLDER --minutes 5`.
 
-Those that behave must hear the same each time: no final lost, no text of another session. The others vanish, send garbage, half frames,
-NaN, 48 kHz stereo, silence, rates that are none, minutes of audio at once. At the end: no crash, /health answers, no session is left, memory
-is flat.
+Those that behave must hear the same each time: no final lost, no text of another session. The others vanish, send garbage, half
+frames, NaN, 48 kHz stereo, silence, rates that are none, minutes of audio at once. At the end: no crash, /health answers, no session is
+left, memory is flat.
 """
 
 from __future__ import annotations
