@@ -30,7 +30,7 @@ from voxkit.serve.live.options import (
 from voxkit.serve.live.stream import Ended, Event, Heard, Started, Stream
 from voxkit.serve.service import Service
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("uvicorn.error")  # beside the line that says where HTTP is
 SERVICE = "voxkit.v1.SpeechRecognition"
 _STATUS = {FAILED: "INTERNAL", INVALID: "INVALID_ARGUMENT", UNAUTHORIZED: "UNAUTHENTICATED", TIMEOUT: "DEADLINE_EXCEEDED",
            TOO_LARGE: "OUT_OF_RANGE", BUSY: "RESOURCE_EXHAUSTED", STOPPING: "UNAVAILABLE"}
