@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime", reason="pip install 'voxkit[export]'")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return loaded(tmp_path_factory.mktemp("sherpa"), "fbank", None, True)
+    return loaded(tmp_path_factory.mktemp("sherpa"), "fbank", True)
 
 
 def sherpa():

@@ -21,11 +21,13 @@ def test_every_stage_runs(repository, tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["./run.sh", SMALL, "--vocab-size", "80", "--ngpu", "0",
-         "--train-options=train.epochs=1", "--export-options=--utterances 4 --max-wer-increase 100"],
+         "--train-options=train.epochs=1", "--export-options=--utterances 4 --max-wer-increase 100",
+         "--verify-options=--utterances 4 --max-wer-increase 100"],
         cwd=recipe, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "WER" in done.stdout and '"audio_duration"' in done.stdout
-    for found in ("exp/onnx/encoder.onnx", "data/encoder/model.safetensors", "data/validation.json"):
+    assert "verified: all texts are equal where they must be" in done.stdout
+    for found in ("exp/onnx/encoder.onnx", "exp/int8/encoder.onnx", "data/encoder/model.safetensors", "data/validation.json"):
         assert (recipe / found).is_file(), found
     again = subprocess.run(["./run.sh", "--stop-stage", "2", SMALL, "--vocab-size", "80"], cwd=recipe,
                            env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300)

@@ -1,5 +1,6 @@
 """What `voxkit benchmark` prints: figures of every kind, for whole files and for a stream, by a recognizer that costs nothing."""
 
+import gzip
 import json
 
 import numpy as np
@@ -11,13 +12,14 @@ from voxkit.runtime import benchmark
 from voxkit.runtime.benchmark import Speed, read_folder
 from voxkit.runtime.endpoint import Endpointing
 from voxkit.runtime.streaming import StreamEvent
+from voxkit.runtime.word_times import read_word_times
 
 
 def test_files_of_a_folder(tmp_path):
     for i in range(6):
         write_audio(tmp_path / "deep" / f"{i}.wav", np.full(1600 * (i + 1), 0.1, np.float32))
-    assert [len(a) for a in read_folder(tmp_path)] == [1600 * (i + 1) for i in range(6)]
-    assert [len(a) for a in read_folder(tmp_path, 3)] == [1600, 4800, 8000]
+    assert [(name, len(a)) for name, a in read_folder(tmp_path)] == [(str(i), 1600 * (i + 1)) for i in range(6)]
+    assert [len(a) for _, a in read_folder(tmp_path, 3)] == [1600, 4800, 8000]
     with pytest.raises(ValueError, match="no audio files there"):
         read_folder(tmp_path / "none")
 
@@ -60,6 +62,11 @@ def test_delays_are_waiting_and_computing(monkeypatch):
     benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
     assert speed.first_partial == [(pytest.approx(0.4), 0.0)] and speed.final == [(pytest.approx(0.52), 0.0)]  # pieces are 40 ms
 
+    benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed, [(0.1, 0.5), (0.9, 1.9)])
+    assert speed.first_partial.pop() == (pytest.approx(0.5), 0.0) and speed.final.pop() == (pytest.approx(0.62), 0.0)
+    benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed, [])
+    assert len(speed.first_partial) == len(speed.final) == 1  # of a recording whose words are not known no delay is taken
+
     class Slow(_Session):
         def accept(self, samples):
             now[0] += 0.02
@@ -74,7 +81,27 @@ def test_rows():
     speed = Speed(3, 10.0, 2, 5.5, 0.5, 0.4, 1.0, 100.0, [(0.4, 0.01), (0.2, 0.01)], [(0.5, 0.02)], [0.1, 0.2], 0.4)
     said = {row["what"]: row["measured"] for row in speed.rows()}
     assert said["RTF, wall"] == "0.0500" and said["size"] == "5.5 MB" and said["audio"] == "3 files, 10.0 s"
-    assert said["first partial after the first word's end"] == "310 ms (waiting for audio 300, computing 10)"
+    assert said["first partial after the first word's end"] == "310 ms (waiting for audio 300, computing 10; medians of 2 of 3 files)"
     assert "95 % within 195 ms" in said["final after finalize"]
     assert not [row for row in Speed(1, 1.0).rows() if "final" in row["what"]]
     json.dumps(speed.rows())
+
+
+def test_word_times(tmp_path):
+    (tmp_path / "words.ctm").write_text(";; made by hand\nb 1 0.5 0.25 two 0.9\nb 1 0.1 0.3 one 0.8\na 1 0.0 1.0 word\n")
+    assert read_word_times(tmp_path / "words.ctm") == {"b": [(0.1, pytest.approx(0.4)), (0.5, 0.75)], "a": [(0.0, 1.0)]}
+    cuts = [{"id": "u0", "supervisions": [{"alignment": {"word": [["ONE", 0.1, 0.2, None], ["TWO", 0.5, 0.25, None]]}}]},
+            {"id": "u1", "supervisions": [{"text": "no times"}]}]
+    with gzip.open(tmp_path / "cuts.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(cut) + "\n" for cut in cuts)
+    assert read_word_times(tmp_path / "cuts.jsonl.gz") == {"u0": [(0.1, pytest.approx(0.3)), (0.5, 0.75)]}
+    (tmp_path / "bad.ctm").write_text("a 1 0.0 1.0 word\na 1 nan 1.0 word\n")
+    with pytest.raises(ValueError, match="bad.ctm:2: a line of a CTM is"):
+        read_word_times(tmp_path / "bad.ctm")
+    (tmp_path / "none.jsonl").write_text('{"id": "u"}\n')
+    with pytest.raises(ValueError, match="holds no word times"):
+        read_word_times(tmp_path / "none.jsonl")
+    with pytest.raises(ValueError, match="word times come from a .ctm"):
+        read_word_times(tmp_path / "words.txt")
+    with pytest.raises(ValueError, match="none of the 1 recordings is among those"):
+        benchmark.measure(tmp_path, [("x", np.zeros(9))], None, words={"y": [(0.0, 1.0)]})

@@ -1,5 +1,8 @@
 """Streaming without torch: the text and the scores of torch, sessions together as each alone, ends of utterances, bad input."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +11,8 @@ from tests.export.tiny import loaded, waves
 from voxkit.audio.io import write_audio
 from voxkit.batch import Batch, Padded
 from voxkit.cli.main import main
-from voxkit.export.package import ExportOptions, export_checkpoint
-from voxkit.export.parity import GateOptions, Utterance
+from voxkit.export.package import ExportOptions, _to_ort, export_checkpoint
+from voxkit.export.parity import CheckUtterance, GateOptions
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.runtime.endpoint import Endpointing
@@ -25,11 +28,14 @@ pytest.importorskip("onnxruntime", reason="pip install 'voxkit[export]'")
 def streamed(tmp_path_factory):
     """(checkpoint, streaming artifact)."""
     folder = tmp_path_factory.mktemp("streaming")
-    checkpoint = loaded(folder, "fbank", None, True)
-    heard = [Utterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
+    checkpoint = loaded(folder, "fbank", True)
+    checkpoint.model.encoder.set_chunk(32, 64)
+    heard = [CheckUtterance(f"u{i}", wave, "move to the base") for i, wave in enumerate(waves(1.3, 0.4, 2.0))]
     options = ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=GateOptions(tolerance=2e-2))
     out, report = export_checkpoint(checkpoint, folder / "onnx", heard, options)
     assert report.problems == [] and report.verified == "text"
+    encoder = checkpoint.model.encoder
+    assert (encoder.chunk, encoder.left_context) == (32, 64)  # the chunk is baked into the artifact, and the shared model is as it was
     return checkpoint, out
 
 
@@ -61,7 +67,6 @@ def test_the_artifact_says_what_it_is(streamed, recognizer):
     assert names[:4] == ["features", "lengths", "front", "done"] and "stack0.layer0.keys" in names
     assert {f"next.{n}" for n in names[2:]} <= {o.name for o in recognizer.encoder.get_outputs()}
     assert "chunks of 320 ms" in (streamed[1] / "README.md").read_text()
-    assert streamed[0].model.encoder.chunk == 16  # baked into the artifact, and the model is as it was
     with pytest.raises(ValueError, match="takes audio as it comes"):
         recognizer.artifact.encode([np.zeros(100, np.float32)])
 
@@ -161,7 +166,7 @@ def test_utterances_end_in_silence(recognizer, monkeypatch):
 def test_two_passes(streamed, recognizer):
     """The final text is the second recognizer's, with times of the session."""
     class Second:
-        def transcribe(self, wave, options):
+        def read(self, wave, phrases=None, boost=1.5):
             from voxkit.hypothesis import Hypothesis, Word
 
             return Hypothesis(f"{len(wave)} samples", [Word("samples", 0.1, 0.2, 1.0)])
@@ -199,6 +204,17 @@ def test_an_hour_keeps_memory_small(recognizer, monkeypatch):
     assert sum(e.final for e in events) >= 4
     held = sum(u.features.nbytes + u.fbank.kept.nbytes for u in session.utterances) + session.endpointer._waiting.nbytes
     assert held < 64_000 * 2 and len(session.utterances) <= 1
+
+
+def test_ort_format_streams(streamed, recognizer, tmp_path):
+    """What mobile builds of onnxruntime load says the same."""
+    folder = shutil.copytree(streamed[1], tmp_path / "ort")
+    meta = json.loads((folder / "meta.json").read_text())
+    _to_ort(folder, meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert (folder / "encoder.ort").is_file() and not (folder / "encoder.onnx").exists()
+    (audio,) = waves(1.77)
+    assert whole(StreamingRecognizer(folder), audio)[-1].hypothesis.tokens == whole(recognizer, audio)[-1].hypothesis.tokens != []
 
 
 def test_what_does_not_stream(streamed, recognizer, tmp_path):

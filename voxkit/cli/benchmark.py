@@ -14,6 +14,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("benchmark", help=HELP, description=__doc__)
     parser.add_argument("artifact", help="a directory that `voxkit export` wrote; a streaming one is measured as audio that is spoken now")
     parser.add_argument("--audio", required=True, metavar="FOLDER", help="its audio files are heard, one after the other")
+    parser.add_argument("--words", metavar="FILE", help="when the words of these files were said, for the delays of a stream: a CTM, or "
+                                                        "cuts with word alignments (.jsonl.gz); by default as the artifact times them")
     parser.add_argument("--files", type=int, default=0, help="so many of them at most, spread over the folder (default: all)")
     parser.add_argument("--method", default="greedy", help="as of `voxkit transcribe`")
     parser.add_argument("--threads", type=int, default=1, help="of onnxruntime (default: 1)")
@@ -25,11 +27,12 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.runtime.benchmark import measure, read_folder
     from voxkit.runtime.endpoint import Endpointing
     from voxkit.runtime.recognizer import SearchOptions
+    from voxkit.runtime.word_times import read_word_times
 
     if args.threads < 1 or args.files < 0:
         raise ValueError("--threads is at least 1, --files at least 0")
     speed = measure(args.artifact, read_folder(args.audio, args.files), SearchOptions(args.method), args.threads,
-                    Endpointing(silence=args.silence))
+                    Endpointing(silence=args.silence), read_word_times(args.words) if args.words else None, args.words or "")
     if args.json:
         print(json.dumps(asdict(speed)))
         return 0

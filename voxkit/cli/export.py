@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from voxkit.eval.table import format_table
     from voxkit.export.package import ExportOptions, export_checkpoint
     from voxkit.export.parity import GateOptions
+    from voxkit.export.speech import read_utterances
     from voxkit.export.tensorrt import build_engines, why_not
     from voxkit.infer.checkpoint import load_checkpoint
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format == "sherpa-onnx":
         return _for_sherpa(args, loaded)
     data_dir = args.data_dir or loaded.setup.config.data.data_dir
-    heard = _utterances(data_dir, args.check, args.utterances) if args.check else []
+    heard = read_utterances(data_dir, args.check, args.utterances) if args.check else []
     options = ExportOptions(
         args.precision, args.int8_bits, args.streaming, args.chunk_ms, args.left_ms, args.decoder,
         "onnx" if args.format == "tensorrt" else args.format, args.license,
@@ -92,18 +93,3 @@ def _for_sherpa(args: argparse.Namespace, loaded: Any) -> int:
         int8=args.precision == "int8", tolerance=args.tolerance)
     print(f"scores differ from the model's by {found.difference:.1e} at most (fp32)\nexported: {found.folder}")
     return 0
-
-
-def _utterances(data_dir: str, sets: list[str], count: int | None) -> list[Any]:
-    """Those of the sets, or so many of them at even distances."""
-    from voxkit.data.reader import load_samples
-    from voxkit.data.sets import read_sets
-    from voxkit.export.parity import CheckUtterance
-
-    if count is not None and count < 1:
-        raise ValueError(f"--utterances {count}: at least 1")
-    cuts = list(read_sets(data_dir, sets))
-    if not cuts:
-        raise ValueError(f"no utterances in {', '.join(sets)} of {data_dir}")
-    chosen = [cuts[i * len(cuts) // count] for i in range(count)] if count is not None and len(cuts) > count else cuts
-    return [CheckUtterance(c.id, load_samples(c), c.supervisions[0].text or "" if c.supervisions else "") for c in chosen]

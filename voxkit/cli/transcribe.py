@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,18 @@ from voxkit.hypothesis import Hypothesis
 from voxkit.text.intents import CONFIDENCE, Matcher
 
 HELP = "transcribe audio files"
+Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
 
 def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_chunk_arguments, add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("transcribe", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for its newest run, or an artifact of `voxkit export`")
-    parser.add_argument("audio", nargs="+", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
+    parser.add_argument("checkpoint", help="a checkpoint, a run, exp/NAME for its newest run, or an artifact of `voxkit export`; omitted "
+                                           "with --config")
+    parser.add_argument("audio", nargs="*", help="files (wav, flac, mp3, ogg, opus ...), or features [T, F] as .npy")
+    parser.add_argument("--config", metavar="FILE", help="models, searches and endpoints as this file says (docs/export.md), in place of a "
+                                                         "checkpoint and the options of searches")
     parser.add_argument("--method", default="greedy", help="as of `voxkit decode`: greedy, prefix_beam, rescoring, ...")
     add_search_arguments(parser)
     add_tuned_argument(parser)
@@ -41,14 +45,13 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from voxkit.cli.search_options import job_fields, search_settings
-    from voxkit.experiments.transcribe import TranscribeJob, transcriber
-
+    if args.config:
+        args.audio.insert(0, args.checkpoint)
+    if not args.audio:
+        raise ValueError(f"give audio files behind {args.checkpoint}")
     _check_output(args)
     matcher = _matcher(args)
-    job = TranscribeJob(search=search_settings(args), words=args.json or bool(args.format),
-                        **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device", "state", "save_state"))
-    transcribe = transcriber(job, lambda message: print(message, file=sys.stderr))
+    transcribe = _configured(args) if args.config else _transcriber(args)
     failed = 0
     for path in args.audio:
         try:
@@ -61,6 +64,36 @@ def run(args: argparse.Namespace) -> int:
     if failed and len(args.audio) > 1:
         print(f"{failed} of {len(args.audio)} files were not transcribed", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _transcriber(args: argparse.Namespace) -> Callable[[str], Iterator[Heard]]:
+    from voxkit.cli.search_options import job_fields, search_settings
+    from voxkit.experiments.transcribe import TranscribeJob, transcriber
+
+    job = TranscribeJob(search=search_settings(args), words=args.json or bool(args.format),
+                        **job_fields(args, "checkpoint", "method", "stream", "chunk_ms", "left_ms", "device", "state", "save_state"))
+    return transcriber(job, lambda message: print(message, file=sys.stderr))
+
+
+def _configured(args: argparse.Namespace) -> Callable[[str], Iterator[Heard]]:
+    """By a file of options.
+
+    Raises:
+        ValueError: options beside it that it would have to say.
+    """
+    from voxkit.cli.search_options import search_settings
+    from voxkit.experiments.pipeline import open_pipeline
+    from voxkit.experiments.settings import SearchSettings, option
+    from voxkit.experiments.transcribe import by_pipeline
+
+    search, nothing = search_settings(args), SearchSettings()
+    given = [name for name in SearchSettings.__dataclass_fields__ if getattr(search, name) != getattr(nothing, name)]
+    given += [name for name in ("chunk_ms", "left_ms", "state", "save_state") if getattr(args, name) is not None]
+    given += [name for name, usual in (("method", "greedy"), ("device", "cpu")) if getattr(args, name) != usual]
+    if given:
+        names = ", ".join(map(option, search.weights if given[0] == "weights" else given))
+        raise ValueError(f"{names}: {args.config} says how to search; change it there, or omit --config")
+    return by_pipeline(open_pipeline(args.config), args.stream)
 
 
 def _changes(args: argparse.Namespace, path: str, heard: Iterator[tuple[float, Hypothesis, bool]]) -> Hypothesis:

@@ -89,6 +89,26 @@ class PretrainedFrontEnd(nn.Module):
         mixed, lengths = self.mix(states).repeat(views // inside, 1, 1), lengths.repeat(views // inside)
         return self.adapter(self.mask(mixed, lengths)), lengths
 
+    @property
+    def state_size(self) -> int:
+        """Tensors of a stream's state; 0: it takes whole utterances."""
+        return self.pretrained.chunked.state_size if self.pretrained.chunked is not None else 0
+
+    def init_state(self, batch_size: int = 1, device: torch.device | str | None = None) -> tuple[Tensor, ...]:
+        """State before the first sample, of an encoder with chunks."""
+        assert self.pretrained.chunked is not None, "`state_size` says whether it streams"
+        return self.pretrained.chunked.init_state(batch_size, device)
+
+    def stream(self, audio: Tensor, state: tuple[Tensor, ...], *, least: int = 1, final: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next samples [B, S], any number of them → vectors [B, n, D] of the chunks that are whole with them, and the state after
+        them. `least` is not looked at: a chunk is worth its while.
+
+        Args:
+            final: the audio ends here. Altogether the vectors are those of `forward`.
+        """
+        states, state = self.pretrained.stream(audio, state, final=final)
+        return self.adapter(self.mix(states)), state
+
 
 class FbankFrontEnd(nn.Module):
     """Log-mel filterbank → SpecAugment → convolutional subsampling (100 → 50 frames/s).

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from voxkit.experiments.settings import SearchSettings
 from voxkit.hypothesis import Hypothesis
+from voxkit.rate import RATE
 from voxkit.runtime.artifact import is_artifact
 
 if TYPE_CHECKING:
     from voxkit.infer.recognizer import Recognizer, SearchOptions
+    from voxkit.runtime.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class TranscribeJob:
         return is_artifact(self.checkpoint)
 
 
+_PIECE = RATE // 25  # samples that come at a time, where a recording is streamed
 Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
 
@@ -85,6 +88,37 @@ def transcriber(job: TranscribeJob, say: Callable[[str], None] = lambda message:
         yield from stream_recording(stream, read_audio(path)[0])
 
     return streamed
+
+
+def by_pipeline(pipeline: Pipeline, stream: bool) -> Callable[[str], Iterator[Heard]]:
+    """The same function of a pipeline: with `stream` the file as if it were spoken now, utterance by utterance.
+
+    Raises:
+        ValueError: a stream is asked for, and no model takes one.
+    """
+    from voxkit.audio.decode import read_mono
+
+    if stream:
+        pipeline.session(endpointing=None)  # refuses now what could not stream
+
+    def streamed(path: str) -> Iterator[Heard]:
+        audio, session, done = read_mono(path)[0], pipeline.session(), Hypothesis("")
+        pieces = [audio[first:first + _PIECE] for first in range(0, len(audio), _PIECE)]
+        for piece in [*pieces, None]:
+            for event in session.finalize() if piece is None else session.accept(piece):
+                so_far = _joined(done, event.hypothesis)
+                done = so_far if event.final else done
+                yield session.seconds, so_far, False
+        done.audio_duration = session.seconds
+        yield session.seconds, done, True
+
+    return streamed if stream else lambda path: _whole(pipeline.transcribe(path))
+
+
+def _joined(one: Hypothesis, other: Hypothesis) -> Hypothesis:
+    """Two utterances of one recording, whose words have its times."""
+    return Hypothesis(f"{one.text} {other.text}".strip(), one.words + other.words, one.score + other.score, one.tokens + other.tokens,
+                      one.audio_duration + other.audio_duration)
 
 
 def _whole(hypothesis: Hypothesis) -> Iterator[Heard]:

@@ -65,6 +65,10 @@ def check_exportable(system: str, model: Any, where: str, streaming: bool) -> No
     if not find_system(system).graphs:
         able = ", ".join(name for name in SYSTEMS if find_system(name).graphs)
         raise ValueError(f"{where}: the system {system} is not exported; {able} are")
+    pretrained = pretrained_encoder(model)
+    if pretrained is not None and pretrained.chunked is not None:
+        raise ValueError(f"{where}: its pretrained encoder hears chunk by chunk (model.front_end.pretrained.chunk), which runs in torch "
+                         "alone: `voxkit transcribe --stream`, `voxkit decode --stream`")
     if streaming:
         check_model(model)
 

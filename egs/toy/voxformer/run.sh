@@ -19,10 +19,12 @@ methods="greedy joint"         # searches in stage 6
 lm_order=0                     # of an n-gram from the training text that stage 6 decodes with besides, e.g. 3; 0: none
 lm_options="--lm-weight 0.3 --length-bonus 0.5"  # with it
 prepare_options=               # further options of voxkit prepare, e.g. "--num-train 200"
-alone=                         # configuration trained in place of the three stages: "transducer"; with --methods "transducer_greedy ..."
+alone=                         # configuration trained in place of the three stages: "transducer" or "streaming" (their heads say how to go on)
+chunk_ms=320                   # of the streams that stage 7 makes with --alone streaming: 160, 320 or 640
 encoder_epochs=1               # of the small encoder made in stage 2
 train_options=                 # further key=value for training
 export_options=                # further options of voxkit export
+verify_options="--utterances 50 --max-wer-increase 2"  # of voxkit verify; INT8 is held to 0.5 % by its export, on all of the set
 data=data                      # where prepared data goes
 exp=exp                        # where runs go
 
@@ -34,6 +36,7 @@ overrides=("data.data_dir=$data" "tokenizer=$data/bpe" "model.front_end.pretrain
 all_sets=$(echo $train_sets $domain_sets | tr ' ' '\n' | sed 's/:.*//' | sort -u)
 train="data.train=[$(echo $train_sets | tr ' ' ,)]"
 last=${alone:-stage3}          # the run that is decoded and exported
+made=$exp/${alone:+$alone-}    # its exports: exp/onnx, exp/int8; exp/streaming-onnx ...
 
 if stage 0 "Get the corpus"; then
   log "nothing to download: it is synthesized in stage 1"
@@ -47,7 +50,7 @@ if stage 2 "Tokens, and a small pretrained encoder"; then
   cuts_of "$data" $all_sets
   tokenize=(voxkit tokenize --cuts "${cuts[@]}" --kind bpe --vocab-size "$vocab_size" --out "$data/bpe")
   beside "${tokenize[@]}"
-  run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
+  [ "$alone" = streaming ] || run python local/pretrain.py --data-dir "$data" --sets $all_sets --out "$data/encoder" --epochs "$encoder_epochs"
   together "${tokenize[@]}"
 fi
 
@@ -64,10 +67,10 @@ if [ -z "$alone" ] && stage 5 "Train stage 3: the domain"; then
     data.train="[$(echo ${domain_sets:-$train_sets} | tr ' ' ,)]" $train_options
 fi
 
-export_command=(voxkit export "$exp/$last" --out "$exp/onnx" --data-dir "$data" --check ${test_sets%% *} $export_options)
+export_command=(voxkit export "$exp/$last" --data-dir "$data" --check ${test_sets%% *} $export_options --out)
 if stage 6 "Decode and score"; then
   if [ "$stop_stage" -ge 7 ]; then  # tracing the graph takes a core half a minute: the other one decodes
-    beside "${export_command[@]}"
+    beside "${export_command[@]}" "${made}onnx"
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
   fi
   run voxkit decode "$exp/$last" --data-dir "$data" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
@@ -86,6 +89,15 @@ if stage 6 "One recording"; then
   run voxkit transcribe "$exp/$last" "$recording" --json
 fi
 
-if stage 7 "Export to ONNX and INT8, check parity"; then
-  together "${export_command[@]}"
+if stage 7 "Export to ONNX and INT8, verify"; then
+  together "${export_command[@]}" "${made}onnx"
+  run "${export_command[@]}" "${made}int8" --precision int8
+  exported=("${made}onnx" "${made}int8")
+  if [ "$alone" = streaming ]; then
+    stream=(--streaming --chunk-ms "$chunk_ms")
+    run "${export_command[@]}" "${made}live" "${stream[@]}"
+    run voxkit export "$exp/$last" --out "${made}sherpa" --format sherpa-onnx "${stream[@]}"
+    exported+=("${made}live" "${made}sherpa")
+  fi
+  run voxkit verify "$exp/$last" "${exported[@]}" --data-dir "$data" --sets ${test_sets%% *} $verify_options
 fi

@@ -36,6 +36,9 @@ class PretrainedConfig:
         mask_time_length: frames of one span (50 a second).
         mask_time_shared: the views of a batch (CR-CTC) have the same spans, and a front end runs the open layers once for all; false =
             spans of its own for each view, and the open layers run for each.
+        chunk: frames that are heard at a time (50 a second): no frame sees past the end of its chunk, so that the encoder streams; 0 = the
+            whole utterance is. For WavLM, HuBERT and wav2vec 2.0 whose layers are open: as published they know whole utterances.
+        left_context: with chunk, frames before a chunk that its attention sees, whole chunks.
         spec_augment: masking of the log-mel spectrum in training, for encoders that begin with one (Whisper); off by default.
             Cached states are past it.
     """
@@ -54,6 +57,8 @@ class PretrainedConfig:
     mask_time_prob: float = 0.0
     mask_time_length: int = 10
     mask_time_shared: bool = False
+    chunk: int = 0
+    left_context: int = 64
     spec_augment: SpecAugmentConfig = field(default_factory=lambda: SpecAugmentConfig(prob=0.0))
 
     def problems(self) -> list[str]:
@@ -67,6 +72,10 @@ class PretrainedConfig:
             value = getattr(self, option)
             if value is not None and not 0.0 <= value < 1.0:
                 found.append(f"{option}: {value} is not in [0, 1)")
+        if self.chunk < 0:
+            found.append(f"chunk: {self.chunk} frames; 0 = the whole utterance at once")
+        elif self.chunk and (self.left_context < self.chunk or self.left_context % self.chunk):
+            found.append(f"left_context: {self.left_context} frames are not whole chunks of {self.chunk}")
         if self.mask_time_length < 1:
             found.append(f"mask_time_length: {self.mask_time_length}; at least 1 frame")
         if any(layer < 1 for layer in self.unfreeze):

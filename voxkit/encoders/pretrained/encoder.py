@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from voxkit.audio.specaugment import SpecAugment
 from voxkit.checkpoint.external import External, externals
 from voxkit.encoders.pretrained.backbone import zero_padding
+from voxkit.encoders.pretrained.chunked import ChunkedWav2Vec, State
 from voxkit.encoders.pretrained.config import PretrainedConfig
 from voxkit.encoders.pretrained.loading import load_backbone
 from voxkit.encoders.pretrained.windows import in_windows
@@ -46,7 +47,8 @@ class PretrainedEncoder(External):
         problems = config.problems()
         if problems:
             raise ValueError("; ".join(problems))
-        backbone, source = load_backbone(config.name, config.normalize, config.revision)
+        chunks = (config.chunk, config.left_context) if config.chunk else None
+        backbone, source = load_backbone(config.name, config.normalize, config.revision, chunks)
         super().__init__(source)
         self.config, self.backbone = config, backbone
         self.num_layers = len(self.backbone.layers)
@@ -113,6 +115,19 @@ class PretrainedEncoder(External):
             return cached, lengths
         states = dict(zip(self.cached_ids, cached.unbind(1)))
         return self._join(states, lengths, views)
+
+    @property
+    def chunked(self) -> ChunkedWav2Vec | None:
+        """The encoder where it hears chunk by chunk, with its `init_state` and `state_size`; None where it takes whole utterances."""
+        return self.backbone if isinstance(self.backbone, ChunkedWav2Vec) else None
+
+    def stream(self, audio: Tensor, state: State, *, final: bool = False) -> tuple[Tensor, State]:
+        """The next samples [B, S], any number of them → all states [B, L, n, D] of the chunks that are whole with them, and the state after
+        them (`ChunkedWav2Vec.init_state`). Altogether they are those of `forward`; for use in eval mode."""
+        assert self.chunked is not None, "only an encoder with chunks streams"
+        with autocast(self.compute_dtype(), audio.device):
+            states, state = self.chunked.stream(audio, state, final=final)
+        return torch.stack([states[i] for i in self.state_ids], dim=1), state
 
     @torch.no_grad()
     def _lower(self, audio: Tensor, lengths: Tensor, ids: list[str] | None) -> tuple[dict[int, Tensor], Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from voxkit.encoders.pretrained.backbone import Backbone
+from voxkit.encoders.pretrained.chunked import ChunkedWav2Vec
 from voxkit.encoders.pretrained.known import KNOWN
 from voxkit.encoders.pretrained.wav2vec import Wav2VecBackbone
 from voxkit.encoders.pretrained.whisper import WhisperBackbone
@@ -17,7 +19,7 @@ from voxkit.files import read_text
 from voxkit.hub import Source, builds_shapes_only, check_weights, hub_options, locate, reading
 from voxkit.optional import require
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[str, Any]] = {
     "wavlm": ("WavLMModel", Wav2VecBackbone),
     "hubert": ("HubertModel", Wav2VecBackbone),
     "wav2vec2": ("Wav2Vec2Model", Wav2VecBackbone),
@@ -26,13 +28,16 @@ FAMILIES = {
 _UNUSED = ("masked_spec_embed",)  # parameters of pre-training that a checkpoint may lack
 
 
-def load_backbone(name: str, normalize: bool | None = None, revision: str = "") -> tuple[Backbone, Source]:
+def load_backbone(name: str, normalize: bool | None = None, revision: str = "",
+                  chunks: tuple[int, int] | None = None) -> tuple[Backbone, Source]:
     """Read a pretrained encoder in float32 → the encoder, and where it was read from.
 
     Args:
         name: Hugging Face name or a folder; a folder is never looked for on the hub.
         normalize: overrides do_normalize of preprocessor_config.json (not for Whisper).
         revision: on the hub; empty = the newest.
+        chunks: frames of one, and frames before it that are seen, of an encoder that hears chunk by chunk (not for Whisper); None: whole
+            utterances.
 
     Raises:
         ValueError: no such folder or name, the hub cannot be reached, an unknown family, weights that do not fit.
@@ -51,6 +56,11 @@ def load_backbone(name: str, normalize: bool | None = None, revision: str = "") 
     if family not in FAMILIES:
         raise ValueError(f"{name} is a {family!r} model; encoders are made of: {', '.join(FAMILIES)}")
     class_name, backbone = FAMILIES[family]
+    if chunks is not None:
+        if family == "whisper":
+            raise ValueError(f"model.front_end.pretrained.chunk: {name} is a Whisper, whose positions are counted from the beginning of "
+                             "30 s: it does not hear chunk by chunk; WavLM, HuBERT and wav2vec 2.0 do")
+        backbone = partial(ChunkedWav2Vec, chunk=chunks[0], left=chunks[1])
     if builds_shapes_only():
         with torch.device("meta"):
             empty = (_whisper_encoder() if family == "whisper" else getattr(transformers, class_name))(config)
