@@ -1,6 +1,7 @@
 """`voxkit generate`: a file, standard output, a prompt, a state taken up."""
 
 import io
+import json
 import sys
 
 import numpy as np
@@ -77,3 +78,13 @@ def test_what_cannot_be_is_refused(run_dir, capsys):
     for wrong, what in ((["--stream", "--out", "x.wav"], "--out FILE"), (["--stream", "--buffer", "9"], "0.04 to 2"),
                         (["--stream", "--seeds", "1", "2"], "one seed"), (["--out", "x.wav", "--top-p", "0"], "top_p")):
         assert main([*command, *wrong]) == 2 and what in capsys.readouterr().err
+
+
+def test_what_it_costs_is_measured_at_marks(run_dir, capsys):
+    out = run_dir / "profile.json"
+    assert main(["profile-generator", str(run_dir / "run"), "--seconds", "1", "2", "4", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["profiles"][0]
+    assert [mark["seconds"] for mark in found["marks"]] == [1, 2, 4] and all(mark["rtf"] > 0 for mark in found["marks"])
+    assert abs(found["memory_growth"]) < 0.25 and 0 < found["first"]  # but for the chunk that is open at a mark
+    assert "lact" in capsys.readouterr().out
+    assert main(["profile-generator", str(run_dir / "run"), "--seconds", "2", "1"]) == 2
