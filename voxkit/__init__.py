@@ -9,6 +9,9 @@ _NAMES = {  # what is had from here, and where it is: nothing is imported before
     "VoxLM": "voxkit.infer.voxlm:VoxLM", "VoxLMConfig": "voxkit.models.voxlm:VoxLMConfig",
     "get_config": "voxkit.models.voxlm_variants:get_config",
     "QwenSTT": "voxkit.infer.voxlm:VoxLM", "QwenSTTConfig": "voxkit.models.voxlm:VoxLMConfig",  # the names of VoxLM before
+    "AudioTokenizer": "voxkit.codecs.tokenizer:AudioTokenizer",
+    "LaCTAudioGenerator": "voxkit.models.lact_audio:LaCTAudioGenerator",
+    "BaselineAudioTransformer": "voxkit.models.lact_audio:BaselineAudioTransformer",
 }
 
 

@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-_COMMANDS = {"k2": "tools/install_k2.sh", "kaldifeat": "tools/install_kaldifeat.sh"}
+_COMMANDS = {"k2": "tools/install_k2.sh", "kaldifeat": "tools/install_kaldifeat.sh",
+             "resemblyzer": "pip install --no-deps resemblyzer   (after pip install 'voxkit[quality]')"}
 
 
 class MissingPackage(ImportError):

@@ -1,5 +1,5 @@
 """Pictures: curves of metrics.json, weights of the layer mix, what a decoder attended to, where its tokens are. Matplotlib is optional and
-draws to memory only."""
+draws to files only."""
 
 from __future__ import annotations
 

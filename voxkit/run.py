@@ -15,7 +15,7 @@ from voxkit import config as configuration
 from voxkit.checkpoint.runs import latest_run
 from voxkit.models.contract import SpeechModel
 from voxkit.run_config import Setup
-from voxkit.text.vocabulary import Vocabulary
+from voxkit.text.vocabulary import Vocabulary, no_text
 from voxkit.train import distributed
 from voxkit.train.distributed import World
 from voxkit.train.lock import locked
@@ -34,7 +34,10 @@ def check_setup(setup: Setup) -> None:
         ValueError: no tokenizer, no sets, or sets that do not fit; it names the option.
     """
     config = setup.config
-    if not config.tokenizer:
+    if setup.system.vocabulary is no_text:
+        if config.tokenizer:
+            raise ValueError(f"tokenizer: {config.tokenizer}: system {config.system} has no text; leave the option out")
+    elif not config.tokenizer:
         raise ValueError("tokenizer: empty; give the directory that `voxkit tokenize` made, e.g. tokenizer=data/bpe300")
     if not config.data.train:
         raise ValueError("data.train: empty; name the prepared sets to train on, e.g. data.train=[train-clean-5]")

@@ -31,6 +31,7 @@ class DecodeConfig:
             expects, .inf: no limit; length_power null: 0.5 alone, 0 jointly with CTC, 1 for a transducer.
         internal_lm_weight: of the transducer's own language model, which its beam subtracts; symbols_per_frame: tokens that a frame of
             its greedy search may emit.
+        normalize: text rule on references and hypotheses before they are scored (`voxkit.eval.normalize`), where no command names another.
         validation_method: what measures the WER on dev while training.
         validation_limit: utterances of dev used for it; 0 = all.
     """
@@ -47,6 +48,7 @@ class DecodeConfig:
     length_power: Optional[float] = None
     internal_lm_weight: float = 0.0
     symbols_per_frame: int = 1
+    normalize: str = "none"
     validation_method: str = "greedy"
     validation_limit: int = 0
 

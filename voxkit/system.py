@@ -24,6 +24,8 @@ SYSTEMS = {  # name → the module whose SYSTEM it is
     "token_lm": "voxkit.models.token_lm",
     "lact_asr": "voxkit.models.lact_asr",
     "voxlm": "voxkit.models.voxlm",
+    "codec": "voxkit.models.codec",
+    "lact_audio": "voxkit.models.lact_audio",
 }
 
 
@@ -46,12 +48,12 @@ class System:
         config: dataclass of the configuration's `model` part; has `vocab_size`.
         model: (configuration with `vocab_size` set, vocabulary, or its size and the ids of its special tokens) → a fresh model; ValueError
             where it cannot work with these.
-        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences", "speech_llm".
-        evaluation: what validation measures, a key of voxkit.training.EVALUATIONS: "recognition", "perplexity".
+        reader: how training data become batches, a key of voxkit.training.READERS: "speech", "sentences", "speech_llm", "audio", "codes".
+        evaluation: what validation measures, a key of voxkit.training.EVALUATIONS: "recognition", "perplexity", "reconstruction".
         metric, mode: which of its numbers says what is best, and whether "min" or "max" is, where train.metric names none.
-        use: what a trained model is for: "recognizer", "language_model", "generator".
+        use: what a trained model is for: "recognizer", "language_model", "codec", "generator".
         graphs: what `voxkit export` writes of it, names of voxkit.export's table; empty: it cannot be exported.
-        vocabulary: the path in the configuration's `tokenizer` → vocabulary.
+        vocabulary: the path in the configuration's `tokenizer` → vocabulary; `no_text`: the system has none, and no tokenizer is named.
     """
 
     config: type

@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
+from voxkit.align.dtw import dtw
 from voxkit.align.monotone import monotone_path, refine
-from voxkit.ops.dtw import dtw
 
 
 def brute_force(words: torch.Tensor, pause: torch.Tensor, shortest: int) -> float:
@@ -46,7 +46,7 @@ def test_a_pause_belongs_to_no_word_where_dtw_gives_it_to_one():
         p[u + 1, t] = 0.96
     log_p = p.log()
     assert monotone_path(log_p[1:], log_p[0]) == [(2, 5), (9, 12)]
-    rows, columns = dtw(-p[1:][None])[0]
+    rows, columns = dtw(-p[1:][None].numpy())[0]
     ends = [int(columns[rows == u][-1]) + 1 - int(columns[rows == u][0]) for u in (0, 1)]
     assert sum(ends) >= len(truth)  # no frame is left for the pauses
 

@@ -10,11 +10,11 @@ import torch
 from voxkit.batch import Batch, Padded
 from voxkit.cli.main import main
 from voxkit.decoders.whisper import WhisperTokens
+from voxkit.infer.attention_times import WhisperAligner
 from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.pretrained_recognizer import import_whisper
 from voxkit.infer.recognizer import Recognizer
 from voxkit.models.whisper import Whisper, WhisperModelConfig, WhisperSizes, read_pretrained
-from voxkit.runtime.decoder import PromptedDecoder
 from voxkit.search.options import SearchOptions
 
 transformers = pytest.importorskip("transformers", reason="pip install 'voxkit[pretrained]'")
@@ -115,31 +115,6 @@ def test_options_that_cannot_be(pair):
         read_pretrained("./no/such/folder")
 
 
-@pytest.mark.slow
-def test_the_exported_decoder_is_prompted_alike(pair, tmp_path):
-    """Prompt, language, suppressed tokens: the runtime's decoder gives what torch's gives."""
-    from voxkit.export.decoder import decoder_graphs
-    from voxkit.export.trace import trace
-    from voxkit.runtime.session import open_session
-
-    pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
-    _, ours = read_pretrained(pair[0])
-    for graph in decoder_graphs(ours.decoder, ours.decoder.alignment_heads, 39):
-        trace(graph, tmp_path / f"{graph.name}.onnx")
-    about = {"prompt": ours.decoder.prompt, "silent": [7, 8], "silent_first": [2, 9], "languages": LANGUAGES,
-             "most_tokens": ours.decoder.most_tokens, "whole": True}
-    decoder = PromptedDecoder(*(open_session(tmp_path / f"{name}.onnx", 1) for name in ("memory", "decoder")), 2, about)
-    with torch.no_grad():
-        states, lengths = ours.encode(Batch(["a", "b"], audio=Padded.of(waves(20000, 9000))))[:2]
-        state = ours.decoder.init_state(states, lengths)
-        theirs = decoder.init_state(states.numpy(), lengths.numpy())
-        for tokens in ([56, 56], [10, 20], [30, 31]):
-            expected, state = ours.decoder.step(torch.tensor(tokens), state)
-            found, theirs = decoder.step(np.array(tokens)[:, None, None], theirs)
-            np.testing.assert_allclose(found[:, 0, 0], expected.numpy(), atol=1e-3)
-        assert decoder.limit(63) == int(ours.decoder.limit(torch.tensor([63]))) and decoder.bos == ours.decoder.bos
-
-
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["whisper-tiny.en", "whisper-base"])
@@ -153,13 +128,19 @@ def test_text_is_transformers_greedy_text(real_models, real_corpus, tmp_path, ca
     assert recognizer.methods() == ["greedy", "attention"]
     theirs = transformers.WhisperForConditionalGeneration.from_pretrained(real_models / name, dtype=torch.float32).eval()
     extract = transformers.WhisperFeatureExtractor.from_pretrained(real_models / name)
+    aligner = WhisperAligner(real_models / name)
     told = {} if name.endswith("en") else {"language": "en", "task": "transcribe"}
     for path in paths:
         audio = soundfile.read(path, dtype="float32")[0]
         with torch.no_grad():
             features = extract(audio, sampling_rate=16000, return_tensors="pt").input_features
             expected = loaded.vocabulary.decode(theirs.generate(features, do_sample=False, num_beams=1, **told)[0].tolist())
-        assert recognizer.transcribe(torch.from_numpy(audio), SearchOptions("greedy")).text == expected != ""
+        found = recognizer.transcribe(torch.from_numpy(audio), SearchOptions("greedy", words=True))
+        assert found.text == expected != ""
+        clock = aligner.align(torch.from_numpy(audio), found.text)
+        assert [w.word for w in found.words] == [w.word for w in clock.words]
+        assert np.median([abs(a.start - b.start) for a, b in zip(found.words, clock.words)]) <= 0.06
+        assert np.mean([w.confidence for w in found.words]) > 0.7
     assert main(["transcribe", str(tmp_path / "exp"), str(paths[-1])]) == 0
     assert capsys.readouterr().out == f"{paths[-1]}\t{expected}\n"
     again = Recognizer.from_pretrained(real_models / name, language="en" if not name.endswith("en") else "auto")

@@ -18,6 +18,7 @@ from voxkit.serve.inputs import Limits
 fastapi = pytest.importorskip("fastapi", reason="the service needs the extra serve")
 testclient = pytest.importorskip("fastapi.testclient", reason="the in-process client needs httpx2")
 from voxkit.serve.app import ServeConfig, create_app  # noqa: E402
+from voxkit.serve.torch_backend import TorchBackend  # noqa: E402
 
 BINS = 16
 MODELS = ("paraformer", "voxformer")
@@ -25,14 +26,14 @@ MODELS = ("paraformer", "voxformer")
 
 @pytest.fixture(params=MODELS)
 def served(request, recognizers):
-    with testclient.TestClient(create_app(recognizers[request.param], ServeConfig(limits=Limits(max_seconds=2.0)))) as client:
+    with testclient.TestClient(create_app(TorchBackend(recognizers[request.param]), ServeConfig(limits=Limits(max_seconds=2.0)))) as client:
         yield client, recognizers[request.param]
 
 
 @pytest.fixture
 def client(recognizers):
     limits = Limits(max_seconds=2.0, max_bytes=400_000)
-    with testclient.TestClient(create_app(recognizers["paraformer"], ServeConfig(limits=limits))) as client:
+    with testclient.TestClient(create_app(TorchBackend(recognizers["paraformer"]), ServeConfig(limits=limits))) as client:
         yield client
 
 
@@ -60,8 +61,8 @@ def test_features_give_what_the_recognizer_says(served):
         assert body["confidence"] == pytest.approx(math.prod(expected.token_confidences) ** (1 / len(expected.tokens)), abs=1e-3)
 
 
-def _answers(recognizer, **config):
-    with testclient.TestClient(create_app(recognizer, ServeConfig(**config))) as client:
+def _answers(recognizer, calibration=None):
+    with testclient.TestClient(create_app(TorchBackend(recognizer, calibration=calibration))) as client:
         found = client.post("/recognize", json={"features": _features(1).tolist(), "words": True}).json()
         return found, client.get("/info").json(), client.get("/health").json()
 
@@ -185,8 +186,8 @@ def test_errors_of_the_framework_have_the_same_shape(client, method, path, statu
 
 
 def test_a_failure_has_the_same_shape(recognizers, monkeypatch):
-    monkeypatch.setattr("voxkit.serve.app.input_of", lambda parsed, limits: 1 / 0)
-    with testclient.TestClient(create_app(recognizers["paraformer"]), raise_server_exceptions=False) as client:
+    monkeypatch.setattr("voxkit.serve.rest.input_of", lambda parsed, limits: 1 / 0)
+    with testclient.TestClient(create_app(TorchBackend(recognizers["paraformer"])), raise_server_exceptions=False) as client:
         found = client.post("/recognize", json={"features": GOOD})
     assert found.status_code == 500 and found.json() == {"error": "the service failed: ZeroDivisionError; its log says more"}
 
@@ -207,42 +208,13 @@ def test_a_refusal_leaves_the_service_working(client):
 
 
 def test_a_model_for_audio_alone_says_so(recognizers, monkeypatch):
-    monkeypatch.setattr("voxkit.serve.app.feature_bins", lambda recognizer: None)
-    with testclient.TestClient(create_app(recognizers["voxformer"])) as client:
+    monkeypatch.setattr("voxkit.serve.torch_backend.feature_bins", lambda recognizer: None)
+    with testclient.TestClient(create_app(TorchBackend(recognizers["voxformer"]))) as client:
         found = client.post("/recognize", json={"features": GOOD})
     assert found.status_code == 422 and "takes audio alone" in found.json()["error"]
 
 
 def test_options_that_cannot_be(recognizers):
     with pytest.raises(ValueError, match="min_seconds.*timeout.*max_batch"):
-        create_app(recognizers["paraformer"], ServeConfig(limits=Limits(max_seconds=0.0, timeout=0), batching=BatchingConfig(max_batch=0)))
-
-
-def test_together_is_alone(recognizers):
-    """Requests of other lengths in one batch answer as they do alone."""
-    from voxkit.serve.inputs import Input
-    from voxkit.serve.recognition import recognize
-
-    items = [Input("features", _features(i, 40 + 25 * i), 0.4 + 0.25 * i) for i in range(3)]
-    for recognizer in recognizers.values():
-        together = recognize(recognizer, items, SearchOptions(), ("features", False))
-        alone = [recognize(recognizer, [item], SearchOptions(), ("features", False))[0] for item in items]
-        assert [h.text for h in together] == [h.text for h in alone]
-
-
-def test_two_threads_at_once_find_what_one_finds(recognizers):
-    """The lanes of the service use one model from two threads."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from voxkit.serve.inputs import Input
-    from voxkit.serve.recognition import recognize
-
-    items = [Input("features", _features(i, 40 + 15 * i), 0.4) for i in range(8)]
-    for recognizer in recognizers.values():
-        def one(item, recognizer=recognizer):
-            return recognize(recognizer, [item], SearchOptions(), ("features", True))[0]
-
-        alone = [one(item) for item in items]
-        with ThreadPoolExecutor(4) as threads:
-            together = list(threads.map(one, items * 3))
-        assert [h.to_json() for h in together] == [h.to_json() for h in alone] * 3
+        create_app(TorchBackend(recognizers["paraformer"]),
+                   ServeConfig(limits=Limits(max_seconds=0.0, timeout=0), batching=BatchingConfig(max_batch=0)))

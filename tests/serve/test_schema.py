@@ -13,13 +13,14 @@ from voxkit.serve.app import ServeConfig, create_app  # noqa: E402
 from voxkit.serve.errors import RequestError  # noqa: E402
 from voxkit.serve.inputs import Limits  # noqa: E402
 from voxkit.serve.schema import Bodies  # noqa: E402
+from voxkit.serve.torch_backend import TorchBackend  # noqa: E402
 
 BODIES = Bodies(bins=3, max_values=1000, max_frames=50)
 
 
 @pytest.fixture(scope="module")
 def client(recognizers):
-    with testclient.TestClient(create_app(recognizers["paraformer"], ServeConfig(limits=Limits(max_seconds=2.0)))) as client:
+    with testclient.TestClient(create_app(TorchBackend(recognizers["paraformer"]), ServeConfig(limits=Limits(max_seconds=2.0)))) as client:
         yield client
 
 

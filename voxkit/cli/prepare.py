@@ -12,6 +12,7 @@ CORPORA = {
     "librispeech": ("LibriSpeech and mini LibriSpeech: downloaded, or a tree that is there", "librispeech"),
     "toy": ("players' commands, synthesized on the spot", "none"),
     "toyseq": ("features like those of speech, every boundary known, made on the spot", "none"),
+    "pieces": ("music whose timbre, tempo, key and motif are known, made on the spot", "none"),
     "synthetic": ("speech for text, by small synthesizers", "none"),
     "gaming": ("call-outs, briefings and dialogue of games, as unpack.py wrote them out", "librispeech"),
     "nonspeech": ("clips in which nobody speaks, labeled empty: made on the spot, or out of a folder of noise", "none"),

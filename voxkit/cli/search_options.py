@@ -40,7 +40,8 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--language", metavar="NAME", help="generate: the language that it is told")
     group.add_argument("--previous", metavar="TEXT", help="generate: what was said before, that it is told")
     group.add_argument("--stop", action=argparse.BooleanOptionalAction, default=True,
-                       help="generate: whether it is stopped where it says what nobody said (by default it is)")
+                       help="of a language model, and of a decoder without CTC: whether it is stopped in a loop and where nobody speaks "
+                            "(by default it is)")
     group.add_argument("--graph", help="decoding graph of the k2 methods (`voxkit lm graph` makes it)")
 
 
@@ -63,7 +64,8 @@ def add_set_arguments(parser: argparse.ArgumentParser, out: str) -> None:
     """Register what the commands that search prepared sets have besides: where those are, how texts are compared, where results go (`out`
     by default), the device, overrides."""
     parser.add_argument("--data-dir", help="of prepared sets; by default as in training")
-    parser.add_argument("--normalize", default="none", help="of references and hypotheses before scoring: none, librispeech, ...")
+    parser.add_argument("--normalize", help="of references and hypotheses before scoring: none, librispeech, ...; by default the "
+                                            "configuration's decode.normalize")
     parser.add_argument("--limit", type=int, default=0, help="only the first utterances of each set")
     parser.add_argument("--out", help=f"by default {out}")
     parser.add_argument("--device", default="auto")

@@ -58,16 +58,20 @@ class SessionConfig:
     """Attributes:
     utterances: in a session, in each epoch; the last number stays. [1, 1, 2, 4, 8]: utterances alone first, then longer sessions.
     condition: what the sessions of training differ in.
+    seconds: of a session of codes, in each epoch, for generators of audio; the last number stays, and is that of dev. 0: utterances alone.
     dev_utterances: in the sessions of the dev sets; dev_condition: likewise what these differ in.
     """
 
     utterances: list[int] = field(default_factory=lambda: [1, 1, 2, 4, 8])
+    seconds: list[float] = field(default_factory=lambda: [20.0, 20.0, 40.0, 60.0])
     condition: ConditionConfig = field(default_factory=ConditionConfig)
     dev_utterances: int = 8
     dev_condition: ConditionConfig = field(default_factory=ConditionConfig)
 
     def problems(self) -> list[str]:
         found = [] if self.utterances and min(self.utterances) >= 1 else [f"utterances: {self.utterances}: give numbers of 1 or more"]
+        if not self.seconds or min(self.seconds) < 0:
+            found.append(f"seconds: {self.seconds}: give numbers from 0 on")
         return found + ([] if self.dev_utterances >= 1 else [f"dev_utterances: {self.dev_utterances} is below 1"])
 
     def length(self, epoch: int) -> int:

@@ -7,6 +7,7 @@ Three ways in, one set of weights: `forward` (teacher forcing, training), `score
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -153,9 +154,13 @@ class TransformerDecoder(TokenDecoder):
 
     Attributes:
         whole: whether it attends to all states, padding included.
+        alignment_heads: (layer, head) of those whose cross-attention is known to follow the audio; empty: none is.
+        silence: the token that says that nobody speaks; None: there is none.
     """
 
     whole = False
+    alignment_heads: Sequence[tuple[int, int]] = ()
+    silence: int | None = None
 
     def __init__(self, config: TransformerDecoderConfig, vocab_size: int, memory_dim: int, bos: int = 1, eos: int = 2) -> None:
         super().__init__(config, vocab_size, memory_dim)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ class WhisperTokens:
         tasks: "transcribe", "translate" → token.
         suppressed: never said; suppressed_first: not said as the first token (a blank, the end).
         alignment_heads: (layer, head) whose cross-attention follows the audio; empty: all of the upper half.
+        silence: "nobody speaks"; None: not known.
     """
 
     start: int = 0
@@ -33,6 +35,7 @@ class WhisperTokens:
     suppressed: list[int] = field(default_factory=list)
     suppressed_first: list[int] = field(default_factory=list)
     alignment_heads: list[list[int]] = field(default_factory=list)
+    silence: int | None = None
 
     def prompt(self, language: str, task: str) -> list[int]:
         """What the decoder is given first; with the language "auto" the place of the language token holds -1.
@@ -47,6 +50,15 @@ class WhisperTokens:
         if task not in self.tasks:
             raise ValueError(f"task: {task!r} is none of {', '.join(self.tasks)}")
         return [self.start, -1 if language == "auto" else self.languages[language], self.tasks[task], self.plain]
+
+
+class Followed(NamedTuple):
+    """One utterance: weights [heads, P + U, T] of the alignment heads over the states that are audio, log_probs [U] of its tokens, and
+    the row that predicts the first of them."""
+
+    weights: Tensor
+    log_probs: Tensor
+    first: int
 
 
 class WhisperDecoder(TransformerDecoder):
@@ -91,6 +103,26 @@ class WhisperDecoder(TransformerDecoder):
         heads = self.layers[0].cross_attention.heads
         return [(layer, head) for layer in range(len(self.layers) // 2, len(self.layers)) for head in range(heads)]
 
+    def follow(self, memory: Tensor, memory_lengths: Tensor, texts: Sequence[Sequence[int]]) -> list[Followed]:
+        """What it does while it says given texts: memory [B, T, D], memory_lengths [B], tokens of each utterance."""
+        found = []
+        for n, (text, prompt) in enumerate(zip(texts, self.prompts(memory, memory_lengths).tolist())):
+            tokens = torch.tensor([[*prompt, *text]], device=memory.device)
+            logits, weights = self._forward(tokens, memory[n:n + 1], memory_lengths[n:n + 1], need_weights=True)
+            by_layer = [w[0] for w in weights if w is not None]
+            first = len(prompt) - 1
+            log_probs = logits[0, first:first + len(text)].float().log_softmax(-1).gather(1, tokens[0, len(prompt):, None])[:, 0]
+            followed = torch.stack([by_layer[layer][head] for layer, head in self.alignment_heads])
+            found.append(Followed(followed[:, :, :int(memory_lengths[n])], log_probs, first))
+        return found
+
+    def prompts(self, memory: Tensor, memory_lengths: Tensor) -> Tensor:
+        """The prompt of each of B utterances [B, P], its language found out where it is not set."""
+        prompts = torch.tensor(self.prompt, device=memory.device).repeat(len(memory), 1)
+        if -1 in self.prompt:
+            prompts[prompts == -1] = self._language(self._at_start(memory, memory_lengths))
+        return prompts
+
     def embed(self, tokens: Tensor) -> Tensor:
         """tokens [...] → [..., D]."""
         return self.embedding(tokens)
@@ -116,12 +148,21 @@ class WhisperDecoder(TransformerDecoder):
         log_probs, state = super().step(tokens, state)
         return log_probs.masked_fill(self.silent[0 if first else 1], -torch.inf), state
 
+    @property
+    def silence(self) -> int | None:  # type: ignore[override]
+        """The token that says that nobody speaks."""
+        return self.tokens.silence
+
+    def quiet(self, memory: Tensor, memory_lengths: Tensor) -> Tensor:
+        """Probability that nobody speaks [B], where there is a token for it."""
+        assert self.silence is not None
+        return self._at_start(memory, memory_lengths)[:, self.silence].exp()
+
     def languages(self, memory: Tensor, memory_lengths: Tensor) -> list[str]:
         """The likeliest language of each utterance; empty strings where the model knows one alone."""
         if not self.tokens.languages:
             return [""] * len(memory)
-        start = torch.full((len(memory),), self.tokens.start, device=memory.device)
-        log_probs, _ = super().step(start, super().init_state(memory, self._seen(memory, memory_lengths)))
+        log_probs = self._at_start(memory, memory_lengths)
         names = {token: name for name, token in self.tokens.languages.items()}
         return [names[token] for token in self._language(log_probs).tolist()]
 
@@ -141,6 +182,11 @@ class WhisperDecoder(TransformerDecoder):
     def _forward(self, tokens: Tensor, memory: Tensor, memory_lengths: Tensor, need_weights: bool) -> tuple[Tensor, list[Tensor | None]]:
         return super()._forward(tokens, memory, self._seen(memory, memory_lengths), need_weights)
 
+    def _at_start(self, memory: Tensor, memory_lengths: Tensor) -> Tensor:
+        """Log-probabilities of what follows the start token [B, V]: of a language, of silence."""
+        start = torch.full((len(memory),), self.tokens.start, device=memory.device)
+        return super().step(start, super().init_state(memory, self._seen(memory, memory_lengths)))[0]
+
     def _seen(self, memory: Tensor, lengths: Tensor) -> Tensor:
         """How many states of each utterance are attended to [B]."""
         return torch.full_like(lengths, memory.shape[1]) if self.whole else lengths
@@ -149,18 +195,3 @@ class WhisperDecoder(TransformerDecoder):
         """Log-probabilities behind the start token [B, V] → the token of the likeliest language [B]."""
         known = torch.tensor(sorted(self.tokens.languages.values()), device=log_probs.device)
         return known[log_probs[:, known].argmax(1)]
-
-
-def token_weights(decoder: WhisperDecoder, memory: Tensor, lengths: Tensor, texts: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Where the decoder looks while it says each token: mean cross-attention of the alignment heads, for utterances with states [B, T, D]
-    of which lengths [B] are speech → per utterance [U, length], the row of a token being that of the step that says it."""
-    out = []
-    for n, text in enumerate(texts):
-        tokens = torch.tensor([[*decoder.prompt, *text]], device=memory.device).clamp(min=0)
-        weights = decoder.attention_weights(tokens, memory[n:n + 1], lengths[n:n + 1])[:, 0]
-        chosen = torch.stack([weights[layer, head] for layer, head in decoder.alignment_heads]).mean(0)
-        first = len(decoder.prompt) - 1
-        out.append(chosen[first:first + len(text), :int(lengths[n])])
-    return out
-
-

@@ -15,15 +15,16 @@ from voxkit.eval.texts import read_texts
 from voxkit.experiments.search import Say, silent
 from voxkit.hypothesis import Hypothesis
 
-METHODS = ("ctc", "transducer", "head", "attention", "whisper")
+METHODS = ("auto", "ctc", "transducer", "head", "attention", "whisper")
 
 
 @dataclass(frozen=True)
 class AlignJob:
     """Attributes:
     checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name; with method "whisper" a Whisper model.
-    method: "ctc", "transducer": forced alignment by that head; "head": the alignment head of a VoxLM; "attention", "whisper":
-        cross-attention and DTW of our decoder, of a Whisper model.
+    method: "auto": ctc, or attention where there is no CTC head and the decoder's heads are known (an imported Whisper); "ctc",
+        "transducer": forced alignment by that head; "head": the alignment head of a VoxLM; "attention", "whisper": cross-attention and DTW
+        of our decoder, of a Whisper model.
     audio: audio files, or features [T, F] as .npy; text: that of one audio file, or a file of id<TAB>text by the audio files' stems.
     cuts: lhotse cuts with audio or features, and text, instead; limit: only the first of them.
     normalize: text rule before tokenizing.
@@ -32,7 +33,7 @@ class AlignJob:
     """
 
     checkpoint: str
-    method: str = "ctc"
+    method: str = "auto"
     audio: tuple[str, ...] = ()
     text: str | None = None
     cuts: str | None = None
@@ -84,9 +85,9 @@ def align(job: AlignJob, say: Say = silent, load: Callable[[str, str], Any] | No
     job.check()
     rule = normalization(job.normalize)
     items = list(_items(job))[: job.limit or None]
-    align_this = _aligner(job, load, items, rule, say)
+    method, align_this = _aligner(job, load, items, rule, say)
     found = Alignment()
-    timing = _timing(job, load is None, say)
+    timing = _timing(job, method, load is None, say)
     for id, text, source in items:
         try:
             found.hypotheses[id] = align_this(rule(text), source, timing)
@@ -145,13 +146,13 @@ class Source:
         return read_input(self.wave() if self.heard else self.path)
 
 
-def _timing(job: AlignJob, ours: bool, say: Say) -> Any:
+def _timing(job: AlignJob, method: str, ours: bool, say: Say) -> Any:
     """Shifts that are given, or that were fitted for the run."""
-    if ours and job.method in ("ctc", "transducer") and job.start_shift is None and job.end_shift is None:
+    if ours and method in ("ctc", "transducer") and job.start_shift is None and job.end_shift is None:
         from voxkit.checkpoint.loading import find_checkpoint
         from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
 
-        kept = timing_of(read_calibration(calibration_of(find_checkpoint(job.checkpoint))), job.method)
+        kept = timing_of(read_calibration(calibration_of(find_checkpoint(job.checkpoint))), method)
         if kept is not None:
             return kept
         say("word times are not fitted, they are where tokens spike: `voxkit decode RUN --calibrate SET`, with a set that knows them, "
@@ -159,35 +160,42 @@ def _timing(job: AlignJob, ours: bool, say: Say) -> Any:
     return WordTiming(job.start_shift or 0.0, job.end_shift or 0.0)
 
 
-def _aligner(job: AlignJob, load: Callable[[str, str], Any] | None, items: list[Any], rule: Any, say: Say) -> Callable[..., Any]:
-    """(text, source, timing) → Hypothesis, by the method asked for."""
+def _aligner(job: AlignJob, load: Callable[[str, str], Any] | None, items: list[Any], rule: Any,
+             say: Say) -> tuple[str, Callable[..., Any]]:
+    """The method, and (text, source, timing) → Hypothesis by it."""
     if job.method == "whisper":
         from voxkit.infer.attention_times import WhisperAligner
 
         _refuse_own(job.checkpoint)
-        aligner: Any = WhisperAligner(job.checkpoint, job.device)
-    else:
-        from voxkit.infer.recognizer import Recognizer
+        clock = WhisperAligner(job.checkpoint, job.device)
+        return job.method, lambda text, source, timing: clock.align(source.wave(), text, timing, source.start)
+    from voxkit.infer.recognizer import Recognizer
 
-        recognizer = (load or Recognizer.load)(job.checkpoint, job.device)
-        if job.method in ("ctc", "transducer"):
-            from voxkit.infer.alignment import align_utterance
+    recognizer = (load or Recognizer.load)(job.checkpoint, job.device)
+    method = _method_of(recognizer.model.heads) if job.method == "auto" else job.method
+    if method in ("ctc", "transducer"):
+        from voxkit.infer.alignment import align_utterance
 
-            return lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start,
-                                                                        head=job.method)
-        if job.method == "head":
-            from voxkit.infer.alignment import align_by_head
+        return method, lambda text, source, timing: align_utterance(recognizer, source.batch(), text, timing, offset=source.start,
+                                                                    head=method)
+    if method == "head":
+        from voxkit.infer.alignment import align_by_head
 
-            return lambda text, source, timing: align_by_head(recognizer, source.batch(), text, offset=source.start)
-        from voxkit.infer.attention_times import AttentionAligner
+        return method, lambda text, source, timing: align_by_head(recognizer, source.batch(), text, offset=source.start)
+    from voxkit.infer.attention_times import AttentionAligner
 
-        aligner = AttentionAligner(recognizer)
-        examples = []
-        for _, text, source in items[:16]:
-            with suppress(AudioError):  # said where it is aligned
-                examples.append((source.wave(), rule(text)))
-        say(f"heads (layer, head): {', '.join(map(str, aligner.choose(examples)))}")
-    return lambda text, source, timing: aligner.align(source.wave(), text, timing, source.start)
+    aligner = AttentionAligner(recognizer)
+    examples = []
+    for _, text, source in items[:16]:
+        with suppress(AudioError):  # said where it is aligned
+            examples.append((source.wave(), rule(text)))
+    say(f"heads (layer, head): {', '.join(map(str, aligner.choose(examples)))}")
+    return method, lambda text, source, timing: aligner.align(source.wave(), text, timing, source.start)
+
+
+def _method_of(heads: Any) -> str:
+    """How a model aligns where nobody says: by CTC, or by a decoder whose heads are known."""
+    return "attention" if heads.ctc is None and heads.decoder is not None and heads.decoder.alignment_heads else "ctc"
 
 
 def _refuse_own(name: str) -> None:

@@ -50,7 +50,8 @@ class DecodeJob:
     fitted: what was fitted, in the place of what is kept in `out` or in the run.
     latency: utterances of which latency is measured.
     stream, chunk_ms, left_ms: decode as it is spoken; the encoder's chunk and what it sees before one.
-    data_dir: of prepared sets, None: as in training; normalize: rule for both texts before scoring; limit: first utterances of a set.
+    data_dir: of prepared sets, None: as in training; normalize: rule for both texts before scoring, None: the configuration's.
+    limit: first utterances of a set.
     out: folder, None: decode/ of the run; device; overrides: `a.b=c` over the checkpoint's configuration.
     """
 
@@ -68,7 +69,7 @@ class DecodeJob:
     chunk_ms: float | None = None
     left_ms: float | None = None
     data_dir: str | None = None
-    normalize: str = "none"
+    normalize: str | None = None
     limit: int = 0
     out: str | None = None
     device: str = "auto"
@@ -106,8 +107,9 @@ def decode(job: DecodeJob, say: Say = silent) -> list[Decoding]:
         ValueError: options that cannot be, a set or checkpoint that is not there.
     """
     job.check()
-    rule = normalization(job.normalize)
     opened = open_checkpoint(job.checkpoint, job.device, job.overrides)
+    job = replace(job, normalize=job.normalize or opened.config.decode.normalize)
+    rule = normalization(str(job.normalize))
     recognizer, data = opened.recognizer, opened.config.data
     out = Path(job.out) if job.out else opened.kept
     methods = job.methods or (opened.config.decode.method,)
@@ -134,7 +136,7 @@ def decode(job: DecodeJob, say: Say = silent) -> list[Decoding]:
         whole = set_name(name) + (f"-first{job.limit}" if job.limit else "")  # a part never replaces the whole
         for method, options, found in zip(methods, searches, decoded):
             row = {"set": whole, "method": search.label(method), "beam": options.beam if recognizer.method(method).beam else "",
-                   **measures.scores(found, cuts, job.normalize), **measures.token_errors(found, recognizer.vocabulary),
+                   **measures.scores(found, cuts, str(job.normalize)), **measures.token_errors(found, recognizer.vocabulary),
                    **measures.stopped(found)}
             if options.words:
                 row |= measures.word_scores(found, cuts, rule, fitted[method].temperature is not None)

@@ -1,26 +1,35 @@
-"""The HTTP application of a checkpoint: its searches as settings say, confidences calibrated with what was fitted for the run."""
+"""The service of a checkpoint or an artifact: its searches as settings say. Over an artifact it needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from voxkit.experiments.search import Say, build_search, open_checkpoint, silent
 from voxkit.experiments.settings import SearchSettings
-from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
-from voxkit.serve.app import ServeConfig, create_app
+from voxkit.experiments.transcribe_artifact import artifact_options, check_artifact_job
+from voxkit.runtime.artifact import Artifact, is_artifact
+from voxkit.runtime.recognizer import OnnxRecognizer
+from voxkit.runtime.second_pass import ArtifactPass
+from voxkit.serve.app import create_app
+from voxkit.serve.backend import Backend
 from voxkit.serve.batcher import BatchingConfig
 from voxkit.serve.inputs import Limits
+from voxkit.serve.live.sessions import LiveLimits
+from voxkit.serve.onnx_backend import OnnxBackend, StreamingBackend
+from voxkit.serve.service import ServeConfig
+from voxkit.serve.tokens import Tokens
 
 
 @dataclass(frozen=True)
 class ServeJob:
     """Attributes:
-    checkpoint: a checkpoint, a run, or exp/NAME for the newest run of that name.
-    method: of every request, None: the configuration's; search: what it is given.
-    calibration: file of what was fitted for the confidences; None: that of the run.
-    limits, batching: see `Limits`, `BatchingConfig`.
+    checkpoint: an artifact, a checkpoint, a run, or exp/NAME for the newest run of that name.
+    method: of every request, None: the configuration's, or greedy; search: what it is given.
+    calibration: file of what was fitted for the confidences; None: that of the run, or of the artifact.
+    limits, batching, live: see `Limits`, `BatchingConfig`, `LiveLimits`.
+    tokens: file of those that are let in; None: everybody is.
+    second: with a streaming artifact: one over whole utterances, which says the final texts.
+    threads: of onnxruntime; 0 = all cores.
     """
 
     checkpoint: str
@@ -29,34 +38,55 @@ class ServeJob:
     calibration: str | None = None
     limits: Limits = field(default_factory=Limits)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
+    live: LiveLimits = field(default_factory=LiveLimits)
+    tokens: str | None = None
+    second: str | None = None
+    threads: int = 0
     device: str = "auto"
 
+    @property
+    def words(self) -> bool:
+        """Their times are found for every utterance, their confidences are the answer's."""
+        return True
 
-def application(job: ServeJob, say: Say = silent) -> Any:
+
+def application(job: ServeJob, say: Any = lambda message: None) -> Any:
     """The application (FastAPI), to be run by `voxkit.serve.server.make_server`.
+
+    Args:
+        say: is told what a user may want to know.
 
     Raises:
         ValueError: options that cannot be; a calibration that is none, or not for this search.
     """
-    if job.calibration and not Path(job.calibration).is_file():
-        raise ValueError(f"--calibration {job.calibration}: no such file; `voxkit decode --calibrate SET` writes "
-                         "decode/calibration.json in a run")
-    opened = open_checkpoint(job.checkpoint, job.device)
-    method = job.method or opened.config.decode.method
-    search = build_search(job.search, opened, say)
-    search.check([method], say)
-    content = read_calibration(job.calibration or calibration_of(opened.loaded.path))
-    calibration, why = search.fitted(content, method)
-    if job.calibration and why:
-        raise ValueError(f"--calibration {job.calibration}: {why}")
-    if job.calibration and calibration is None:
-        known = ", ".join(content.get("methods", {})) or "none"
-        raise ValueError(f"--calibration {job.calibration}: no temperature for {search.label(method)}, only for {known}; "
-                         f"fit one with `voxkit decode RUN --methods {method} --calibrate SET`, with the same --lm and --phrases")
-    if why:
-        say(f"confidences are not calibrated: {why}")
-    elif calibration is None:
-        say(f"confidences are not calibrated: nothing was fitted for {search.label(method)}; `voxkit decode {job.checkpoint} --sets SET "
-            f"--methods {method} --calibrate SET` does, with the same --lm and --phrases")
-    options = search.of(method, timing=timing_of(content, opened.recognizer.spikes_of(method)))
-    return create_app(opened.recognizer, ServeConfig(options, job.limits, job.batching, calibration))
+    tokens = Tokens.read(job.tokens) if job.tokens else Tokens()
+    if is_artifact(job.checkpoint):
+        backend: Backend = artifact_backend(job)
+    else:
+        from voxkit.experiments.serving_checkpoint import checkpoint_backend
+
+        if job.second:
+            raise ValueError(f"--second: {job.checkpoint} is a checkpoint, which hears whole utterances; it goes with a streaming artifact")
+        backend = checkpoint_backend(job, say)
+    return create_app(backend, ServeConfig(job.limits, job.batching, job.live, tokens))
+
+
+def artifact_backend(job: ServeJob) -> Backend:
+    """An artifact as the service's model.
+
+    Raises:
+        ValueError: options that are not of an artifact, or that it cannot serve.
+    """
+    if job.calibration:
+        raise ValueError(f"--calibration: {job.checkpoint} is an artifact and holds what was fitted; calibrate the checkpoint, then export "
+                         "it again")
+    check_artifact_job(job)
+    device = "cpu" if job.device == "auto" else job.device
+    recognizer = OnnxRecognizer(Artifact(job.checkpoint, threads=job.threads, device=device))
+    options = artifact_options(job, recognizer)
+    if recognizer.artifact.streaming is None:
+        if job.second:
+            raise ValueError(f"--second: {job.checkpoint} hears whole utterances itself; --second goes with a streaming artifact")
+        return OnnxBackend(recognizer, options)
+    second = ArtifactPass(OnnxRecognizer(Artifact(job.second, threads=job.threads, device=device))) if job.second else None
+    return StreamingBackend(recognizer.artifact, options, second=second)

@@ -12,7 +12,8 @@ from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
 
 Heard = tuple[float, Hypothesis, bool]  # seconds of audio heard, what was recognized until then, whether it is final
 
-_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "length_limit", "coverage", "length_power")  # of the runtime's searches
+_WEIGHTS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "length_limit", "coverage", "length_power", "internal_lm_weight",
+            "symbols_per_frame")  # of the runtime's searches
 
 
 def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:
@@ -24,12 +25,7 @@ def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:
     Raises:
         ValueError: options that are not of an artifact, or that it cannot serve.
     """
-    given = [*(name for name in ("rescore_lm", "graph") if getattr(job.search, name)), *(["tuned"] if job.search.tuned is not None else []),
-             *(["left_ms"] if job.left_ms is not None else []), *(name for name in job.search.weights if name not in _WEIGHTS)]
-    if given:
-        raise ValueError(f"{', '.join(map(option, given))}: {job.checkpoint} is an artifact, which runs without them; give the checkpoint "
-                         "that it was made from")
-    check_needs(job.search.named)
+    check_artifact_job(job, *(["left_ms"] if job.left_ms is not None else []))
     artifact = Artifact(job.checkpoint, device=job.device)
     if job.chunk_ms is not None and (artifact.streaming is None or job.chunk_ms != artifact.streaming["chunk_ms"]):
         baked = f"chunks of {artifact.streaming['chunk_ms']:g} ms" if artifact.streaming else "whole utterances"
@@ -40,7 +36,7 @@ def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:
     if job.stream:
         raise ValueError(f"--stream: {job.checkpoint} takes whole utterances; make a streaming artifact with `voxkit export --streaming`")
     recognizer = OnnxRecognizer(artifact)
-    options = _options(job, recognizer)
+    options = artifact_options(job, recognizer)
     recognizer.check(options)
 
     def whole(path: str) -> Iterator[Heard]:
@@ -50,12 +46,40 @@ def artifact_transcriber(job: Any) -> Callable[[str], Iterator[Heard]]:
     return whole
 
 
+def check_artifact_job(job: Any, *given: str) -> None:
+    """Refuse what artifacts run without.
+
+    Args:
+        job: with `checkpoint` and `search`. given: names of what it holds besides and no artifact takes.
+
+    Raises:
+        ValueError: it names the options.
+    """
+    search = job.search
+    given = (*(name for name in ("rescore_lm", "graph") if getattr(search, name)), *(["tuned"] if search.tuned is not None else []),
+             *given, *(name for name in search.weights if name not in _WEIGHTS))
+    if given:
+        raise ValueError(f"{', '.join(map(option, given))}: {job.checkpoint} is an artifact, which runs without them; give the checkpoint "
+                         "that it was made from")
+    check_needs(search.named)
+
+
+def artifact_options(job: Any, recognizer: OnnxRecognizer) -> SearchOptions:
+    """How a job searches: `method` (None: greedy), `search`, `words`."""
+    given = dict(job.search.weights)
+    if job.search.lm:
+        given["lm"] = recognizer.language_model(job.search.lm)
+    if job.search.phrases:
+        given["context"] = recognizer.phrases(job.search.boosted())
+    return SearchOptions(job.method or "greedy", words=job.words, times=job.search.times or "alignment", **given)
+
+
 def _streaming(job: Any, artifact: Artifact) -> Callable[[str], Iterator[Heard]]:
     """A file as if it were spoken now, as one utterance."""
     from voxkit.audio.decode import read_mono
     from voxkit.runtime.streaming import StreamingRecognizer
 
-    stream = StreamingRecognizer(artifact, _options(job, OnnxRecognizer(artifact)))
+    stream = StreamingRecognizer(artifact, artifact_options(job, OnnxRecognizer(artifact)))
 
     def streamed(path: str) -> Iterator[Heard]:
         audio, session = read_mono(path)[0], stream.session(endpointing=None)
@@ -68,11 +92,3 @@ def _streaming(job: Any, artifact: Artifact) -> Callable[[str], Iterator[Heard]]
 
     return streamed
 
-
-def _options(job: Any, recognizer: OnnxRecognizer) -> SearchOptions:
-    given = dict(job.search.weights)
-    if job.search.lm:
-        given["lm"] = recognizer.language_model(job.search.lm)
-    if job.search.phrases:
-        given["context"] = recognizer.phrases(job.search.boosted())
-    return SearchOptions(job.method, words=job.words, times=job.search.times or "alignment", **given)

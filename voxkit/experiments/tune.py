@@ -39,7 +39,7 @@ class TuneJob:
     search: SearchSettings = field(default_factory=SearchSettings)
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)
     data_dir: str | None = None
-    normalize: str = "none"
+    normalize: str | None = None
     limit: int = 0
     out: str | None = None
     device: str = "auto"
@@ -80,6 +80,7 @@ def tune(job: TuneJob, say: Say = silent) -> Tuning:
     """
     job.check()
     opened = open_checkpoint(job.checkpoint, job.device, job.overrides)
+    job = replace(job, normalize=job.normalize or opened.config.decode.normalize)
     search = build_search(job.search, opened, say)
     search.check(job.methods, say)
     grids = {method: choices_of(job, search, method) for method in job.methods}
@@ -161,7 +162,7 @@ def _best(job: TuneJob, search: Search, encoded: list[EncodedBatch], method: str
         changes: dict[str, Any] = dict(setting)
         if "boost" in changes:
             changes["context"] = search.recognizer.phrases(job.search.boosted(changes.pop("boost")))
-        wer, whole = word_error_rate(search.recognizer, encoded, search.of(method, **changes), job.normalize, below=lowest)
+        wer, whole = word_error_rate(search.recognizer, encoded, search.of(method, **changes), str(job.normalize), below=lowest)
         lowest = min(lowest, wer)
         chosen = [f"{name} {value:g}" for name, value in setting.items()]
         say(", ".join([f"method {method}", *chosen, f"WER {'' if whole else 'at least '}{100 * wer:.2f}"]))

@@ -2,7 +2,8 @@
 
     memory.onnx    states [B, T, D] → cross [L, 2, B, H, T, d]
     decoder.onnx   tokens [B, W, P], parents [B, W], past [L, 2, B, V, H, U, d], cross, frames [B]
-                   → log_probs [B, W, P, vocabulary], past [L, 2, B, W, H, U + P, d], attention [B, W, P, T]
+                   → log_probs [B, W, P, vocabulary], past [L, 2, B, W, H, U + P, d], attention [B, W, P, T],
+                     and of a decoder whose alignment heads are known followed [B, W, P, heads, T]
 
 One graph serves a prompt (W 1, P its length, an empty past), a step of greedy search or of a beam (P 1), and the scoring of whole
 hypotheses (P their length). W hypotheses continue any of the V before them: `parents` says which, and it is always gathered.
@@ -35,14 +36,15 @@ class Steps(nn.Module):
 
     Args:
         decoder: a TokenDecoder with `embed_at`.
-        heads: (layer, head) pairs whose cross-attention is averaged for `attention`; None = all.
+        heads: (layer, head) pairs whose cross-attention follows the audio: `followed` is theirs, `attention` their mean; None = `attention`
+            is the mean of all.
     """
 
     def __init__(self, decoder: Any, heads: list[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.decoder, self.heads = decoder, heads
 
-    def forward(self, tokens: Tensor, parents: Tensor, past: Tensor, cross: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, tokens: Tensor, parents: Tensor, past: Tensor, cross: Tensor, frames: Tensor) -> tuple[Tensor, ...]:
         decoder, (size, width, count) = self.decoder, tokens.shape
         layers, before, done = len(decoder.layers), past.shape[3], past.shape[5]
         heads, depth = past.shape[4], past.shape[6]
@@ -58,12 +60,13 @@ class Steps(nn.Module):
         for i, layer in enumerate(decoder.layers):
             x, own, weights = layer(x, (past[i, 0], past[i, 1]), seen, (cross[i, 0], cross[i, 1]), cross_mask, True)
             kept.append(torch.stack(own))
-            watched += [weights[:, h] for h in range(heads) if self.heads is None or (i, h) in self.heads]
+            watched += [weights[:, h] for h in (range(heads) if self.heads is None else [h for at, h in self.heads if at == i])]
         log_probs = decoder.output(decoder.norm(x)).float().log_softmax(-1)
-        attention = torch.stack(watched).mean(0)
+        attention = torch.stack(watched)
+        followed = [attention.permute(1, 2, 0, 3).reshape(size, width, count, len(watched), cross.shape[4])] if self.heads else []
         return (log_probs.reshape(size, width, count, -1),
                 torch.stack(kept).reshape(layers, 2, size, width, heads, done + count, depth),
-                attention.reshape(size, width, count, cross.shape[4]))
+                attention.mean(0).reshape(size, width, count, cross.shape[4]), *followed)
 
 
 def decoder_graphs(decoder: Any, heads: list[tuple[int, int]] | None = None, most: int = 4096) -> list[Graph]:
@@ -86,7 +89,8 @@ def decoder_graphs(decoder: Any, heads: list[tuple[int, int]] | None = None, mos
               Port("past", torch.randn(layers, 2, 3, 4, h, 6, d), (None, None, *before)),
               Port("cross", cross, cross_axes), Port("frames", torch.tensor([37, 20, 9]), ("batch",))]
     outputs = [Port("log_probs", axes=("batch", "width", "count", None)), Port("next_past", axes=(None, None, *after)),
-               Port("attention", axes=("batch", "width", "count", "frames"))]
+               Port("attention", axes=("batch", "width", "count", "frames")),
+               *([Port("followed", axes=("batch", "width", "count", None, "frames"))] if heads else [])]
     ranges = {"batch": (1, 1024), "frames": (1, 100000), "width": (1, 4096), "before": (1, 4096), "count": (1, most), "done": (0, most)}
     return [Graph("memory", memory, [Port("states", states, ("batch", "frames", None))], [Port("cross", axes=cross_axes)],
                   {"batch": (1, 1024), "frames": (1, 100000)}),

@@ -13,6 +13,7 @@ from voxkit.export.trace import Graph
 from voxkit.runtime.artifact import Artifact, Encoded
 from voxkit.runtime.decoder import greedy_tokens
 from voxkit.runtime.recognizer import OnnxRecognizer
+from voxkit.runtime.transducer import OnnxTransducer, greedy
 
 _MEASURED = 4  # utterances
 _TOKENS = 40  # of each that the decoder is asked for
@@ -36,6 +37,8 @@ def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.n
     if "decoder" in artifact.meta["graphs"]:
         feeds["memory"] = [{"states": e.states[None]} for e in encoded]
         feeds["decoder"] = [_decoder_feed(artifact, e) for e in encoded]
+    if "join" in artifact.meta["graphs"]:
+        feeds |= _transducer_feeds(artifact, encoded)
     if "predictor" in artifact.meta["graphs"]:
         feeds["predictor"] = [{"states": e.states[None], "frames": np.array([len(e.states)])} for e in encoded]
         feeds["parallel"] = []
@@ -43,6 +46,21 @@ def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.n
             vectors, counts = artifact.session("predictor").run(["vectors", "counts"], dict(feed))
             if counts[0]:
                 feeds["parallel"].append({**feed, "vectors": vectors[:, :counts[0]], "counts": counts})
+    return feeds
+
+
+def _transducer_feeds(artifact: Artifact, encoded: Sequence[Encoded]) -> dict[str, list[Feed]]:
+    """Every frame, behind the tokens that were said last before it."""
+    head, feeds = OnnxTransducer(artifact), {name: [] for name in ("hear", "say", "join")}
+    for one in encoded:
+        found, context, contexts = greedy(head, one.states), head.start, []
+        said = dict(zip(found.frames, found.tokens))
+        for frame in range(len(one.states)):
+            contexts.append(context)
+            context = [*context[1:], said[frame]] if frame in said else context
+        feeds["hear"].append({"states": np.ascontiguousarray(one.states)})
+        feeds["say"].append({"context": np.array(contexts)})
+        feeds["join"].append({"heard": head.hear(one.states), "said": head.say(contexts)})
     return feeds
 
 

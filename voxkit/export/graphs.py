@@ -14,6 +14,7 @@ from voxkit.export.decoder import decoder_graphs
 from voxkit.export.encoder import StreamingEncoder, has_ctc, input_of, longest_input, offline_graph, streaming_graph
 from voxkit.export.parallel import parallel_graphs
 from voxkit.export.trace import Graph
+from voxkit.export.transducer import about_transducer, transducer_graphs
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.streaming import check_model
 from voxkit.system import SYSTEMS, find_system
@@ -30,6 +31,10 @@ def _decoder(model: Any) -> list[Graph]:
     return decoder_graphs(decoder)
 
 
+def _transducer(model: Any) -> list[Graph]:
+    return transducer_graphs(model.heads.transducer) if model.heads.transducer is not None else []
+
+
 def _parallel(model: Any) -> list[Graph]:
     return parallel_graphs(model) if model.heads.parallel is not None else []
 
@@ -39,6 +44,7 @@ GRAPHS: dict[str, Callable[[Any], list[Graph]]] = {
     "encoder": lambda model: [offline_graph(model)],
     "decoder": _decoder,
     "parallel": _parallel,
+    "transducer": _transducer,
 }
 
 
@@ -84,6 +90,7 @@ def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, 
     names = [graph.name for graph in graphs]
     takes = input_of(model)
     heads = ["ctc"] * has_ctc(model) + ["attention"] * ("decoder" in names) + ["parallel"] * ("parallel" in names)
+    heads += ["transducer"] * ("join" in names)
     least = dict(graphs[0].ranges).get("samples" if takes == "audio" else "features", (1, 0))[0]
     out: dict[str, Any] = {"input": takes, "heads": heads, "seconds_per_frame": model.seconds_per_frame,
                            "least_input": least, "longest_input": longest_input(model), "graphs": {name: f"{name}.onnx" for name in names}}
@@ -93,7 +100,10 @@ def describe(model: Any, graphs: list[Graph], chunk: Chunk | None) -> dict[str, 
     if isinstance(decoder, WhisperDecoder) and "decoder" in names:
         silent = [row.nonzero()[:, 0].tolist() for row in decoder.silent]
         out["prompted"] = {"prompt": decoder.prompt, "silent_first": sorted(set(silent[0]) - set(silent[1])), "silent": silent[1],
-                           "languages": decoder.tokens.languages, "most_tokens": decoder.most_tokens, "whole": decoder.whole}
+                           "languages": decoder.tokens.languages, "most_tokens": decoder.most_tokens, "whole": decoder.whole,
+                           "silence": decoder.silence}
+    if "join" in names:
+        out["transducer"] = about_transducer(model.heads.transducer)
     if takes == "features":
         fbank = model.front_end.fbank
         out["fbank"] = {"num_bins": fbank.num_bins, "low_freq": fbank.low_freq, "high_freq": fbank.high_freq}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,6 +85,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[CheckUtter
     options = options or ExportOptions()
     if problems := options.problems():
         raise ValueError("; ".join(problems))
+    gate = replace(options.gate, normalize=options.gate.normalize or loaded.setup.config.decode.normalize)
     system = loaded.setup.config.system
     check_exportable(system, loaded.model, str(loaded.path), options.streaming)
     require("onnxruntime", "export", why="voxkit export")
@@ -112,7 +113,7 @@ def export_checkpoint(loaded: Loaded, out: Path, utterances: Sequence[CheckUtter
         if options.format == "ort":
             _to_ort(part, meta)
         _finish(part, meta)
-        report = check_parity(model, loaded.vocabulary, part, heard, precision=options.precision, chunk=chunk, options=options.gate)
+        report = check_parity(model, loaded.vocabulary, part, heard, precision=options.precision, chunk=chunk, options=gate)
         meta["gate"] = {**asdict(report), "sets": list(checked)}
         if report.problems:  # a directory that nothing opens
             meta["failed"], meta["graphs"] = meta["graphs"], {}

@@ -43,11 +43,13 @@ class GateOptions:
     tolerance: largest difference of a float32 artifact's log-probabilities (nats) from the model's, on valid frames.
     max_wer_increase: of smaller weights over the model, absolute (0.005 = one word in two hundred).
     threads: of torch and of onnxruntime, for comparable speeds.
+    normalize: text rule before word error rates; None: that of the checkpoint's configuration.
     """
 
     tolerance: float = 1e-3
     max_wer_increase: float = 0.005
     threads: int = 1
+    normalize: str | None = None
 
     def problems(self) -> list[str]:
         """Sentences naming the option."""
@@ -141,8 +143,8 @@ class _Whole:
         self.onnx = OnnxRecognizer(folder, threads=threads)
         self.logarithms = self.onnx.has_ctc  # of a head that says log-probabilities; else states are compared
         known = self.torch.methods()
-        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention") if m in self.onnx.methods()
-                        and m in known]
+        self.methods = [m for m in ("greedy", "joint" if "joint" in self.onnx.methods() else "attention", "transducer_greedy")
+                        if m in self.onnx.methods() and m in known]
 
     def __enter__(self) -> _Whole:
         return self
@@ -222,7 +224,8 @@ def _compare(pair: _Whole | _Streams, heard: list[CheckUtterance], speech: bool,
     references = {u.id: u.text for u in heard if u.text.strip()}
     if references:
         theirs, ours = texts[pair.methods[0]]
-        by_torch, by_onnx = (score(references, {i: found[i] for i in references}) for found in (theirs, ours))
+        by_torch, by_onnx = (score(references, {i: found[i] for i in references}, normalize=options.normalize or "none")
+                             for found in (theirs, ours))
         report.words, report.wer_torch, report.wer = by_onnx.words, _with_interval(by_torch), _with_interval(by_onnx)
     return report
 

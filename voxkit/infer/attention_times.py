@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from voxkit.align.attention import attention_spans, best_heads
+from voxkit.align.attention import attention_spans, best_heads, spoken_spans
 from voxkit.align.ctc import forced_align
 from voxkit.align.words import words_from_tokens
 from voxkit.batch import audio_batch
@@ -25,7 +27,8 @@ class AttentionAligner:
     attention lies to where CTC has the tokens.
 
     Args:
-        recognizer: with a model that has an attention decoder and a CTC head; count: of its heads that are followed.
+        recognizer: with a model that has an attention decoder and a CTC head; count: of its heads that are followed. An imported Whisper
+            needs no CTC: its heads are known.
 
     Raises:
         ValueError: the model lacks one of the two.
@@ -36,14 +39,17 @@ class AttentionAligner:
         if heads.decoder is None:
             raise ValueError("--method attention needs an attention decoder, which says one token after the other, and this model has "
                              "none; use --method ctc")
-        if heads.ctc is None:
+        self.known = bool(heads.decoder.alignment_heads)
+        if heads.ctc is None and not self.known:
             raise ValueError("--method attention chooses the heads to follow by a CTC head, and this model has none")
         self.recognizer, self.count, self.width = recognizer, count, width
         self.heads: list[tuple[int, int]] | None = None
 
     @torch.inference_mode()
     def choose(self, examples: list[tuple[Tensor, str]]) -> list[tuple[int, int]]:
-        """Choose the heads on (waveform [S], text) pairs → (layer, head), best first."""
+        """Choose the heads on (waveform [S], text) pairs → (layer, head), best first; those that are known stay."""
+        if self.known:
+            return list(self.recognizer.model.heads.decoder.alignment_heads)
         measured = []
         for wave, text in [(wave, text) for wave, text in examples if text.strip()][:_EXAMPLES]:
             weights, log_probs, tokens = self._weights(wave, text)
@@ -61,6 +67,8 @@ class AttentionAligner:
         """One waveform [S] and its text → word times."""
         if not text.strip():
             raise ValueError("the text is empty: there is nothing to align")
+        if self.known:
+            return self._follow(wave, text, timing, offset)
         if self.heads is None:
             self.choose([(wave, text)])
         weights, log_probs, tokens = self._weights(wave, text)
@@ -71,7 +79,22 @@ class AttentionAligner:
                                   offset=offset)
         return Hypothesis(text, words, 0.0, tokens, seconds)
 
-    def _weights(self, wave: Tensor, text: str) -> tuple[Tensor, Tensor, list[int]]:
+    def _follow(self, wave: Tensor, text: str, timing: Any, offset: float) -> Hypothesis:
+        """By the heads that are known."""
+        recognizer, model, seconds = self.recognizer, self.recognizer.model, len(wave) / RATE
+        tokens = recognizer.vocabulary.encode(text.capitalize() if text.isupper() else text)  # capitals alone it spells letter by letter
+        states, lengths = model.encode(audio_batch(wave).to(getattr(recognizer, "device", "cpu")))[:2]
+        decoder = model.heads.decoder
+        if len(tokens) > decoder.most_tokens:
+            raise ValueError(f"the text has {len(tokens)} tokens, and the decoder says at most {decoder.most_tokens}: cut it")
+        weights, log_probs, first = decoder.follow(states, lengths, [tokens])[0]
+        spans = spoken_spans(weights.cpu().numpy(), tokens, log_probs.tolist(), recognizer.vocabulary, frames=int(lengths[0]), first=first)
+        words = words_from_tokens(spans, recognizer.vocabulary, model.seconds_per_frame, timing=timing, duration=seconds, offset=offset)
+        if len(written := text.split()) == len(words):
+            words = [replace(word, word=spelling) for word, spelling in zip(words, written)]
+        return Hypothesis(text, words, float(log_probs.sum()), tokens, seconds)
+
+    def _weights(self, wave: Tensor, text: str) -> tuple[np.ndarray, Tensor, list[int]]:
         """→ attention [L, H, U + 1, T], CTC log-probabilities [T, V], tokens."""
         model, device = self.recognizer.model, getattr(self.recognizer, "device", "cpu")
         tokens = self.recognizer.vocabulary.encode(text)
@@ -79,7 +102,7 @@ class AttentionAligner:
         decoder = model.heads.decoder
         inputs = torch.tensor([[decoder.bos, *tokens]], device=device)
         frames = int(lengths[0])
-        weights = decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu()
+        weights = decoder.attention_weights(inputs, states, lengths)[:, 0, :, :, :frames].cpu().numpy()
         return weights, model.heads.ctc(states)[0, :frames].cpu(), tokens
 
 
@@ -125,7 +148,7 @@ class WhisperAligner:
         out = self.model(input_features=features, decoder_input_ids=torch.tensor([[*prompt, *tokens]], device=self.device),
                          output_attentions=True)
         # row u predicts token u; the last one the end
-        weights = torch.stack([w[0] for w in out.cross_attentions])[:, :, len(prompt) - 1:].cpu()
+        weights = torch.stack([w[0] for w in out.cross_attentions])[:, :, len(prompt) - 1:].cpu().numpy()
         log_probs = out.logits[0, len(prompt) - 1:-1].float().log_softmax(-1).gather(1, torch.tensor(tokens, device=self.device)[:, None])
         frames = max(len(tokens) + 1, int(seconds / 0.02))
         spans = attention_spans(weights, [*tokens, end], [*log_probs[:, 0].tolist(), 0.0], heads=self.heads, frames=min(frames, 1500))

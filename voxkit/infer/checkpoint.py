@@ -12,7 +12,7 @@ from torch import nn
 
 from voxkit.checkpoint.loading import Loaded, load_built
 from voxkit.run_config import Setup, make_setup
-from voxkit.text.vocabulary import Vocabulary, load_vocabulary
+from voxkit.text.vocabulary import Vocabulary
 
 
 def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu", overrides: Sequence[str] = ()) -> Loaded:
@@ -22,5 +22,5 @@ def load_checkpoint(path: str | os.PathLike, device: torch.device | str = "cpu",
 
 def _build(node: DictConfig, path: Path) -> tuple[nn.Module, Vocabulary, Setup]:
     setup = make_setup(node, str(path / "config.yaml"))
-    vocabulary = load_vocabulary(path)
+    vocabulary = setup.system.vocabulary(path)
     return setup.build_model(vocabulary), vocabulary, setup

@@ -13,8 +13,10 @@ from voxkit.hub import locate
 from voxkit.infer.recognizer import Recognizer
 from voxkit.models.whisper import Whisper, read_pretrained
 from voxkit.optional import require
-from voxkit.run_config import RunConfig, Setup
+from voxkit.run_config import DecodeConfig, RunConfig, Setup
 from voxkit.text.huggingface import HuggingFaceVocabulary
+
+_SILENCE = ("<|nospeech|>", "<|nocaptions|>")
 
 
 def from_pretrained(name: str | os.PathLike, device: torch.device | str = "cpu", *, language: str = "auto",
@@ -41,7 +43,9 @@ def import_whisper(name: str | os.PathLike, out: str | os.PathLike, language: st
     if out.exists() and any(out.iterdir()) and not (out / "checkpoints").is_dir():
         raise ValueError(f"{out} is there and no run; choose another directory, or remove it")
     model, vocabulary = _read(name, language, task)
-    setup = Setup(RunConfig(name=out.name, system="whisper"), model.config)
+    english = language == "en" or not model.config.tokens.languages
+    decode = DecodeConfig(normalize="whisper-english" if english else "librispeech")  # it writes capitals and marks, references may not
+    setup = Setup(RunConfig(name=out.name, system="whisper", decode=decode), model.config)
 
     def extra(folder: Path) -> None:
         configuration.save(setup.as_mapping(), folder / "config.yaml")
@@ -61,4 +65,5 @@ def _read(name: str | os.PathLike, language: str, task: str) -> tuple[Whisper, H
         files = {file: Path(cached_file(source.name, file)).read_bytes() for file in ("tokenizer.json", "tokenizer_config.json")}
         vocabulary = HuggingFaceVocabulary(files, source.name)
     model.decoder.silent[:, vocabulary.size:] = True  # time marks, which some vocabularies do not list
+    model.config.tokens.silence = next((vocabulary.pieces.index(name) for name in _SILENCE if name in vocabulary.pieces), None)
     return model, vocabulary

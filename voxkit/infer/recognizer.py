@@ -89,7 +89,7 @@ class Recognizer:
     def spikes_of(self, name: str) -> str:
         """Whose tokens' spikes give the words that a search finds their times, which can be fitted: ctc or transducer; "": of none."""
         row = self.method(name)
-        if not row.times or not WAYS[row.times[0]][1]:
+        if not row.times or not WAYS[row.times[0]][1] or (row.times[0] == "alignment" and self.model.heads.ctc is None):
             return ""
         return "transducer" if "transducer" in row.needs else "ctc"
 

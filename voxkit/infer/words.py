@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from voxkit.align.attention import spoken_spans
 from voxkit.align.cif import spans_from_fires
 from voxkit.align.ctc import forced_align
 from voxkit.align.monotone import monotone_path, refine
@@ -22,9 +23,9 @@ Way = Callable[[Heard, Sequence[Hypothesis], Sequence[Any], Vocabulary], Spans]
 
 
 def by_alignment(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
-    """CTC forced alignment of the tokens; none without a CTC head, nor where a decoder said more than fits the frames."""
+    """CTC forced alignment of the tokens; none where a decoder said more than fits the frames. Without a CTC head: by attention."""
     if heard.heads.ctc is None:
-        return {}
+        return by_attention(heard, hypotheses, chosen, vocabulary)
     kept = [i for i, h in enumerate(hypotheses) if h.tokens and _frames_needed(h.tokens) <= int(heard.lengths[i])]
     if not kept:
         return {}
@@ -34,6 +35,17 @@ def by_alignment(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequenc
         row[:len(hypotheses[i].tokens)] = torch.tensor(hypotheses[i].tokens)
     aligned = forced_align(heard.ctc[kept].cpu(), heard.lengths[kept].cpu(), tokens, sizes, heard.heads.blank)
     return {i: alignment.spans for i, alignment in zip(kept, aligned) if alignment is not None}
+
+
+def by_attention(heard: Heard, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:
+    """Where the decoder looks while it says the tokens; none where no head of it is known to follow the audio."""
+    decoder: Any = heard.heads.decoder
+    kept = [i for i, h in enumerate(hypotheses) if h.tokens]
+    if decoder is None or not decoder.alignment_heads or not kept:
+        return {}
+    followed = decoder.follow(heard.states[kept], heard.lengths[kept], [hypotheses[i].tokens for i in kept])
+    return {i: spoken_spans(weights.cpu().numpy(), hypotheses[i].tokens, log_probs.tolist(), vocabulary,
+                            frames=int(heard.lengths[i]), first=first) for i, (weights, log_probs, first) in zip(kept, followed)}
 
 
 def by_peaks(heard: Heard | None, hypotheses: Sequence[Hypothesis], chosen: Sequence[Any], vocabulary: Vocabulary) -> Spans:

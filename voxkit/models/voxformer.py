@@ -257,4 +257,4 @@ def build(config: VoxFormerConfig, tokens: TokenIds) -> VoxFormer:
     return VoxFormer(config)
 
 
-SYSTEM = System(VoxFormerConfig, build, graphs=("encoder", "decoder"))
+SYSTEM = System(VoxFormerConfig, build, graphs=("encoder", "decoder", "transducer"))

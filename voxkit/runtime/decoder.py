@@ -43,9 +43,15 @@ class OnnxDecoder:
     def __init__(self, memory: Any, decoder: Any, bos: int = 1, eos: int = 2) -> None:
         self.memory, self.decoder, self.bos, self.eos = memory, decoder, bos, eos
 
+    silence: int | None = None  # the token that says that nobody speaks
+
     def limit(self, frames: int) -> int:
         """How many tokens an utterance of so many frames may have."""
         return frames
+
+    def quiet(self, states: np.ndarray, frames: int) -> float:
+        """Probability that nobody speaks in one utterance with states [T, D]; 0 where there is no token for it."""
+        return 0.0
 
     def init_state(self, states: np.ndarray, frames: np.ndarray) -> DecoderState:
         """Encoder states [B, T, D], frames [B] → before the first token, one hypothesis for each utterance."""
@@ -65,6 +71,30 @@ class OnnxDecoder:
             "tokens": np.ascontiguousarray(tokens), "parents": np.ascontiguousarray(parents), "past": state.past, "cross": state.cross,
             "frames": state.frames})
         return log_probs, replace(state, past=past, attention=attention)
+
+    @property
+    def follows(self) -> bool:
+        """Whether it can say where it looks while it says a text: its graph knows which heads follow the audio."""
+        return any(output.name == "followed" for output in self.decoder.get_outputs())
+
+    def follow(self, states: np.ndarray, frames: int, text: list[int]) -> tuple[np.ndarray, list[float], int]:
+        """What it does while it says a text of one utterance, whose states [T, D] are audio in `frames`.
+
+        Returns:
+            weights [heads, P + U, T] of the heads that follow the audio, log-probabilities of the tokens, the row that predicts the first.
+        """
+        state = OnnxDecoder.init_state(self, states[None], np.array([frames]))
+        prompt = self._prompts(state)[0].tolist()
+        log_probs, followed = self.decoder.run(["log_probs", "followed"], {
+            "tokens": np.array([[[*prompt, *text]]], dtype=np.int64), "parents": np.zeros((1, 1), np.int64), "past": state.past,
+            "cross": state.cross, "frames": state.frames})
+        first = len(prompt) - 1
+        said = log_probs[0, 0, first + np.arange(len(text)), text]
+        return followed[0, 0, :, :, :frames].transpose(1, 0, 2), said.tolist(), first
+
+    def _prompts(self, state: DecoderState) -> np.ndarray:
+        """What each of B utterances begins with [B, P]."""
+        return np.full((len(state.frames), 1), self.bos, dtype=np.int64)
 
     def score(self, states: np.ndarray, frames: np.ndarray, hypotheses: list[list[list[int]]]) -> list[list[float]]:
         """Log-probability of whole hypotheses, eos included: of each utterance a list of token lists → a number for each."""
@@ -92,6 +122,7 @@ class PromptedDecoder(OnnxDecoder):
     def __init__(self, memory: Any, decoder: Any, eos: int, about: dict[str, Any]) -> None:
         super().__init__(memory, decoder, about["prompt"][-1], eos)
         self.prompt, self.languages, self.most = list(about["prompt"]), sorted(about["languages"].values()), int(about["most_tokens"])
+        self.silence: int | None = about.get("silence")
         self.silent = np.array(about["silent"], dtype=np.int64)
         self.silent_first = np.array(about["silent_first"], dtype=np.int64)
 
@@ -101,12 +132,22 @@ class PromptedDecoder(OnnxDecoder):
 
     def init_state(self, states: np.ndarray, frames: np.ndarray) -> DecoderState:
         """After all of the prompt but its last token."""
-        state, given = super().init_state(states, frames), np.repeat(np.array([[self.prompt[:-1]]]), len(states), axis=0)
-        if -1 in self.prompt:  # the language is to be found out
-            log_probs, state = super().step(given[:, :, :1], state)
-            given = given[:, :, 1:]
-            given[:, :, 0] = np.array(self.languages)[log_probs[:, :, 0][:, :, self.languages].argmax(-1)]
+        state = super().init_state(states, frames)
+        given = self._prompts(state)[:, None, :-1]
         return super().step(given, state)[1] if given.shape[2] else state
+
+    def _prompts(self, state: DecoderState) -> np.ndarray:
+        """With the language of each utterance, where it is to be found out."""
+        given = np.repeat(np.array([self.prompt], dtype=np.int64), len(state.frames), axis=0)
+        if -1 in self.prompt:
+            log_probs, _ = super().step(given[:, None, :1], state)
+            given[:, 1] = np.array(self.languages)[log_probs[:, 0, 0][:, self.languages].argmax(-1)]
+        return given
+
+    def quiet(self, states: np.ndarray, frames: int) -> float:
+        """Probability that nobody speaks in one utterance."""
+        log_probs, _ = super().step(np.array([[self.prompt[:1]]]), super().init_state(states[None], np.array([frames])))
+        return float(np.exp(log_probs[0, 0, 0, self.silence]))
 
     def step(self, tokens: np.ndarray, state: DecoderState, parents: np.ndarray | None = None) -> tuple[np.ndarray, DecoderState]:
         """As of every decoder, with minus infinity for what is never said."""

@@ -68,6 +68,7 @@ class Endpointer:
     def finish(self) -> list[tuple[int, np.ndarray, bool]]:
         """The stream ends, or somebody says that the utterance does."""
         rest, self._waiting = self._waiting, np.zeros(0, np.float32)
+        self._stream.waiting = self._waiting  # they belong to no frame of what follows
         self.position += len(rest)
         if self.start is None:
             self._before = np.zeros(0, np.float32)

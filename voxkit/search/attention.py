@@ -28,10 +28,13 @@ class DecoderState(Protocol):
 
 
 class Decoder(Protocol):
-    """What the searches need of a model: ids of the beginning and the end of a sentence, and scores."""
+    """What the searches need of a model: ids of the beginning and the end of a sentence, and scores. Those whose `alignment_heads` follow
+    the audio also have `follow`, those with a token for `silence` also `quiet` (voxkit.decoders.whisper)."""
 
     bos: int
     eos: int
+    alignment_heads: Any
+    silence: int | None
 
     def init_state(self, memory: Tensor, lengths: Tensor) -> Any:
         """memory [B, T, D], lengths [B] → state of B empty hypotheses."""

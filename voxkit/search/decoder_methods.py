@@ -11,7 +11,7 @@ from voxkit.search.attention import attention_beam, attention_rescore
 from voxkit.search.ctc_length import expected_tokens
 from voxkit.search.ctc_methods import candidates, first_pass
 from voxkit.search.generation import generate
-from voxkit.search.hallucination import StopRule
+from voxkit.search.hallucination import DOUBTED, nobody_speaks
 from voxkit.search.heads import Heard
 from voxkit.search.hypotheses import AttentionHypothesis
 from voxkit.search.options import SearchOptions
@@ -25,13 +25,32 @@ def greedy(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list
     decoder = heard.heads.decoder
     assert decoder is not None
     said = generate(decoder, heard.states, heard.lengths, decoder.limit(heard.lengths),
-                    forbidden={*vocabulary.specials, decoder.bos}, rule=StopRule())
-    return [[AttentionHypothesis(one.tokens, one.score, one.token_log_probs, parts={"attention": one.score})] for one in said]
+                    forbidden={*vocabulary.specials, decoder.bos}, rule=options.stop)
+    found = [AttentionHypothesis(one.tokens, one.score, one.token_log_probs, parts={"attention": one.score},
+                                 stopped="loop" if one.ended == "loop" else "") for one in said]
+    return [[one] for one in _without_silence(heard, options, found)]
 
 
 def attention(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list[list[AttentionHypothesis]]:
     """The decoder alone; where there is a CTC head it tells how long a text may be."""
-    return _beam(heard, options, vocabulary, ALONE)
+    found = _beam(heard, options, vocabulary, ALONE)
+    best = _without_silence(heard, options, [row[0] for row in found])
+    return [row if one is row[0] else [one] for one, row in zip(best, found)]
+
+
+def _without_silence(heard: Heard, options: SearchOptions, found: list[AttentionHypothesis]) -> list[AttentionHypothesis]:
+    """Nothing in the place of what a decoder says that hears nobody speak. It is asked about doubtful texts alone."""
+    decoder = heard.heads.decoder
+    assert decoder is not None
+    if options.stop is None or decoder.silence is None:
+        return found
+    means = [sum(one.token_log_probs) / (len(one.tokens) + 1) for one in found]
+    doubtful = [i for i, one in enumerate(found) if one.tokens and means[i] < DOUBTED]
+    if not doubtful:
+        return found
+    silent = [i for i, p in zip(doubtful, decoder.quiet(heard.states[doubtful], heard.lengths[doubtful]).tolist())
+              if nobody_speaks(means[i], p)]
+    return [AttentionHypothesis([], one.score, stopped="silence") if i in silent else one for i, one in enumerate(found)]
 
 
 def joint(heard: Heard, options: SearchOptions, vocabulary: Vocabulary) -> list[list[AttentionHypothesis]]:

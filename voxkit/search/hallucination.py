@@ -79,6 +79,20 @@ class StopRule:
         return "entropy" if entropy is not None and entropy > self.entropy else ""
 
 
+DOUBTED = -0.4  # nats; of a text whose tokens are likelier in the mean nobody asks whether it was said
+
+
+def nobody_speaks(mean_log_prob: float, silence: float) -> bool:
+    """Whether a pretrained decoder that can say so has heard no speech (Radford et al. 2022, section 4.5): it finds silence likely, above
+    0.6, and its own text unlikely, below -1 nats a token. Whisper is sure of the "you" that it says where there is no sound at all, and
+    surer of the silence: above 0.9 that alone decides (speech was never found above 0.5).
+
+    Args:
+        mean_log_prob: of the tokens, by one more than there are (the end); silence: probability that nobody speaks.
+    """
+    return mean_log_prob < DOUBTED and (silence > 0.9 or silence > 0.6 and mean_log_prob < -1.0)
+
+
 def share_heard(likeliest: Sequence[float]) -> float:
     """Share of words that some frame belongs to, from the probability of each word's likeliest frame; 1 of no words."""
     return sum(p >= 0.5 for p in likeliest) / len(likeliest) if likeliest else 1.0

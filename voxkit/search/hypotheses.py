@@ -34,6 +34,7 @@ class AttentionHypothesis:
         token_log_probs: per token, its log-probability under the decoder; or, from rescoring, under CTC.
         frames: per token, the frame it peaks at under CTC; only from rescoring.
         parts: log-probabilities that went into it, unweighted: "attention", "ctc", and "fused" (scorers, weighted already).
+        stopped: "silence" where the decoder heard nobody speak, "loop" where it was cut in one; empty: neither.
     """
 
     tokens: list[int]
@@ -41,6 +42,7 @@ class AttentionHypothesis:
     token_log_probs: list[float] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
+    stopped: str = ""
 
 
 @dataclass

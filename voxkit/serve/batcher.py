@@ -10,9 +10,10 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from voxkit.serve.errors import RequestError
@@ -53,6 +54,7 @@ class _Waiting:
     item: Any
     seconds: float
     future: asyncio.Future
+    began: float = field(default_factory=time.monotonic)
 
 
 class Batcher:
@@ -86,16 +88,25 @@ class Batcher:
         for lane in self._lanes:
             await lane.stop()
 
-    async def submit(self, key: Any, item: Any, seconds: float = 0.0) -> Any:
+    @property
+    def oldest(self) -> float:
+        """Seconds that the first of those that wait has been waiting."""
+        began = [lane.queue[0].began for lane in self._lanes if lane.queue]
+        return time.monotonic() - min(began) if began else 0.0
+
+    async def submit(self, key: Any, item: Any, seconds: float = 0.0, *, always: bool = False) -> Any:
         """The result of one item. Only items of equal keys and about equal `seconds` share a batch; to be cancelled is to leave.
+
+        Args:
+            always: take it however many wait; whoever says so limits how many that are.
 
         Raises:
             RequestError: 503 too many wait, 422 what the model refused, 500 what it could not.
         """
-        if self.waiting >= self.config.max_waiting:
+        if self.waiting >= self.config.max_waiting and not always:
             raise RequestError(503, f"{self.config.max_waiting} requests are waiting already; try again later", retry_after=1)
         queued = sum(entry.seconds for lane in self._lanes for entry in lane.queue)
-        if queued and queued + seconds > self.config.max_waiting_seconds:
+        if queued and not always and queued + seconds > self.config.max_waiting_seconds:
             raise RequestError(503, f"{queued:.0f} s of audio are waiting already; try again later", retry_after=1)
         lane = self._lanes[seconds > self.config.short]
         entry = _Waiting((key, length_class(seconds)), item, seconds, asyncio.get_running_loop().create_future())

@@ -88,9 +88,7 @@ def file_from(body: bytes, limits: Limits) -> Input:
         wave, seconds = read_mono(body, duration=limits.max_seconds + 1)
     except AudioError as error:
         raise RequestError(422, str(error)) from error
-    if seconds > limits.max_seconds:
-        raise RequestError(413, f"the audio is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
-    _long_enough(seconds, "the audio", limits)
+    within(seconds, "the audio", limits)
     if not np.abs(wave).max(initial=0.0) <= _LOUD:
         raise RequestError(422, f"the audio holds samples of {np.abs(wave).max():g}; those of a float file are between -1 and 1, divide "
                                 "16-bit ones by 32768")
@@ -114,6 +112,17 @@ def _check_header(body: bytes) -> None:
     if info.channels * info.samplerate > _VALUES_PER_SECOND:
         raise RequestError(422, f"{info.channels} channels of {info.samplerate} samples per second; at most {_VALUES_PER_SECOND} in all "
                                 "are taken, send one channel")
+
+
+def within(seconds: float, what: str, limits: Limits) -> None:
+    """Refuse audio that is too long, or too short.
+
+    Raises:
+        RequestError: 413, 422.
+    """
+    if seconds > limits.max_seconds:
+        raise RequestError(413, f"{what} is longer than {limits.max_seconds:g} s, the most that is taken; send shorter pieces")
+    _long_enough(seconds, what, limits)
 
 
 def _long_enough(seconds: float, what: str, limits: Limits) -> None:

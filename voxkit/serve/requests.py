@@ -82,6 +82,15 @@ class Requests:
         finally:
             self.held -= len(data)
 
+    async def read_bytes(self, data: bytes, function: Callable[[bytes], T]) -> T:
+        """The same of bytes that came by another way.
+
+        Raises:
+            RequestError: 503 too much is held already.
+        """
+        self._hold(len(data), closes=False)
+        return await self.read(Body(bytearray(data)), function)
+
     async def within_time(self, request: Any, work: Awaitable[T]) -> T:
         """The result of work for a request whose body is there; the work is cancelled where nobody waits for it any more.
 
@@ -96,14 +105,19 @@ class Requests:
         try:
             async for chunk in request.stream():
                 body.data += chunk
-                self.held += len(chunk)
+                self._hold(len(chunk), closes=True)
                 if len(body.data) > self.limits.max_bytes:
                     raise RequestError(413, f"the body is larger than {self.limits.max_bytes} bytes; send shorter pieces", closes=True)
-                if self.held > self.limits.max_held:
-                    raise RequestError(503, f"requests of more than {self.limits.max_held} bytes are under way already; try again later",
-                                       retry_after=1, closes=True)
         except disconnect:
             raise Left from None
+
+    def _hold(self, size: int, closes: bool) -> None:
+        self.held += size
+        if self.held > self.limits.max_held:
+            if not closes:
+                self.held -= size
+            raise RequestError(503, f"requests of more than {self.limits.max_held} bytes are under way already; try again later",
+                               retry_after=1, closes=closes)
 
     async def _attended(self, work: Awaitable[T], seconds: float, late: RequestError, gone: Awaitable[None] | None = None) -> T:
         assert self._closing is not None, "start() comes first"

@@ -146,9 +146,10 @@ def answers() -> SimpleNamespace:
                                    audio_duration=(float, ...))
     info = pydantic.create_model(
         "Info", system=(str, ...), method=(str, ...), vocabulary=(int, ...), feature_bins=(Optional[int], ...), takes=(list[str], ...),
-        max_seconds=(float, ...), calibrated=(bool, ...), temperature=(float, ...), calibrated_on=(Optional[str], ...))
+        max_seconds=(float, ...), calibrated=(bool, ...), temperature=(float, ...), calibrated_on=(Optional[str], ...),
+        streaming=(bool, ...))
     health = pydantic.create_model("Health", status=(str, ...), requests=(int, ...), batches=(int, ...), waiting=(int, ...),
-                                   ended=(int, ...), calibrated=(bool, ...))
+                                   ended=(int, ...), calibrated=(bool, ...), sessions=(int, ...))
     return SimpleNamespace(Answer=answer, Info=info, Health=health, Refusal=pydantic.create_model("Refusal", error=(str, ...)))
 
 

@@ -71,6 +71,44 @@ class Vocabulary(Protocol):
         """Write it, atomically, under its usual name into the folder `path` (or as the file `path`) → the file."""
 
 
+class NoText:
+    """The vocabulary of a system without text: it has no ids, and nothing of it is kept."""
+
+    size = 0
+    blank = bos = eos = unk = None
+    specials: frozenset[int] = frozenset()
+    pieces: Sequence[str] = ()
+    word_starts: Sequence[bool] = ()
+
+    def encode(self, text: str) -> list[int]:
+        return []
+
+    def sample(self, text: str, dropout: float, rng: random.Random) -> list[int]:
+        return []
+
+    def decode(self, ids: Iterable[int]) -> str:
+        if found := list(ids):
+            raise ValueError(f"id {found[0]}: a system without text has no ids")
+        return ""
+
+    def spoken(self, ids: Iterable[int]) -> list[int]:
+        return []
+
+    def words(self, ids: Sequence[int]) -> list[tuple[str, range]]:
+        return []
+
+    def fingerprint(self) -> str:
+        return "no text"
+
+    def save(self, path: str | os.PathLike) -> Path:
+        return Path(path)
+
+
+def no_text(path: str | os.PathLike = "") -> NoText:
+    """The vocabulary of systems that have none (`System.vocabulary`), wherever it is looked for."""
+    return NoText()
+
+
 def load_vocabulary(path: str | os.PathLike) -> Vocabulary:
     """The vocabulary in a folder (a checkpoint, what `voxkit tokenize` made, a pretrained model), or of a file.
 

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 READERS = {"speech": "voxkit.training.speech:SpeechReader", "sentences": "voxkit.training.sentences:SentenceReader",
-           "sessions": "voxkit.training.sessions:SessionReader", "speech_llm": "voxkit.training.speech_llm:SpeechLLMReader"}
-EVALUATIONS = {"recognition": "voxkit.training.recognition:Recognition", "perplexity": "voxkit.training.perplexity:Perplexity"}
+           "sessions": "voxkit.training.sessions:SessionReader", "speech_llm": "voxkit.training.speech_llm:SpeechLLMReader",
+           "audio": "voxkit.training.audio:AudioReader", "codes": "voxkit.training.codes:CodesReader"}
+EVALUATIONS = {"recognition": "voxkit.training.recognition:Recognition", "perplexity": "voxkit.training.perplexity:Perplexity",
+               "reconstruction": "voxkit.training.reconstruction:Reconstruction"}
 
 
 def named(table: dict[str, str], name: str) -> Callable[..., Any]:

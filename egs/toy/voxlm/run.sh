@@ -8,7 +8,7 @@ stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=1                         # training processes (0: one on the CPU)
 voxformer=../voxformer         # the recipe whose corpus, encoder and stage 1 this one begins with
-corpus=$voxformer/data         # prepared sets, and the small pretrained encoder
+prepared=$voxformer/data       # prepared sets, and the small pretrained encoder
 init=$voxformer/exp/stage1     # run of VoxFormer whose front end and encoder phase 0 starts from
 train_sets="train"             # sets to train on
 dev_sets="dev"                 # for the WER during training
@@ -24,12 +24,12 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-overrides=("data.data_dir=$corpus" "tokenizer=$data/tokens" "model.front_end.pretrained.name=$corpus/encoder" "model.llm.name=$data/llama"
+overrides=("data.data_dir=$prepared" "tokenizer=$data/tokens" "model.front_end.pretrained.name=$prepared/encoder" "model.llm.name=$data/llama"
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 listed() { echo $* | tr ' ' ,; }
 
 if stage 0 "Get the corpus, and VoxFormer's encoder"; then
-  if compgen -G "${init%/*}/*_${init##*/}/checkpoints/best" > /dev/null && [ -f "$corpus/cuts_test.jsonl.gz" ]; then
+  if compgen -G "${init%/*}/*_${init##*/}/checkpoints/best" > /dev/null && [ -f "$prepared/cuts_test.jsonl.gz" ]; then
     log "there: $init"
   else
     run "$voxformer/run.sh" --stage 0 --stop-stage 3
@@ -37,11 +37,11 @@ if stage 0 "Get the corpus, and VoxFormer's encoder"; then
 fi
 
 if stage 1 "Prepare: clips in which nobody speaks"; then
-  run voxkit prepare nonspeech --out "$corpus" --minutes "$nonspeech_minutes" --low 0.5 --high 3  # as long as what is said here
+  run voxkit prepare nonspeech --out "$prepared" --minutes "$nonspeech_minutes" --low 0.5 --high 3  # as long as what is said here
 fi
 
 if stage 2 "A small language model, and those of its tokens that the texts use"; then
-  cuts_of "$corpus" $train_sets $domain_sets
+  cuts_of "$prepared" $train_sets $domain_sets
   run python local/llama.py --text "${cuts[@]}" --out "$data/llama" --vocab-size "$vocab_size"
   run voxkit tokenize --kind llm --llm "$data/llama" --cuts "${cuts[@]}" --out "$data/tokens"
 fi
@@ -69,16 +69,16 @@ fi
 
 if stage 6 "Decode and score"; then
   for run in phase2 domain; do
-    run voxkit decode "$exp/$run" --data-dir "$corpus" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
+    run voxkit decode "$exp/$run" --data-dir "$prepared" --sets $test_sets --methods $methods --calibrate "${dev_sets%% *}"
   done
   run voxkit hallucinate "$exp/phase2" --methods generate
 fi
 
 if stage 6 "One recording"; then
-  recording=$(find "$corpus/audio/test" -type f | sort | sed -n 1p)
+  recording=$(find "$prepared/audio/test" -type f | sort | sed -n 1p)
   run voxkit transcribe "$exp/phase2" "$recording" --method generate --json
 fi
 
 if stage 7 "Export: the language model as a folder of its own"; then
-  run voxkit export "$exp/phase2" --out "$exp/export" --data-dir "$corpus" --check "${test_sets%% *}"
+  run voxkit export "$exp/phase2" --out "$exp/export" --data-dir "$prepared" --check "${test_sets%% *}"
 fi

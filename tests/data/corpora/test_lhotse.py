@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from voxkit.cli import new_recipe
 from voxkit.cli.main import main
 from voxkit.data.corpora.lhotse import find_recipe, prepare_lhotse, recipe_names
 from voxkit.data.manifests import load_cuts
+from voxkit.experiments import new_recipe
 
 
 def noise(path: Path, seconds: float = 1.0, rate: int = 16000, seed: int = 0, **how) -> Path:

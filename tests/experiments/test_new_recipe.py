@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from voxkit.cli import new_recipe
 from voxkit.cli.main import main
+from voxkit.experiments import new_recipe
 
 RUN = """#!/usr/bin/env bash
 # VoxFormer on LibriSpeech.
@@ -173,7 +173,7 @@ def test_templates_of_this_checkout_have_the_knobs(repository):
     for path in repository.glob("egs/*/*/run.sh"):
         text = path.read_text()
         if path.parent.relative_to(repository / "egs").as_posix() == "toy/voxlm":  # it has no corpus of its own, but toy/voxformer's
-            with pytest.raises(ValueError, match="has no knob recipe, corpus_dir, parts"):
+            with pytest.raises(ValueError, match="has no knob corpus, corpus_dir, parts"):
                 new_recipe.set_knobs(text, dict.fromkeys(new_recipe.DATA_KNOBS, "x"), str(path))
             continue
         new_recipe.set_knobs(text, dict.fromkeys(new_recipe.DATA_KNOBS, "x"), str(path))

@@ -1,16 +1,16 @@
-"""Dynamic time warping and the median filter before it; a plain reference beside the fast version.
+"""Dynamic time warping and the median filter before it; a plain reference beside the fast version. No tensors: the runtime reads this too.
 
 dtw goes over anti-diagonals, where all cells are independent: N + M steps for a whole batch instead of N · M.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import torch
-from torch import Tensor
 
 
-def dtw(cost: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
+def dtw(cost: np.ndarray, lengths: Sequence[Sequence[int]] | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Cheapest monotonic path from the first to the last cell of each matrix.
 
     Args:
@@ -18,13 +18,13 @@ def dtw(cost: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tenso
         lengths: [B, 2] rows and columns that are valid; None: all.
 
     Returns:
-        Per item (rows [P], columns [P]) of the path, on the CPU; ties prefer columns, as Whisper's.
+        Per item (rows [P], columns [P]) of the path; ties prefer columns, as Whisper's.
     """
-    if cost.dim() != 3 or 0 in cost.shape[1:]:
+    if cost.ndim != 3 or 0 in cost.shape[1:]:
         raise ValueError(f"cost has shape {tuple(cost.shape)}: [batch, rows, columns] with at least one of each is needed")
-    x = cost.detach().double().cpu().numpy()
+    x = cost.astype(np.float64)
     size, rows, columns = x.shape
-    sizes = np.tile([rows, columns], (size, 1)) if lengths is None else lengths.cpu().numpy()
+    sizes = [(rows, columns)] * size if lengths is None else lengths
     # diagonals k = i + j, indexed by i + 1; the border is infinite
     before = np.full((size, rows + 1), np.inf)
     last = np.full((size, rows + 1), np.inf)
@@ -43,7 +43,7 @@ def dtw(cost: Tensor, lengths: Tensor | None = None) -> list[tuple[Tensor, Tenso
     return [_path(trace[b], int(n), int(m)) for b, (n, m) in enumerate(sizes)]
 
 
-def _path(trace: np.ndarray, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def _path(trace: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     i, j, path = rows - 1, columns - 1, []
     while i >= 0 and j >= 0:
         path.append((i, j))
@@ -51,13 +51,13 @@ def _path(trace: np.ndarray, rows: int, columns: int) -> tuple[Tensor, Tensor]:
             break
         step = trace[i, j] if i and j else (1 if i else 2)
         i, j = i - (step != 2), j - (step != 1)
-    out = torch.tensor(path[::-1])
+    out = np.array(path[::-1])
     return out[:, 0], out[:, 1]
 
 
-def dtw_reference(cost: Tensor) -> tuple[Tensor, Tensor]:
+def dtw_reference(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One matrix [N, M], cell by cell."""
-    x = cost.double().tolist()
+    x = cost.tolist()
     rows, columns = len(x), len(x[0])
     total = [[float("inf")] * (columns + 1) for _ in range(rows + 1)]
     total[0][0] = 0.0
@@ -71,13 +71,12 @@ def dtw_reference(cost: Tensor) -> tuple[Tensor, Tensor]:
     return _path(trace, rows, columns)
 
 
-def median_filter(x: Tensor, width: int) -> Tensor:
-    """Median over `width` neighbors along the last dimension, borders reflected; x as is where it is shorter than half of that."""
+def median_filter(x: np.ndarray, width: int) -> np.ndarray:
+    """Median over `width` neighbours along the last dimension, borders reflected; x as is where it is shorter than half of that."""
     if width < 1 or width % 2 == 0:
         raise ValueError(f"width is {width}: a median filter wants an odd number of frames")
     pad = width // 2
     if pad == 0 or x.shape[-1] <= pad:
         return x
-    flat = x.reshape(1, -1, x.shape[-1])
-    padded = torch.nn.functional.pad(flat, (pad, pad), mode="reflect")
-    return padded.unfold(-1, width, 1).median(-1).values.reshape(x.shape)
+    padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(pad, pad)], mode="reflect")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width, axis=-1), axis=-1).astype(x.dtype)

@@ -1,0 +1,116 @@
+"""Real servers to test against: `voxkit serve` as processes that can be killed, and what stands before two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Replica:
+    """A process of `voxkit serve` over an artifact; `wait` until it is ready."""
+
+    def __init__(self, artifact: Path, *options: str) -> None:
+        self.port = free_port()
+        self.log = artifact.parent / f"serve-{self.port}.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "voxkit.cli.main", "serve", str(artifact), "--port", str(self.port),
+                                             "--threads", "1", *options], stdout=log, stderr=subprocess.STDOUT,
+                                            env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def wait(self, seconds: float = 90) -> Replica:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.process.poll() is None:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=5) as answer:
+                if answer.status == 200:
+                    return self
+            time.sleep(0.1)
+        raise AssertionError(f"voxkit serve does not come up: {self.log.read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """As a machine that is gone: nobody says good-bye."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class Balancer:
+    """Hands each connection to the first of some ports that takes it, as a load balancer does; `connections` counts them by port."""
+
+    def __init__(self, *ports: int) -> None:
+        self.ports = list(ports)
+        self.connections = dict.fromkeys(ports, 0)
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Balancer:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    async def _main(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._pass, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for port in self.ports:
+            with contextlib.suppress(OSError):
+                other = await asyncio.open_connection("127.0.0.1", port)
+                break
+        else:
+            writer.transport.abort()
+            return
+        self.connections[port] += 1
+        tasks = [asyncio.create_task(_copy(reader, other[1])), asyncio.create_task(_copy(other[0], writer))]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in (writer, other[1]):
+            one.close()
+        for task in tasks:
+            task.cancel()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()

@@ -1,0 +1,1 @@
+"""Audio ↔ discrete tokens: one contract, a codec of our own, baselines, pretrained codecs."""
