@@ -149,7 +149,8 @@ def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Clien
                                 ("openssl/ssl.h", "libssl-dev")):
             if not _works("g++", "-E", "-x", "c++", "-include", header, "/dev/null"):
                 pytest.skip(f"no {header}: apt-get install {package}")
-    done = subprocess.run(["make", "-j2", "-C", str(sources), f"OUT={out}", "CXXFLAGS=-O0 -Wall -Wextra -Werror"], capture_output=True, text=True)
+    flags = "CXXFLAGS=-O0 -Wall -Wextra -Werror"
+    done = subprocess.run(["make", "-j2", "-C", str(sources), f"OUT={out}", flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     program = out / ("voxkit-client.exe" if name == "csharp" else "voxkit-client")
     return Client(name, ["mono", str(program)] if name == "csharp" else [str(program)])

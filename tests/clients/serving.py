@@ -60,11 +60,13 @@ class Replica:
 
 
 class Balancer:
-    """Hands each connection to the first of some ports that takes it, as a load balancer does; `connections` counts them by port."""
+    """Hands each connection to the first of some ports that takes it, as a load balancer does. `most`: bytes that the first port gets of each
+    client; then nothing further goes to it. `connections` counts by port; `answers`: finals that were asked for and came."""
 
-    def __init__(self, *ports: int) -> None:
-        self.ports = list(ports)
+    def __init__(self, *ports: int, most: float = float("inf")) -> None:
+        self.ports, self.most = list(ports), most
         self.connections = dict.fromkeys(ports, 0)
+        self.answers = dict.fromkeys(ports, 0)
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True)
@@ -101,7 +103,8 @@ class Balancer:
             writer.transport.abort()
             return
         self.connections[port] += 1
-        tasks = [asyncio.create_task(_copy(reader, other[1])), asyncio.create_task(_copy(other[0], writer))]
+        most = self.most if port == self.ports[0] else float("inf")
+        tasks = [asyncio.create_task(_copy(reader, other[1], most)), asyncio.create_task(self._answer(other[0], writer, port))]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for one in (writer, other[1]):
             one.close()
@@ -109,8 +112,22 @@ class Balancer:
             task.cancel()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:
+        said = b""
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+                said += data
+                self.answers[port] += said.count(b'"from_finalize": true')
+                said = said.rpartition(b'"from_finalize": true')[2]
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, most: float) -> None:
     with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
+        while data := await reader.read(int(min(65536, most))):
+            most -= len(data)
             writer.write(data)
             await writer.drain()
+            if most < 1:
+                await asyncio.Event().wait()  # until the other direction ends

@@ -99,6 +99,24 @@ def test_nothing_is_said_where_the_decoder_hears_nobody(imported, monkeypatch):
         assert recognizer.transcribe(path, TorchSearch(stop=None)).text.startswith(said.text)
 
 
+def test_a_recording_of_any_length(imported, monkeypatch):
+    """What is longer than the encoder hears is cut in silence; times are the recording's."""
+    run, data = imported
+    recognizer = Recognizer.load(run)
+    spoken = [read_mono(data / f"test{i}.wav")[0] for i in range(2)]
+    wave = np.concatenate([np.zeros(16000, np.float32), spoken[0], np.zeros(40000, np.float32), spoken[1], np.zeros(16000, np.float32)])
+    speech = np.array([float(np.abs(wave[i:i + 512]).max() > 0) for i in range(0, len(wave), 512)])
+    vad = type("Vad", (), {"probabilities": lambda self, audio: speech})
+    monkeypatch.setattr("voxkit.infer.recognizer.Vad", vad)
+    found = recognizer.transcribe(torch.from_numpy(wave), TorchSearch(words=True))
+    first, second = (recognizer.transcribe(torch.from_numpy(one), TorchSearch(words=True)).text for one in spoken)
+    assert len(wave) > 4 * 16000 and found.audio_duration == len(wave) / 16000 and found.text
+    assert found.text.split()[0][0] == first[0] and found.text.split()[-1][0] == second.split()[-1][0]
+    assert [w.word for w in found.words] == found.text.split()
+    middle = (16000 + len(spoken[0]) + 20000) / 16000
+    assert any(w.end < middle for w in found.words) and any(w.start > middle for w in found.words)
+
+
 @pytest.mark.slow
 def test_the_artifact_says_the_same(imported, tmp_path, capsys):
     """Texts, word times and confidences, by greedy search and by a beam; the language is found out."""

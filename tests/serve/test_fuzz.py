@@ -85,12 +85,13 @@ json_value = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(
 control = st.fixed_dictionaries(
     {"type": st.sampled_from(["KeepAlive", "Finalize", "CloseStream", "Configure", "Stop", ""])},
     optional={"channel": json_value, "keyterms": json_value, "endpointing": json_value, "interim_results": json_value, "x": json_value})
-frame = st.one_of(control.map(lambda m: json.dumps(m, allow_nan=True)), json_value.map(json.dumps), st.text(max_size=50), st.binary(max_size=200),
+frame = st.one_of(control.map(json.dumps), json_value.map(json.dumps), st.text(max_size=50), st.binary(max_size=200),
                   st.integers(0, 20000).map(lambda n: GOOD[:2 * n]), st.just(b"\xff" * 64000))
 query = st.fixed_dictionaries({}, optional={
     "encoding": st.sampled_from(["linear16", "linear32", "opus"]), "sample_rate": st.sampled_from(["8000", "48000", "22051", "x"]),
-    "channels": st.sampled_from(["1", "2", "0"]), "endpointing": st.sampled_from(["false", "300", "-1"]), "interim_results": st.just("true"),
-    "offset": st.sampled_from(["0", "1e6", "nan", "-3"]), "keyterm": st.text(max_size=5), "x\n": st.text(max_size=3)})
+    "channels": st.sampled_from(["1", "2", "0"]), "endpointing": st.sampled_from(["false", "300", "-1"]),
+    "interim_results": st.just("true"), "offset": st.sampled_from(["0", "1e6", "nan", "-3"]), "keyterm": st.text(max_size=5),
+    "x\n": st.text(max_size=3)})
 
 
 @hypothesis.given(query=query, frames=st.lists(frame, max_size=6))

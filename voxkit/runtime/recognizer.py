@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,14 @@ from voxkit.rate import RATE
 from voxkit.runtime.align import forced_align
 from voxkit.runtime.artifact import Artifact, Encoded
 from voxkit.runtime.checks import check_samples
+from voxkit.runtime.long_audio import recognize_long
 from voxkit.runtime.parallel import recognize_parallel
 from voxkit.runtime.scorers import Phrases, phrases, read_ngram
 from voxkit.runtime.searches import PEAKED, Found, Heads, SearchOptions, incremental, searches_of
-from voxkit.runtime.segments import speech_segments
 from voxkit.runtime.vad import Vad
 from voxkit.search.ngram_table import NgramTable
 
 __all__ = ["OnnxRecognizer", "SearchOptions", "incremental"]
-_BATCH_SECONDS = 120.0  # of padded audio that goes through the encoder together
 
 
 class OnnxRecognizer:
@@ -180,32 +178,5 @@ class OnnxRecognizer:
         """Speech by segments; times are the recording's."""
         if self._vad is None:
             self._vad = Vad()
-        longest = min(options.segments.longest, self.artifact.longest_seconds)
-        segments = speech_segments(self._vad.probabilities(wave), len(wave), replace(options.segments, longest=max(1.0, longest - 1.0)))
-        limit = int(self.artifact.longest_seconds * RATE)
-        segments = [(start, min(stop, start + limit)) for start, stop in segments]
-        found: dict[int, Hypothesis] = {}
-        for batch in _batches(segments):
-            for i, hypothesis in zip(batch, self.recognize([wave[slice(*segments[i])] for i in batch], options)):
-                found[i] = hypothesis
-        whole = Hypothesis("", audio_duration=len(wave) / RATE)
-        for i, (start, _) in enumerate(segments):
-            part = found[i]
-            whole.text = f"{whole.text} {part.text}".strip()
-            whole.words += [replace(word, start=word.start + start / RATE, end=word.end + start / RATE) for word in part.words]
-            whole.tokens += part.tokens
-            whole.score += part.score
-        return whole
-
-
-def _batches(segments: list[tuple[int, int]]) -> list[list[int]]:
-    """Segments of like length together, so many that their padded length stays bounded."""
-    order = sorted(range(len(segments)), key=lambda i: segments[i][1] - segments[i][0])
-    out: list[list[int]] = []
-    for i in order:
-        longest = segments[i][1] - segments[i][0]
-        if out and (len(out[-1]) + 1) * longest <= _BATCH_SECONDS * RATE:
-            out[-1].append(i)
-        else:
-            out.append([i])
-    return out
+        return recognize_long(wave, lambda waves: self.recognize(waves, options), self.artifact.longest_seconds, self._vad,
+                              options.segments)

@@ -131,14 +131,13 @@ class StreamingRecognizer:
             ValueError: a rate that is none, phrases that cannot be spelled, options that cannot be; MissingPackage: endpointing, and no
                 silero.
         """
-        phrases = dict(phrases) if isinstance(phrases, Mapping) else tuple(phrases or ())
-        context = spelled(phrases, self.artifact.vocabulary, boost) if phrases else self.options.context
         endpointer = None
         if endpointing is not None:
             self._vad = self._vad or Vad()
             endpointer = Endpointer(self._vad, endpointing)
-        options = replace(self.options, context=context)
-        return Session(self, check_rate(rate, "session"), options, endpointer, Favored(phrases or None, boost))
+        session = Session(self, check_rate(rate, "session"), endpointer)
+        session.favor(phrases, boost)
+        return session
 
     def step(self, sessions: Sequence[Session]) -> list[list[StreamEvent]]:
         """Work on everything that sessions were fed → the events of each. Chunks that are ready go through the encoder together."""
@@ -205,12 +204,23 @@ class _Collected:
 class Session:
     """A stream of samples; `StreamingRecognizer.session` makes it."""
 
-    def __init__(self, recognizer: StreamingRecognizer, rate: int, options: SearchOptions, endpointer: Endpointer | None,
-                 favored: Favored) -> None:
-        self.recognizer, self.rate, self.options, self.endpointer, self.favored = recognizer, rate, options, endpointer, favored
+    def __init__(self, recognizer: StreamingRecognizer, rate: int, endpointer: Endpointer | None) -> None:
+        self.recognizer, self.rate, self.options, self.endpointer = recognizer, rate, recognizer.options, endpointer
+        self.favored = Favored(None, 0.0)
         self.resampler = ResampleStream(rate)
         self.samples = 0  # at 16 kHz, so far
         self.utterances: deque[_Utterance] = deque()  # the first is being recognized
+
+    def favor(self, phrases: PhraseList | None, boost: float = 1.5) -> None:
+        """Phrases of the utterances that begin from now on, as of `StreamingRecognizer.session`; none: the recognizer's own.
+
+        Raises:
+            ValueError: one that cannot be spelled; those of before stay.
+        """
+        phrases = dict(phrases) if isinstance(phrases, Mapping) else tuple(phrases or ())
+        recognizer = self.recognizer
+        context = spelled(phrases, recognizer.artifact.vocabulary, boost) if phrases else recognizer.options.context
+        self.options, self.favored = replace(self.options, context=context), Favored(phrases or None, boost)
 
     @property
     def seconds(self) -> float:

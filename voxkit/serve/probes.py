@@ -1,16 +1,14 @@
-"""What watches the service, and what stands before it: /live, /ready, /metrics, tokens, and the demo page."""
+"""What watches the service, and what stands before it: /live, /ready, /metrics, and tokens."""
 
 # No `from __future__ import annotations` here: FastAPI reads the annotations of the functions below, whose types are imported inside.
 
 import json
-from pathlib import Path
 from typing import Any
 
 from voxkit.optional import require
 from voxkit.serve.rest import refusal
 from voxkit.serve.service import Service
 
-STATIC = Path(__file__).parent / "static"
 _OPEN = ("/live", "/ready", "/metrics", "/")  # to everybody
 _COUNTED = ("/recognize", "/recognize/file", "/transcribe", "/v1/audio/transcriptions")
 
@@ -35,16 +33,6 @@ def add(app: Any, service: Service) -> None:
     async def figures() -> Any:
         """Prometheus' text format."""
         return responses.Response(metrics.page(), media_type=metrics.content_type)
-
-    if (STATIC / "index.html").is_file():
-        files = require("fastapi.staticfiles", "serve", why="voxkit serve").StaticFiles(directory=STATIC)
-
-        @app.get("/", include_in_schema=False)
-        async def page() -> Any:
-            """The demo page."""
-            return responses.FileResponse(STATIC / "index.html")
-
-        app.mount("/static", files)
 
 
 class Gate:

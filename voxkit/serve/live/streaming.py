@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from voxkit.rate import RATE
 from voxkit.runtime.endpoint import Endpointing
-from voxkit.runtime.scorers import phrases as spelled
 from voxkit.runtime.streaming import Session, StreamEvent, StreamingRecognizer
 from voxkit.serve.live.errors import INVALID, TOO_LARGE, StreamError
 from voxkit.serve.live.host import Host, HostLimits
@@ -125,10 +123,9 @@ class StreamingHost(Host):
         session = live.session
         if change.phrases is not None:
             try:
-                context: Any = spelled(change.phrases, self.recognizer.artifact.vocabulary, live.options.boost) if change.phrases else None
+                session.favor(change.phrases, live.options.boost)
             except ValueError as error:
                 return Configured(change, str(error))
-            session.options = replace(session.options, context=context)
         if change.silence is not None and session.endpointer is not None:
             session.endpointer.options = replace(session.endpointer.options, silence=change.silence)
         live.options = replace(live.options, interim=live.options.interim if change.interim is None else change.interim)

@@ -1,0 +1,1 @@
+"""How the service behaves under load, and under clients that behave badly: `load`, `soak`, `replicas`."""
