@@ -19,7 +19,7 @@ from voxkit.checkpoint.loading import Loaded
 from voxkit.eval.wer import WerResult, score
 from voxkit.export.graphs import prepared
 from voxkit.export.parity import ENOUGH_WORDS, CheckUtterance
-from voxkit.export.sherpa import SherpaModel, is_sherpa
+from voxkit.export.sherpa_model import SherpaModel, is_sherpa
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
