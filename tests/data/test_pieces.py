@@ -62,13 +62,13 @@ def test_recall_counts_what_is_remembered(repository):
     piece = compose(PiecesConfig(), "test", 3)
     codes = torch.from_numpy(piece.codes)
     truth = {"timbre": piece.timbre, "tempo": piece.tempo, "root": piece.root, "motif": piece.motif, "onsets": piece.onsets}
-    perfect = F.one_hot(codes, 25).float()
+    perfect = 20 * F.one_hot(codes, 25).float()
     assert recall.recall(perfect, codes, truth) == {"timbre": 1.0, "tempo": 1.0, "key": 1.0, "motif": 1.0}
     forgetful = perfect.clone()
     forgetful[piece.onsets[1:], 1] = F.one_hot(torch.tensor(piece.timbre % 8 + 1), 25).float()
     assert recall.recall(forgetful, codes, truth) == {"timbre": 0.0, "tempo": 1.0, "key": 1.0, "motif": 1.0}
     hurried = perfect.clone()
-    hurried[[onset + 1 for onset in piece.onsets[1:3]], 0] = F.one_hot(torch.tensor(piece.motif[1]), 25).float()
+    hurried[[onset + 1 for onset in piece.onsets[1:3]], 0] = 20 * F.one_hot(torch.tensor(piece.motif[1]), 25).float()
     found = recall.recall(hurried, codes, truth)
     assert found["tempo"] == pytest.approx(1 - 2 / (len(piece.onsets) - 1)) and found["motif"] == 1.0
     still = F.one_hot(torch.zeros_like(codes), 25).float()

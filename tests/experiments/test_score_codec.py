@@ -7,10 +7,9 @@ import torch
 
 from tests.noise import noise_set
 from voxkit.cli.main import main
-from voxkit.codecs.mel_codec import MelCodec, MelCodecConfig
+from voxkit.codecs.mel_codec import HEADS, MelCodec, MelCodecConfig
 from voxkit.codecs.quantizer import QuantizerConfig
 from voxkit.codecs.tokenizer import AudioTokenizer
-from voxkit.experiments.score_codec import speaker_interval
 
 
 def test_scored_beside_the_baseline(tmp_path, capsys):
@@ -23,17 +22,12 @@ def test_scored_beside_the_baseline(tmp_path, capsys):
     assert main(["score-codec", str(tmp_path / "codec"), "--sets", "test", "--data-dir", str(tmp_path / "data"), "--utterances", "1",
                  "--measures", "mel", "si_sdr", "--baseline", "train", "--out", str(out), "--audio", str(tmp_path / "heard")]) == 0
     found = json.loads(out.read_text())
-    assert list(found) == ["job", "codec, istft", "codec, griffin_lim", "k-means RVQ, Griffin-Lim", "no quantizer, Griffin-Lim"]
+    assert list(found) == ["job", *(f"codec, {head}" for head in HEADS), "k-means RVQ, Griffin-Lim", "no quantizer, Griffin-Lim"]
     baseline, bare = found["k-means RVQ, Griffin-Lim"], found["no quantizer, Griffin-Lim"]
     assert len(baseline["values"]) == 2 and baseline["kbit_per_second"] == pytest.approx(50 * 2 * 4 / 1000)
     assert baseline["kbit_per_second_by_entropy"] <= baseline["kbit_per_second"] and len(baseline["perplexities"]) == 2
     # the books beside it are fitted, those of the codec are random; without books nothing is lost but phase
     assert bare["means"]["mel"][0] < baseline["means"]["mel"][0] < found["codec, griffin_lim"]["means"]["mel"][0]
-    assert len(list((tmp_path / "heard").rglob("*.wav"))) == 8
+    assert len(list((tmp_path / "heard").rglob("*.wav"))) == 10
     said = capsys.readouterr().out
     assert "k-means RVQ, Griffin-Lim" in said and "2 speakers" in said
-
-
-def test_intervals_are_over_speakers():
-    mean, low, high = speaker_interval([1.0, 1.0, 3.0, float("nan")], ["a", "a", "b", "b"])
-    assert mean == pytest.approx(5 / 3) and low == 1.0 and high == 3.0

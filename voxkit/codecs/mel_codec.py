@@ -1,7 +1,7 @@
 """MelCodec: log-mel frames → ConvNeXt → residual quantizer → ConvNeXt → log-mel and samples.
 
     audio ─ log-mel, 100/s, `stack` to a frame ─ encoder ─ quantizer ─ decoder ─┬─ log-mel ─ Griffin-Lim
-                                                                                └─ iSTFT head (Vocos)
+                                                                                └─ iSTFT head (Vocos) ─ Griffin-Lim ("refined")
                                                                                    magnitude and phase of 100 spectra/s
 
 Encoder and decoder are corrections: what is quantized is the frame itself plus what the encoder adds, and the decoded mel is what was
@@ -27,7 +27,7 @@ from voxkit.codecs.spectrum import Spectrum, griffin_lim
 from voxkit.masks import lengths_to_mask
 from voxkit.rate import RATE
 
-HEADS = ("istft", "griffin_lim")
+HEADS = ("istft", "griffin_lim", "refined")
 _MEAN, _SPREAD = -5.0, 2.5  # of the log-mels of speech, about; silence is log(1e-5) = -11.5
 _LOUDEST = 7.0  # log magnitude of a spectrum of 640 samples between -1 and 1: at most log(320) = 5.8
 
@@ -43,7 +43,8 @@ class MelCodecConfig:
     lookahead: of a causal decoder: frames after its own that a frame is decoded with. Neighbors overlap, and what one has lost to the
         quantizer the next may tell.
     quantizer: books.
-    head: what `decode` uses unless told: istft, griffin_lim.
+    head: what `decode` uses unless told: istft, the trained head, which streams; griffin_lim, on the decoded mel, no training; refined,
+        Griffin-Lim on the head's magnitudes from the head's phases.
     """
 
     stack: int = 2
@@ -182,8 +183,7 @@ class MelCodec(Codec):
 
     def decode_audio(self, states: Tensor, mels: Tensor, lengths: Tensor) -> Tensor:
         """States and log-mels, lengths [B] in mel frames → audio [B, S] of the iSTFT head, zeros past each length."""
-        y = self.head.body(torch.cat((states, (mels - _MEAN) / _SPREAD), -1), lengths)
-        return self.space.synthesize(self.head.spectra(y, self.space.magnitudes(mels)), lengths)
+        return self.space.synthesize(self._spectra(states, mels, lengths), lengths)
 
     @torch.no_grad()
     def encode(self, audio: Padded) -> Padded:
@@ -196,7 +196,7 @@ class MelCodec(Codec):
         """codes [B, T, q] of the first q books → audio [B, S].
 
         Args:
-            head: istft or griffin_lim; None: as the configuration says.
+            head: istft, griffin_lim or refined; None: as the configuration says.
         """
         self.check_codes(codes.values)
         head = head or self.config.head
@@ -206,6 +206,10 @@ class MelCodec(Codec):
         lengths = codes.lengths * self.config.stack
         if head == "griffin_lim":
             return Padded(griffin_lim(self.space, self.space.magnitudes(mels), lengths), codes.lengths * self.hop)
+        if head == "refined":
+            spectra = self._spectra(states, mels, lengths)
+            size = spectra.abs()
+            return Padded(griffin_lim(self.space, size, lengths, phase=spectra / size.clamp(min=1e-8)), codes.lengths * self.hop)
         return Padded(self.decode_audio(states, mels, lengths), codes.lengths * self.hop)
 
     def init_encoder(self, batch: int = 1) -> tuple[Tensor, ...]:
@@ -266,6 +270,10 @@ class MelCodec(Codec):
         spectra = self.head.spectra(y, self.space.magnitudes(mels))
         audio, synthesis = self.space.stream(spectra, state[first + second:], final=final)
         return audio, (waiting, *body, *head, *synthesis)
+
+    def _spectra(self, states: Tensor, mels: Tensor, lengths: Tensor) -> Tensor:
+        y = self.head.body(torch.cat((states, (mels - _MEAN) / _SPREAD), -1), lengths)
+        return self.head.spectra(y, self.space.magnitudes(mels))
 
     def _stacked(self, mels: Tensor) -> Tensor:
         return ((mels - _MEAN) / _SPREAD).unflatten(1, (-1, self.config.stack)).flatten(2)

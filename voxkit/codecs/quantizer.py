@@ -1,7 +1,7 @@
 """Residual vector quantization (Zeghidour et al. 2021, arXiv 2107.03312): each book quantizes what the books before it have left over.
 
-The books follow the encoder by moving averages (van den Oord et al. 2017); an entry that nothing uses begins again on a vector of the
-last batch. In training each sequence may be quantized by its first books alone, so that any first q books decode.
+The books follow the encoder by moving averages (van den Oord et al. 2017); an entry that is hardly used begins again beside one that is
+used much. In training each sequence may be quantized by its first books alone, so that any first q books decode.
 
 Learning is in two parts, because a batch may be run more than once (out of memory, the search for a culprit) and a step may be dropped:
 `forward` notes what a batch would teach, `learn` takes in what was noted, once a step.
@@ -104,7 +104,7 @@ class ResidualVQ(nn.Module):
         books: [Q, K, D].
         started: whether the books have begun on data.
         usage: [Q, K] moving average of how many frames of a batch use each entry; sums: [Q, K, D] likewise of what they quantize.
-        noted_usage, noted_sums: what the batches since the last `learn` would teach; candidates: [Q, C, D] vectors to begin again on.
+        noted_usage, noted_sums: what the batches since the last `learn` would teach; candidates: [Q, C, D] vectors of the last batch.
     """
 
     candidates_kept = 256
@@ -166,7 +166,7 @@ class ResidualVQ(nn.Module):
         for q in range(self.codebooks):
             self.books[q] = kmeans(rest, self.size)
             rest = rest - self.books[q][nearest(rest, self.books[q])]
-        self.usage.fill_(len(x) / self.size)
+        self.usage.fill_(1.0)  # no more than a batch or so says: what the batches say soon outweighs it
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(self.books, 0)
             dist.broadcast(self.usage, 0)
@@ -187,16 +187,24 @@ class ResidualVQ(nn.Module):
         self.sums.copy_(torch.where(heard[..., None], torch.lerp(self.noted_sums, self.sums, decay), self.sums))
         dead = self.usage < self.config.restart * self.usage.mean(1, keepdim=True)
         for q in range(self.codebooks):
-            if count := int(dead[q].sum()):
-                pick = torch.randint(self.candidates_kept, (count,), device=dead.device)
-                level = self.usage[q].mean()
-                self.usage[q, dead[q]] = level
-                self.sums[q, dead[q]] = self.candidates[q, pick] * level
+            if count := min(int(dead[q].sum()), self.size // 2):
+                self._split(q, dead[q].nonzero()[:count, 0])
         if dist.is_available() and dist.is_initialized():  # which vectors an entry begins again on was drawn
             dist.broadcast(self.usage, 0)
             dist.broadcast(self.sums, 0)
         self.books.copy_(self.sums / self.usage.clamp(min=1e-6)[..., None])
         self.forget()
+
+    def _split(self, q: int, dead: Tensor) -> None:
+        """Entries that are hardly used share the work of the most used ones: each begins beside one of them, a little way towards some
+        vector of the last batch. (On the vector itself it would be alone again: in many dimensions nothing is near to a single vector.)"""
+        busy = self.usage[q].topk(len(dead)).indices
+        self.usage[q, busy] /= 2
+        self.sums[q, busy] /= 2
+        entries = self.sums[q, busy] / self.usage[q, busy].clamp(min=1e-6)[:, None]
+        towards = self.candidates[q, torch.randint(self.candidates_kept, (len(dead),), device=dead.device)]
+        self.usage[q, dead] = self.usage[q, busy]
+        self.sums[q, dead] = torch.lerp(entries, towards, 0.1) * self.usage[q, busy][:, None]
 
     @torch.no_grad()
     def forget(self) -> None:

@@ -30,10 +30,11 @@ class Spectrum(nn.Module):
             raise ValueError(f"a window of {window} samples is not a whole number of hops of {hop}, or not even around one")
         self.window, self.hop, self.mels = window, hop, mels
         self.edge = (window - hop) // 2
-        self.register_buffer("hann", torch.hann_window(window), persistent=False)
-        bands = melscale_fbanks(window // 2 + 1, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney")  # [window/2 + 1, mels]
-        self.register_buffer("bands", bands, persistent=False)
-        self.register_buffer("inverse", torch.linalg.pinv(bands), persistent=False)
+        with torch.device("cpu"):  # tables, also where parameters have no values (meta)
+            bands = melscale_fbanks(window // 2 + 1, 0.0, RATE / 2, mels, RATE, norm="slaney", mel_scale="slaney")  # [window/2 + 1, mels]
+            tables = {"hann": torch.hann_window(window), "bands": bands, "inverse": torch.linalg.pinv(bands)}
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
 
     def frames(self, samples: Tensor | int) -> Tensor | int:
         """How many frames so many samples have."""

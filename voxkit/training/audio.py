@@ -29,8 +29,9 @@ class AudioReader:
         config, data = setup.config, setup.config.data
         cuts = cut_up(read_sets(data.data_dir, data.train), data.max_seconds)
         self.train = build_train_loader(cuts, None, data, seed=config.seed, rank=world.rank, world_size=world.size)
-        model.begin_on_data(iter(self.train))
-        self.train.set_epoch(1), self.train.set_epoch(0)  # from the beginning again
+        if not (run_dir / "checkpoints").is_dir():  # a run that goes on brings its books along
+            model.begin_on_data(iter(self.train))
+            self.train.set_epoch(1), self.train.set_epoch(0)  # from the beginning again
         self.dev = None
         if data.dev:
             cuts = read_sets(data.data_dir, data.dev, config.decode.validation_limit)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from voxkit.serve.live.errors import BUSY, INVALID, STOPPING, TOO_LARGE, Gone, StreamError
 from voxkit.serve.live.host import Host
@@ -125,12 +124,31 @@ class Sessions:
         stream.audio(data)
         await stream.room()
 
-    async def drained(self, stream: Stream, tell: Any) -> None:
-        """Wait for the server to stop, let the utterance come to its end, then end the stream.
+    async def converse(self, stream: Stream, read: Coroutine, write: Coroutine, tell: Callable[[float], Awaitable[None]]) -> None:
+        """Read, write, and watch for the server's end, until what is written has come to its end.
 
         Args:
-            tell: async function that is told how many seconds are left.
+            read: takes what the client sends, and ends the stream; it may go on behind that. write: says the stream's events.
+            tell: is told how many seconds are left, when the server stops.
+
+        Raises:
+            StreamError, Gone: as one of them ends it.
         """
+        writer, others = asyncio.create_task(write), [asyncio.create_task(read), asyncio.create_task(self._drained(stream, tell))]
+        try:
+            while not writer.done():
+                done, _ = await asyncio.wait([writer, *others], return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {writer}:
+                    others.remove(task)
+                    task.result()
+            writer.result()
+        finally:
+            for task in (writer, *others):
+                task.cancel()
+            await asyncio.gather(writer, *others, return_exceptions=True)
+
+    async def _drained(self, stream: Stream, tell: Callable[[float], Awaitable[None]]) -> None:
+        """Wait for the server to stop, let the utterance come to its end, then end the stream."""
         assert self._draining is not None, "start() comes first"
         await self._draining.wait()
         assert self._until is not None

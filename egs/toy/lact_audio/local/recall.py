@@ -6,7 +6,8 @@
 Each piece is read from its beginning with the true codes (teacher forcing), and at every return of the motif but the first playing:
 
     timbre   the first frame's timbre, given its pitch                    chance 1 in 8
-    tempo    how many frames the first note lasts                         chance 1 in 3 (2, 3 or 4)
+    tempo    how many frames the first note lasts: it is likelier to go   chance 1 in 3 (2, 3 or 4)
+             on than not in all frames but the one where it ends
     key      the second note is of the piece's scale, whatever it is      chance about 7 in 12
     motif    notes 2 to 8, each where it begins, told that it is another  chance 1 in 23 (more where a key is known)
 
@@ -41,7 +42,8 @@ def recall(logits: torch.Tensor, codes: torch.Tensor, truth: dict) -> dict[str, 
     for onset in truth["onsets"][1:]:
         right["timbre"].append(int(said[onset, 1]) == truth["timbre"])
         first = int(codes[onset, 0])
-        right["tempo"].append(all((int(said[onset + n, 0]) == first) == (n < tempo) for n in range(1, tempo + 1)))
+        stays = logits[onset + 1:onset + tempo + 1, 0].softmax(-1)[:, first] > 0.5
+        right["tempo"].append(bool(stays[:-1].all()) and not bool(stays[-1]))
         for note in range(1, NOTES):
             at = onset + note * tempo
             others = logits[at, 0].clone()
