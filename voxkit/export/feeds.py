@@ -74,7 +74,7 @@ def _decoder_feed(artifact: Artifact, encoded: Encoded) -> Feed:
         heard = [t for t in encoded.log_probs.argmax(1).tolist() if t != vocabulary.blank]
     state = decoder.init_state(encoded.states[None], np.array([encoded.frames]))
     return {"tokens": np.array([[[decoder.bos, *heard[:_TOKENS]]]]), "parents": np.zeros((1, 1), np.int64), "past": state.past,
-            "cross": state.cross, "frames": state.frames}
+            "frames": state.frames, **state.cross}
 
 
 def _wide(value: np.ndarray, least: int) -> np.ndarray:

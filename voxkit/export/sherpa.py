@@ -249,7 +249,7 @@ class SherpaModel:
     """An export, run by sherpa-onnx itself (`pip install sherpa-onnx`).
 
     Args:
-        folder: what `export_sherpa` wrote. threads: of its onnxruntime.
+        folder: what `export_sherpa` or `export_sherpa_transducer` wrote. threads: of its onnxruntime.
 
     Raises:
         MissingPackage: no sherpa-onnx.
@@ -257,11 +257,14 @@ class SherpaModel:
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
         package = require("sherpa_onnx", "sherpa", why=f"running {folder}")
-        model, tokens = str(folder / "model.onnx"), str(folder / "tokens.txt")
-        self._about = open_session(folder / "model.onnx", threads=1).get_modelmeta().custom_metadata_map
-        self.streams = self._about["model_type"] == "zipformer2"
-        made = package.OnlineRecognizer.from_zipformer2_ctc if self.streams else package.OfflineRecognizer.from_zipformer_ctc
-        self._recognizer = made(model=model, tokens=tokens, num_threads=threads)
+        files = {name: str(folder / f"{name}.onnx") for name in ("model", "encoder", "decoder", "joiner")
+                 if (folder / f"{name}.onnx").is_file()}
+        first = files.get("model", files.get("encoder"))
+        self._about = open_session(Path(str(first)), threads=1).get_modelmeta().custom_metadata_map
+        self.streams = "decode_chunk_len" in self._about
+        kind = package.OnlineRecognizer if self.streams else package.OfflineRecognizer
+        made = kind.from_transducer if "model" not in files else kind.from_zipformer2_ctc if self.streams else kind.from_zipformer_ctc
+        self._recognizer = made(**files, tokens=str(folder / "tokens.txt"), num_threads=threads)
 
     def milliseconds(self, model: Any) -> tuple[float, float]:
         """Of a chunk, and of what is seen before it, as `model` counts them."""

@@ -83,7 +83,7 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUt
         loaded: on the CPU; its model is left in float32.
         folders: artifacts, and exports for sherpa-onnx.
         utterances: what is heard.
-        method: greedy or another that all of them know; sherpa-onnx searches greedily.
+        method: greedy, or another that all of them know; sherpa-onnx searches greedily: a transducer as "transducer_greedy".
         threads: of every engine.
         max_wer_increase: of artifacts in fp16 and int8, absolute.
 
