@@ -87,24 +87,14 @@ def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:
 
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory) -> Path:
-    """A streaming artifact with random weights, made once for all test processes: its texts are nonsense, and the same everywhere.
-    VOXKIT_CLIENTS_ARTIFACT names a real one."""
+    """A streaming artifact whose texts are nonsense, and the same everywhere; VOXKIT_CLIENTS_ARTIFACT names a real one."""
     if named := os.environ.get("VOXKIT_CLIENTS_ARTIFACT"):
         return Path(named)
-    for package in ("onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="pip install 'voxkit[export]'")
-    pytest.importorskip("uvicorn", reason="pip install 'voxkit[serve]'")
-    shared = _shared(tmp_path_factory) / "clients_artifact"
-    with _locked(shared):
-        if not (shared / "live" / "meta.json").is_file():
-            from tests.export.tiny import loaded, waves
-            from voxkit.export.package import ExportOptions, export_checkpoint
-            from voxkit.export.parity import GateOptions, Utterance
+    for package in ("onnx", "onnxruntime", "uvicorn"):
+        pytest.importorskip(package, reason="pip install 'voxkit[export,serve]'")
+    from tests.serve.tiny import make_artifact
 
-            heard = [Utterance("u", waves(1.3)[0], "move to the base")]
-            options = ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=GateOptions(tolerance=2e-2))
-            export_checkpoint(loaded(shared, "fbank", None, True), shared / "live", heard, options)
-    return shared / "live"
+    return make_artifact(tmp_path_factory.mktemp("artifact") / "live", streaming=True)
 
 
 @pytest.fixture(scope="session")

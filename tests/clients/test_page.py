@@ -81,12 +81,12 @@ def test_a_file_gives_the_text_of_the_other_clients(page, replica, tmp_path):
     from voxkit.client.files import transcribe
 
     path = write_wav(tmp_path / "order.wav", waves(3.0)[0])
-    page.fill("#phrases", "hold the line\n\n  enemy landing  ")
+    page.fill("#phrases", "heal me now\n\n  push the left lane  ")
     page.check("#fast")
     page.eval_on_selector("#endpointing", "input => { input.min = 0; input.value = 0; }")
     page.set_input_files("#file", path)
     playwright.expect(page.locator("#status")).to_have_text("done", timeout=30_000)
-    (expected,) = transcribe(path, ListenOptions(replica.url, endpointing=None, phrases=["hold the line", "enemy landing"]))
+    (expected,) = transcribe(path, ListenOptions(replica.url, endpointing=None, phrases=["heal me now", "push the left lane"]))
     assert texts(page) == [" ".join(word.word for word in expected.words)] and expected.text
     page.click("#clear")
     assert texts(page) == []

@@ -60,7 +60,7 @@ def test_texts_and_words_are_those_of_offline_recognition(client, replica, said,
 
 
 def test_phrases_reach_the_search(client, replica, said, offline):
-    path, phrases = said[0], ["enemy landing", "hold the line"]
+    path, phrases = said[0], ["push the left lane", "heal me now"]
     ran = client.run(replica.url, path, "--endpointing", 0, "--phrase", phrases[0], "--phrase", phrases[1], "--boost", 15)
     assert ran.status == 0 and ran.text != offline(read(path)).text
 
@@ -118,7 +118,7 @@ def test_the_command(replica, said, offline, tmp_path):
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"no audio")
     phrases = tmp_path / "phrases.txt"
-    phrases.write_text("hold the line\t2.0\n\n", encoding="utf-8")
+    phrases.write_text("heal me now\t2.0\n\n", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "VOXKIT_TOKEN": "anything"}
 
     def command(*arguments):
