@@ -99,11 +99,11 @@ def artifact(tmp_path_factory) -> Path:
         if not (shared / "live" / "meta.json").is_file():
             from tests.export.tiny import loaded, waves
             from voxkit.export.package import ExportOptions, export_checkpoint
-            from voxkit.export.parity import GateOptions, Utterance
+            from voxkit.export.parity import CheckUtterance, GateOptions
 
-            heard = [Utterance("u", waves(1.3)[0], "move to the base")]
+            heard = [CheckUtterance("u", waves(1.3)[0], "move to the base")]
             options = ExportOptions(streaming=True, chunk_ms=320, left_ms=1280, gate=GateOptions(tolerance=2e-2))
-            export_checkpoint(loaded(shared, "fbank", None, True), shared / "live", heard, options)
+            export_checkpoint(loaded(shared, "fbank", True), shared / "live", heard, options)
     return shared / "live"
 
 
