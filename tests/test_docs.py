@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from voxkit.run_config import RunConfig, make_setup
 from voxkit.system import SYSTEMS, find_system
 
-PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md", "docs/voxlm.md", "docs/adaptation.md")
+PAGES = ("README.md", "egs/README.md", "docs/training.md", "docs/troubleshooting.md", "docs/voxlm.md", "docs/adaptation.md",
+         "docs/audio.md")
 FILES = ("log", "safetensors", "onnx", "int8.onnx")  # train.log, model.safetensors ...
 
 

@@ -1,7 +1,7 @@
 """Two replicas, one killed under load: `python -m benchmarks.serve.replicas ARTIFACT --audio FOLDER`.
 
-Clients speak to either; one process gets SIGKILL in the middle, and its clients go on at the other with `offset`. The utterances that all of
-them hear must be those of an undisturbed server: nothing lost, nothing twice. (Where voice activity notices speech a frame sooner or later
+Clients speak to either; one process gets SIGKILL in the middle, and its clients go on at the other with `offset`. The utterances that all
+hear must be those of an undisturbed server: nothing lost, nothing twice. (Where voice activity notices speech a frame sooner or later
 behind the gap, a model may hear other words; how many utterances have the same text is said.)
 """
 

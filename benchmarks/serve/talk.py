@@ -36,6 +36,8 @@ class Server:
         self.log: list[str] = []
         for line in self.process.stderr:
             self.log.append(line)
+            if found := re.search(r"gRPC listens on port (\d+)", line):
+                self.grpc_port = int(found[1])
             if found := re.search(r"running on https?://[^:]+:(\d+)", line):
                 self.port = int(found[1])
                 break

@@ -57,11 +57,11 @@ class Client:
         return subprocess.Popen([*self.command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 encoding="utf-8", env={**os.environ, "PYTHONPATH": str(HERE.parents[1])})
 
-    def run(self, *arguments: object, timeout: float = 60) -> Ran:
+    def run(self, *arguments: object, timeout: float = 120) -> Ran:
         return ended(self.start(*arguments), timeout)
 
 
-def ended(process: subprocess.Popen, timeout: float = 60) -> Ran:
+def ended(process: subprocess.Popen, timeout: float = 120) -> Ran:
     """What a started client said."""
     try:
         out, complaint = process.communicate(timeout=timeout)
@@ -94,10 +94,7 @@ def artifact(tmp_path_factory) -> Path:
     for package in ("onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="pip install 'voxkit[export]'")
     pytest.importorskip("uvicorn", reason="pip install 'voxkit[serve]'")
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    shared = shared / "clients_artifact"
+    shared = _shared(tmp_path_factory) / "clients_artifact"
     with _locked(shared):
         if not (shared / "live" / "meta.json").is_file():
             from tests.export.tiny import loaded, waves
@@ -137,8 +134,7 @@ def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Clien
             if _works("node", *flags, "-e", "process.exit(globalThis.WebSocket ? 0 : 1)"):
                 return Client(name, ["node", *flags, "--no-warnings", str(sources / "cli.mjs")])
         pytest.skip("this node has no WebSocket: apt-get install nodejs (20.10 or newer)")
-    kept = os.environ.get("VOXKIT_CLIENTS_BUILD")
-    out = Path(kept) / name if kept else factory.mktemp(name)
+    out = Path(os.environ.get("VOXKIT_CLIENTS_BUILD") or _shared(factory)) / name
     if name == "csharp":
         _need("mcs", "apt-get install mono-mcs mono-runtime libmono-system4.0-cil libmono-system-core4.0-cil")
         _need("mono", "apt-get install mono-runtime")
@@ -150,10 +146,17 @@ def build(name: str, repository: Path, factory: pytest.TempPathFactory) -> Clien
             if not _works("g++", "-E", "-x", "c++", "-include", header, "/dev/null"):
                 pytest.skip(f"no {header}: apt-get install {package}")
     flags = "CXXFLAGS=-O0 -Wall -Wextra -Werror"
-    done = subprocess.run(["make", "-j2", "-C", str(sources), f"OUT={out}", flags], capture_output=True, text=True)
+    with _locked(out):
+        done = subprocess.run(["make", "-j2", "-C", str(sources), f"OUT={out}", flags], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     program = out / ("voxkit-client.exe" if name == "csharp" else "voxkit-client")
     return Client(name, ["mono", str(program)] if name == "csharp" else [str(program)])
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder of all processes of this run of the tests."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def _need(program: str, how: str) -> None:

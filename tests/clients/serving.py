@@ -60,8 +60,8 @@ class Replica:
 
 
 class Balancer:
-    """Hands each connection to the first of some ports that takes it, as a load balancer does. `most`: bytes that the first port gets of each
-    client; then nothing further goes to it. `connections` counts by port; `answers`: finals that were asked for and came."""
+    """Hands each connection to the first of some ports that takes it, as a load balancer does. `most`: bytes that the first port gets of
+    each client; then nothing further goes to it. `connections` counts by port; `answers`: finals that were asked for and came."""
 
     def __init__(self, *ports: int, most: float = float("inf")) -> None:
         self.ports, self.most = list(ports), most

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,17 +13,15 @@ import pytest
 from tests.clients.conftest import CLIENTS, build, ended, write_wav
 from tests.clients.serving import REPOSITORY, Balancer, Replica
 from tests.export.tiny import waves
+from voxkit.audio.decode import read_mono
 
 
 @pytest.fixture(scope="session")
 def said(tmp_path_factory):
-    """WAV files; VOXKIT_CLIENTS_CUTS names lhotse cuts to take fifty of instead."""
+    """WAV files; VOXKIT_CLIENTS_AUDIO names a folder of audio to take fifty files of instead."""
     folder = tmp_path_factory.mktemp("said")
-    if named := os.environ.get("VOXKIT_CLIENTS_CUTS"):
-        from lhotse import CutSet
-
-        return [write_wav(folder / f"{i}.wav", cut.resample(16_000).load_audio()[0])
-                for i, cut in enumerate(islice(CutSet.from_jsonl_lazy(named), 50))]
+    if named := os.environ.get("VOXKIT_CLIENTS_AUDIO"):
+        return [write_wav(folder / f"{path.stem}.wav", read_mono(path)[0]) for path in sorted(Path(named).iterdir())[:50]]
     return [write_wav(folder / f"{i}.wav", wave) for i, wave in enumerate(waves(2.5, 0.4, 1.7, 3.2))]
 
 
@@ -85,8 +83,10 @@ def clients(repository, tmp_path_factory):
 
 
 def test_a_replica_is_killed_in_mid_utterance(clients, replica, artifact, offline, tmp_path):
-    """Each client speaks 4.8 s with the button let go every 1.2 s; its replica is killed in the middle of the third utterance. What comes is what an
-    unbroken connection says: nothing lost, nothing twice."""
+    """Each client speaks 4.8 s with the button let go every 1.2 s; its replica is killed in the middle of the third utterance.
+
+    What comes is what an unbroken connection says: nothing lost, nothing twice.
+    """
     samples = read(write_wav(tmp_path / "said.wav", waves(4.8)[0]))
     expected = [offline(part).text for part in np.split(samples, 4)]
     assert len(set(expected)) == 4

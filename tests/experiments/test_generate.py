@@ -1,6 +1,7 @@
 """`voxkit generate`: a file, standard output, a prompt, a state taken up."""
 
 import io
+import json
 import sys
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.noise import noise_set
 from voxkit import config as configuration
 from voxkit.checkpoint.format import write_checkpoint
 from voxkit.cli.main import main
@@ -77,3 +79,27 @@ def test_what_cannot_be_is_refused(run_dir, capsys):
     for wrong, what in ((["--stream", "--out", "x.wav"], "--out FILE"), (["--stream", "--buffer", "9"], "0.04 to 2"),
                         (["--stream", "--seeds", "1", "2"], "one seed"), (["--out", "x.wav", "--top-p", "0"], "top_p")):
         assert main([*command, *wrong]) == 2 and what in capsys.readouterr().err
+
+
+def test_what_it_costs_is_measured_at_marks(run_dir, capsys):
+    out = run_dir / "profile.json"
+    assert main(["profile-generator", str(run_dir / "run"), "--seconds", "1", "2", "4", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["profiles"][0]
+    assert [mark["seconds"] for mark in found["marks"]] == [1, 2, 4] and all(mark["rtf"] > 0 for mark in found["marks"])
+    assert abs(found["memory_growth"]) < 0.25 and 0 < found["first"]  # but for the chunk that is open at a mark
+    assert "lact" in capsys.readouterr().out
+    assert main(["profile-generator", str(run_dir / "run"), "--seconds", "2", "1"]) == 2
+
+
+def test_histories_are_compared(run_dir, capsys):
+    noise_set(run_dir / "data", "test", 6, seconds=1.0)
+    out = run_dir / "history.json"
+    common = ["history", str(run_dir / "run"), "--sets", "test", "--data-dir", str(run_dir / "data"), "--history", "1", "--window", "0.5"]
+    assert main([*common, "--target", "2", "--beyond", "1", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["speakers"] == 2 and found["places"] == [0, 0.5, 1.0, 1.5] and set(found["losses"]) == {"own", "other", "none"}
+    own, other = (found["losses"][name] for name in ("own", "other"))
+    mean, low, high = found["differences"]["other"]
+    assert mean == pytest.approx(sum(own[2:]) / 2 - sum(other[2:]) / 2, abs=1e-6) and low <= mean <= high
+    assert "own less other" in capsys.readouterr().out
+    assert main([*common, "--target", "60", "--beyond", "1"]) == 2

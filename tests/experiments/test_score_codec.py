@@ -10,7 +10,6 @@ from voxkit.cli.main import main
 from voxkit.codecs.mel_codec import HEADS, MelCodec, MelCodecConfig
 from voxkit.codecs.quantizer import QuantizerConfig
 from voxkit.codecs.tokenizer import AudioTokenizer
-from voxkit.experiments.score_codec import speaker_interval
 
 
 def test_scored_beside_the_baseline(tmp_path, capsys):
@@ -32,8 +31,3 @@ def test_scored_beside_the_baseline(tmp_path, capsys):
     assert len(list((tmp_path / "heard").rglob("*.wav"))) == 10
     said = capsys.readouterr().out
     assert "k-means RVQ, Griffin-Lim" in said and "2 speakers" in said
-
-
-def test_intervals_are_over_speakers():
-    mean, low, high = speaker_interval([1.0, 1.0, 3.0, float("nan")], ["a", "a", "b", "b"])
-    assert mean == pytest.approx(5 / 3) and low == 1.0 and high == 3.0

@@ -8,6 +8,7 @@ from tests.export.tiny import loaded, waves
 from voxkit.batch import Batch, Padded
 from voxkit.export.package import ExportOptions, export_checkpoint
 from voxkit.export.parity import GateOptions
+from voxkit.export.sherpa import SherpaModel
 from voxkit.export.sherpa_transducer import export_sherpa_transducer
 from voxkit.infer.recognizer import Recognizer
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
@@ -47,47 +48,35 @@ def test_the_artifact_says_the_same(checkpoint, artifact, method):
                                        [(w.start, w.end, w.confidence) for w in expected.words], atol=2e-3)
 
 
+@pytest.fixture
 def sherpa():
     return pytest.importorskip("sherpa_onnx", reason="pip install sherpa-onnx", exc_type=ImportError)
 
 
-def files(folder):
-    return {name: str(folder / f"{name}.onnx") for name in ("encoder", "decoder", "joiner")} | {"tokens": str(folder / "tokens.txt")}
-
-
 @pytest.mark.slow
-def test_sherpa_offline(checkpoint, tmp_path):
-    package = sherpa()
+def test_sherpa_offline(checkpoint, sherpa, tmp_path):
     folder = export_sherpa_transducer(checkpoint, tmp_path / "out", tolerance=2e-2).folder
     assert sorted(p.name for p in folder.iterdir()) == [".sherpa-onnx", "README.md", "decoder.onnx", "encoder.onnx", "joiner.onnx",
                                                         "tokens.txt"]
-    recognizer = package.OfflineRecognizer.from_transducer(**files(folder))
+    offline = SherpaModel(folder)
     for audio in waves(1.1, 2.7):
-        stream = recognizer.create_stream()
-        stream.accept_waveform(16000, audio)
-        recognizer.decode_stream(stream)
         expected = Recognizer(checkpoint.model, checkpoint.vocabulary).transcribe(torch.from_numpy(audio), TorchSearch("transducer_greedy"))
-        assert stream.result.text.strip() == expected.text != ""
+        assert not offline.streams and offline.listen(audio).strip() == expected.text != ""
 
 
 @pytest.mark.slow
-def test_sherpa_streaming(checkpoint, tmp_path):
-    package, model = sherpa(), checkpoint.model
+def test_sherpa_streaming(checkpoint, sherpa, tmp_path):
+    model = checkpoint.model
     folder = export_sherpa_transducer(checkpoint, tmp_path / "out", streaming=True, chunk_ms=320, left_ms=1280, tolerance=2e-2).folder
-    recognizer = package.OnlineRecognizer.from_transducer(**files(folder))
+    online = SherpaModel(folder)
+    assert online.streams and online.milliseconds(model) == (320, 1280)
     model.encoder.set_chunk(16, 64)
     for audio in waves(1.9, 3.2):
-        stream = recognizer.create_stream()
-        for i in range(0, len(audio), 3200):
-            stream.accept_waveform(16000, audio[i:i + 3200])
-        stream.input_finished()
-        while recognizer.is_ready(stream):
-            recognizer.decode_stream(stream)
         with torch.inference_mode():
             states = model.encode(Batch([""], audio=Padded.of([torch.from_numpy(audio)]))).states
         whole = ((len(audio) + 80) // 160 - 13) // 32 * 8  # frames of whole chunks: it leaves out what the last one lacks
         expected = transducer_greedy(model.transducer, states[:, :whole], torch.tensor([whole]))[0].tokens
-        assert recognizer.get_result(stream).strip() == checkpoint.vocabulary.decode(expected) != ""
+        assert online.listen(audio).strip() == checkpoint.vocabulary.decode(expected) != ""
 
 
 def test_a_model_without_one(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import voxkit
 from voxkit.batch import Batch, Padded
 from voxkit.config import ConfigError, OmegaConf, structure
 from voxkit.decoders.depth import DepthConfig, DepthTransformer
@@ -146,6 +147,7 @@ def test_twice_as_long_as_anything_before_stays_finite():
 @pytest.mark.parametrize("window", [False, True])
 def test_baselines_have_as_many_parameters(window):
     sizes = config(lact=LaCTConfig(dim=64, heads=2, ffn=96, layers=3, left=16, fast=FastConfig(heads=2, chunk=16)))
+    assert voxkit.BaselineAudioTransformer is BaselineAudioTransformer and voxkit.LaCTAudioGenerator is LaCTAudioGenerator
     ours, theirs = count(LaCTAudioGenerator(sizes)), count(BaselineAudioTransformer(sizes, window))
     assert abs(theirs / ours - 1) < 0.01
 

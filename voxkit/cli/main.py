@@ -31,6 +31,8 @@ COMMANDS = {
     "adapt": ("adapt", "audio of a speaker → a state that recognition begins with (LaCT ASR)"),
     "contrast": ("contrast", "does a carried state help? the same utterances with it, with another's, and without (LaCT ASR)"),
     "generate": ("generate", "audio from a generator, to a file or as it is made (LaCT audio)"),
+    "history": ("history", "is what was said before worth anything to a generator? own history, another's, none (LaCT audio)"),
+    "profile-generator": ("profile_generator", "what generating audio costs, and how it grows with its length"),
     "align": ("align", "word times for audio and its text"),
     "lm": ("lm", "train or convert an n-gram language model"),
     "pack": ("pack", "lexicons of games: sentences, phrases, prompts"),

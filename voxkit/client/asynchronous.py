@@ -93,8 +93,10 @@ class AsyncStream:
                         interim_results: bool | None = None) -> None:
         """Change what is named, from the next utterance on; `Configured` comes when it is done."""
         self._check_open()
-        named = {"phrases": phrases, "endpointing": endpointing, "interim_results": interim_results}
-        self.options = replace(self.options, **{name: value for name, value in named.items() if value is not None})
+        o = self.options
+        self.options = replace(o, phrases=o.phrases if phrases is None else phrases,
+                               endpointing=o.endpointing if endpointing is None else endpointing,
+                               interim_results=o.interim_results if interim_results is None else interim_results)
         change = {"keyterms": None if phrases is None else list(phrases), "endpointing": endpointing, "interim_results": interim_results}
         self._changes.append(json.dumps({"type": "Configure", **{name: value for name, value in change.items() if value is not None}}))
         self._wake.set()

@@ -13,7 +13,7 @@ class Backlog:
     """Args:
         rate: samples per second.
         frame_bytes: of one sample of all channels.
-        keep: seconds to keep at most; older audio is given up.
+        keep: seconds to keep at most; older audio that was sent is given up.
         least, most: seconds of audio of one message; less is sent only before a command.
 
     Attributes (in samples since the beginning of the session):
@@ -52,9 +52,9 @@ class Backlog:
         assert len(audio) % self.frame_bytes == 0 and not self.closing
         self._audio += audio
         self.end += len(audio) // self.frame_bytes
-        if (extra := self.end - self.begin - self.keep) > 0:
-            self.lost += extra
-            self._forget(self.begin + extra)
+        if (until := min(self.end - self.keep, self.sent)) > self.begin:  # what was not sent is never given up
+            self.lost += until - self.begin
+            self._forget(until)
 
     def finalize(self) -> None:
         """A final is wanted of the audio so far."""

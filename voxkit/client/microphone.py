@@ -24,7 +24,8 @@ async def microphone(rate: int = 16_000, device: str | int | None = None) -> Asy
         sounddevice = require("sounddevice", "client", why="the microphone")
     except OSError as error:
         raise OSError(f"no microphone: {error}; on Debian: apt-get install libportaudio2") from error
-    loop, waiting = asyncio.get_running_loop(), asyncio.Queue(_WAITING)
+    loop = asyncio.get_running_loop()
+    waiting: asyncio.Queue[np.ndarray] = asyncio.Queue(_WAITING)
 
     def put(piece: np.ndarray) -> None:
         if waiting.full():

@@ -48,7 +48,7 @@ class ListenOptions:
     interim_results: whether texts that may still change are wanted.
     endpointing: milliseconds of silence that end an utterance; None: only `finalize` and the end do.
     phrases: to favor, each by `boost` nats per token (None: the server's usual strength).
-    keep: seconds of audio at most that are kept for a reconnection; what is older is lost then, and said to be.
+    keep: seconds of audio at most that are kept for a reconnection once they were sent; what is older is lost then, and said to be.
     ahead: seconds of audio that may wait to be sent before `send` waits.
     keepalive: seconds without audio after which the server is told that the client is there.
     retry: see Retry.

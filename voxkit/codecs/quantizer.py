@@ -166,7 +166,7 @@ class ResidualVQ(nn.Module):
         for q in range(self.codebooks):
             self.books[q] = kmeans(rest, self.size)
             rest = rest - self.books[q][nearest(rest, self.books[q])]
-        self.usage.fill_(len(x) / self.size)
+        self.usage.fill_(1.0)  # no more than a batch or so says: what the batches say soon outweighs it
         if dist.is_available() and dist.is_initialized():
             dist.broadcast(self.books, 0)
             dist.broadcast(self.usage, 0)

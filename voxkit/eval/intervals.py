@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Sequence
 
 import numpy as np
@@ -77,3 +78,20 @@ def paired_interval(errors: Sequence[int], others: Sequence[int], words: Sequenc
     tail = (1 - confidence) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail])
     return difference, float(low), float(high)
+
+
+def mean_interval(values: Sequence[float], groups: Sequence[str], samples: int = 2000) -> tuple[float, float, float]:
+    """Mean, and a 95 % interval of it: groups (speakers) are drawn again, with all their values. Values that are NaN do not count; NaN
+    where none does."""
+    found: dict[str, list[float]] = {}
+    for value, group in zip(values, groups):
+        if not math.isnan(value):
+            found.setdefault(group, []).append(value)
+    if not found:
+        return math.nan, math.nan, math.nan
+    sums = np.array([sum(own) for own in found.values()])
+    counts = np.array([len(own) for own in found.values()])
+    drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(sums.sum() / counts.sum()), float(low), float(high)

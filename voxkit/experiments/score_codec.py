@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from voxkit.data.reader import load_samples
 from voxkit.data.sampler import text_of
 from voxkit.data.sessions import speaker_of
 from voxkit.data.sets import read_sets
+from voxkit.eval.intervals import mean_interval
 from voxkit.eval.normalize import WHISPER
 from voxkit.eval.wer import score
 from voxkit.infer.audio_quality import load_measures
@@ -78,27 +78,12 @@ class Scored:
     def means(self) -> dict[str, tuple[float, float, float]]:
         """Measure → mean over utterances, and a 95 % interval of it, resampled over speakers."""
         names = next(iter(self.values.values()))
-        return {name: speaker_interval([one[name] for one in self.values.values()], list(self.speakers.values())) for name in names}
+        return {name: mean_interval([one[name] for one in self.values.values()], list(self.speakers.values())) for name in names}
 
     def figures(self) -> dict[str, Any]:
         """As plain numbers."""
         return {"means": self.means(), "kbit_per_second": self.nominal, "kbit_per_second_by_entropy": self.entropy,
                 "perplexities": self.perplexities, "wer": self.errors / self.words if self.words else None, "values": self.values}
-
-
-def speaker_interval(values: Sequence[float], speakers: Sequence[str], samples: int = 2000) -> tuple[float, float, float]:
-    """Mean, low, high: speakers are drawn again, with all they said. Values that are NaN do not count."""
-    groups: dict[str, list[float]] = {}
-    for value, speaker in zip(values, speakers):
-        if not math.isnan(value):
-            groups.setdefault(speaker, []).append(value)
-    if not groups:
-        return math.nan, math.nan, math.nan
-    sums = np.array([sum(group) for group in groups.values()])
-    counts = np.array([len(group) for group in groups.values()])
-    drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    return float(sums.sum() / counts.sum()), *(float(x) for x in np.percentile(means, [2.5, 97.5]))
 
 
 def score_codec(job: CodecJob) -> list[Scored]:

@@ -51,7 +51,8 @@ def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.n
 
 def _transducer_feeds(artifact: Artifact, encoded: Sequence[Encoded]) -> dict[str, list[Feed]]:
     """Every frame, behind the tokens that were said last before it."""
-    head, feeds = OnnxTransducer(artifact), {name: [] for name in ("hear", "say", "join")}
+    head = OnnxTransducer(artifact)
+    feeds: dict[str, list[Feed]] = {name: [] for name in ("hear", "say", "join")}
     for one in encoded:
         found, context, contexts = greedy(head, one.states), head.start, []
         said = dict(zip(found.frames, found.tokens))
@@ -74,7 +75,7 @@ def _decoder_feed(artifact: Artifact, encoded: Encoded) -> Feed:
         heard = [t for t in encoded.log_probs.argmax(1).tolist() if t != vocabulary.blank]
     state = decoder.init_state(encoded.states[None], np.array([encoded.frames]))
     return {"tokens": np.array([[[decoder.bos, *heard[:_TOKENS]]]]), "parents": np.zeros((1, 1), np.int64), "past": state.past,
-            "cross": state.cross, "frames": state.frames}
+            "frames": state.frames, **state.cross}
 
 
 def _wide(value: np.ndarray, least: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.infer.streaming import stream_recording
+from voxkit.models.contract import Listener
 from voxkit.rate import RATE
 from voxkit.runtime.artifact import Artifact
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
@@ -86,7 +87,7 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUt
         loaded: on the CPU; its model is left in float32.
         folders: artifacts, and exports for sherpa-onnx.
         utterances: what is heard.
-        method: greedy or another that all of them know; sherpa-onnx searches greedily.
+        method: greedy, or another that all of them know; sherpa-onnx searches greedily: a transducer as "transducer_greedy".
         threads: of every engine.
         max_wer_increase: of artifacts in fp16 and int8, absolute.
 
@@ -94,7 +95,7 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUt
         ValueError: a folder that is no export, of another vocabulary, or longer utterances than a model takes; MissingPackage.
     """
     model = prepared(loaded.model)
-    torch_side = Recognizer(model, loaded.vocabulary)
+    torch_side = Recognizer(cast(Listener, model), loaded.vocabulary)
     whole: list[Engine] = []
     streams: dict[tuple[float, float], list[Engine]] = {}
     sherpa = False

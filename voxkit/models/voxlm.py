@@ -261,6 +261,8 @@ class VoxLMDecoder:
     """
 
     bos, eos = 0, END  # blank: it is given before the first token and not read
+    alignment_heads: tuple[tuple[int, int], ...] = ()
+    silence = None
 
     def __init__(self, model: VoxLM, prompt: Padded | None = None) -> None:
         self.model, self.prompt = model, prompt

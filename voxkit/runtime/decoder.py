@@ -16,12 +16,12 @@ class DecoderState:
     """What the decoder knows of W hypotheses of each of B utterances.
 
     Attributes:
-        cross: keys and values of the encoder's states [L, 2, B, H, T, d]; frames: [B] of these.
+        cross: keys and values of the encoder's states, as `memory` calls them; frames: [B] of these.
         past: those of the tokens so far [L, 2, B, W, H, U, d].
         attention: [B, W, P, T], where the last P tokens looked.
     """
 
-    cross: np.ndarray
+    cross: dict[str, np.ndarray]
     frames: np.ndarray
     past: np.ndarray
     attention: np.ndarray | None = None
@@ -38,9 +38,14 @@ class OnnxDecoder:
     Args:
         memory, decoder: onnxruntime sessions.
         bos, eos: token ids.
+
+    Raises:
+        ValueError: graphs of an older voxkit.
     """
 
     def __init__(self, memory: Any, decoder: Any, bos: int = 1, eos: int = 2) -> None:
+        if "value0" not in [output.name for output in memory.get_outputs()]:
+            raise ValueError("the artifact's attention decoder was exported by an older voxkit: export the checkpoint again")
         self.memory, self.decoder, self.bos, self.eos = memory, decoder, bos, eos
 
     silence: int | None = None  # the token that says that nobody speaks
@@ -55,9 +60,10 @@ class OnnxDecoder:
 
     def init_state(self, states: np.ndarray, frames: np.ndarray) -> DecoderState:
         """Encoder states [B, T, D], frames [B] → before the first token, one hypothesis for each utterance."""
-        (cross,) = self.memory.run(["cross"], {"states": states})
-        layers, _, size, heads, _, depth = cross.shape
-        return DecoderState(cross, frames, np.zeros((layers, 2, size, 1, heads, 0, depth), np.float32))
+        names = [output.name for output in self.memory.get_outputs()]
+        cross = dict(zip(names, self.memory.run(names, {"states": states})))
+        size, heads, _, depth = cross["value0"].shape
+        return DecoderState(cross, frames, np.zeros((len(names) // 2, 2, size, 1, heads, 0, depth), np.float32))
 
     def step(self, tokens: np.ndarray, state: DecoderState, parents: np.ndarray | None = None) -> tuple[np.ndarray, DecoderState]:
         """The next tokens [B, W, P] of every hypothesis → log-probabilities of what follows each [B, W, P, V], and the state after them.
@@ -68,8 +74,8 @@ class OnnxDecoder:
         if parents is None:
             parents = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape[:2])
         log_probs, past, attention = self.decoder.run(["log_probs", "next_past", "attention"], {
-            "tokens": np.ascontiguousarray(tokens), "parents": np.ascontiguousarray(parents), "past": state.past, "cross": state.cross,
-            "frames": state.frames})
+            "tokens": np.ascontiguousarray(tokens), "parents": np.ascontiguousarray(parents), "past": state.past, "frames": state.frames,
+            **state.cross})
         return log_probs, replace(state, past=past, attention=attention)
 
     @property
@@ -87,7 +93,7 @@ class OnnxDecoder:
         prompt = self._prompts(state)[0].tolist()
         log_probs, followed = self.decoder.run(["log_probs", "followed"], {
             "tokens": np.array([[[*prompt, *text]]], dtype=np.int64), "parents": np.zeros((1, 1), np.int64), "past": state.past,
-            "cross": state.cross, "frames": state.frames})
+            "frames": state.frames, **state.cross})
         first = len(prompt) - 1
         said = log_probs[0, 0, first + np.arange(len(text)), text]
         return followed[0, 0, :, :, :frames].transpose(1, 0, 2), said.tolist(), first

@@ -4,7 +4,7 @@
     POST /transcribe         the same
     POST /recognize/file     the bytes of an audio file; ?words=true, and no other parameter
     POST /v1/audio/transcriptions   OpenAI's form
-    GET  /v1/listen          a WebSocket: live recognition
+    GET  /v1/listen          a WebSocket: live recognition; in others' words /v1/realtime (OpenAI's) and /vosk
     GET  /                   the demo page
     GET  /info, /health, /live, /ready, /metrics, /openapi.json
 
@@ -24,7 +24,9 @@ from voxkit.optional import require
 from voxkit.serve import demo, openai_rest, probes, rest
 from voxkit.serve.backend import Backend
 from voxkit.serve.live.listen import listen
+from voxkit.serve.realtime import realtime
 from voxkit.serve.service import ServeConfig, make_service
+from voxkit.serve.vosk import vosk
 
 
 def create_app(backend: Backend, config: ServeConfig | None = None) -> Any:
@@ -53,6 +55,14 @@ def create_app(backend: Backend, config: ServeConfig | None = None) -> Any:
     @app.websocket("/v1/listen")
     async def live(socket: WebSocket) -> None:
         await listen(socket, service.sessions, service.config.tokens)
+
+    @app.websocket("/v1/realtime")
+    async def openai_live(socket: WebSocket) -> None:
+        await realtime(socket, service.sessions, service.config.tokens)
+
+    @app.websocket("/vosk")
+    async def vosk_live(socket: WebSocket) -> None:
+        await vosk(socket, service.sessions, service.config.tokens)
 
     app.add_middleware(probes.Gate, service=service)
     return app

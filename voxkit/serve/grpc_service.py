@@ -30,7 +30,7 @@ from voxkit.serve.live.options import (
 from voxkit.serve.live.stream import Ended, Event, Heard, Started, Stream
 from voxkit.serve.service import Service
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("uvicorn.error")  # beside the line that says where HTTP is
 SERVICE = "voxkit.v1.SpeechRecognition"
 _STATUS = {FAILED: "INTERNAL", INVALID: "INVALID_ARGUMENT", UNAUTHORIZED: "UNAUTHENTICATED", TIMEOUT: "DEADLINE_EXCEEDED",
            TOO_LARGE: "OUT_OF_RANGE", BUSY: "RESOURCE_EXHAUSTED", STOPPING: "UNAVAILABLE"}
@@ -180,18 +180,7 @@ class _Handlers:
                 if (response := self._response(event, config)) is not None:
                     await self._write(context, response)
 
-        writer, others = asyncio.create_task(write()), [asyncio.create_task(read()), asyncio.create_task(sessions.drained(stream, told))]
-        try:
-            while not writer.done():
-                done, _ = await asyncio.wait([writer, *others], return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {writer}:
-                    others.remove(task)
-                    task.result()
-            writer.result()
-        finally:
-            for task in (writer, *others):
-                task.cancel()
-            await asyncio.gather(writer, *others, return_exceptions=True)
+        await sessions.converse(stream, read(), write(), told)
         if ends:
             raise ends[0]
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from voxkit.files import read_lines
 
 _SCHEMES = ("bearer", "token")  # of the header, and as subprotocols
+_OPENAI = "openai-insecure-api-key."  # a subprotocol of OpenAI's browser clients, beside "realtime"
 
 
 class Tokens:
@@ -52,15 +53,17 @@ class Tokens:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() in _SCHEMES:
             given.append(token.strip())
-        if chosen := subprotocol(subprotocols):
-            given.append(subprotocols[subprotocols.index(chosen) + 1])
+        for scheme, token in zip(subprotocols, subprotocols[1:]):
+            if scheme.lower() in _SCHEMES:
+                given.append(token)
+        given += [name.removeprefix(_OPENAI) for name in subprotocols if name.startswith(_OPENAI)]
         given += parse_qs(query, max_num_fields=None).get("token", [])[:1]
         return any(_hash(token) in self._known for token in given)
 
 
 def subprotocol(offered: Sequence[str]) -> str | None:
-    """The one of a WebSocket's subprotocols to answer: the scheme before a token; None where there is none."""
-    return next((name for name in offered[:-1] if name.lower() in _SCHEMES), None)
+    """The one of a WebSocket's subprotocols to answer: the scheme before a token, or OpenAI's; None where there is none."""
+    return next((name for name in offered[:-1] if name.lower() in _SCHEMES), next((name for name in offered if name == "realtime"), None))
 
 
 def _hash(token: str) -> bytes:

@@ -25,15 +25,9 @@ _REASON = 120  # bytes of a close frame's reason; it has room for 123
 
 async def listen(socket: Any, sessions: Sessions, tokens: Tokens) -> None:
     """One connection (a starlette WebSocket), from its upgrade to its close."""
-    offered = list(socket.scope.get("subprotocols", ()))
-    await socket.accept(subprotocol=subprotocol(offered))
-    wire = Wire(socket, sessions.limits.send_timeout)
-    query = socket.scope.get("query_string", b"").decode("latin-1")
+    wire, query = await open_wire(socket, sessions)
     try:
-        if not tokens.allow(socket.headers.get("authorization"), offered, query):
-            sessions.metrics.refused.labels(UNAUTHORIZED).inc()
-            raise StreamError(UNAUTHORIZED, "no token, or a wrong one; send the header Authorization: Bearer TOKEN, or in a browser the "
-                                            "subprotocols token and TOKEN")
+        authorize(socket, query, sessions, tokens)
         options = from_query(query)
         async with sessions.admit("listen", options) as stream:
             await _Talk(wire, stream, sessions).run()
@@ -46,6 +40,24 @@ async def listen(socket: Any, sessions: Sessions, tokens: Tokens) -> None:
         log.exception("a session failed")
         error = StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0)
         await wire.last(messages.error(error), error)
+
+
+async def open_wire(socket: Any, sessions: Sessions) -> tuple[Wire, str]:
+    """Accept a WebSocket → it, and its query."""
+    await socket.accept(subprotocol=subprotocol(list(socket.scope.get("subprotocols", ()))))
+    return Wire(socket, sessions.limits.send_timeout), socket.scope.get("query_string", b"").decode("latin-1")
+
+
+def authorize(socket: Any, query: str, sessions: Sessions, tokens: Tokens) -> None:
+    """Ask a WebSocket that was accepted for its token.
+
+    Raises:
+        StreamError: UNAUTHORIZED.
+    """
+    if not tokens.allow(socket.headers.get("authorization"), list(socket.scope.get("subprotocols", ())), query):
+        sessions.metrics.refused.labels(UNAUTHORIZED).inc()
+        raise StreamError(UNAUTHORIZED, "no token, or a wrong one; send the header Authorization: Bearer TOKEN, or in a browser the "
+                                        "subprotocols token and TOKEN")
 
 
 class Wire:
@@ -114,7 +126,7 @@ class _Talk:
         self.error: StreamError | None = None  # why it ends, once what was taken has been said
 
     async def run(self) -> None:
-        """Read, write, and watch for the server's end, until one of them is done.
+        """From Begin to Metadata.
 
         Raises:
             StreamError, Gone: as they end it.
@@ -123,19 +135,7 @@ class _Talk:
         await self.wire.send(self.messages.begin(self.sessions.host.streaming, {
             "message_seconds": limits.message_seconds, "message_bytes": MOST_BYTES, "idle_timeout": limits.idle,
             "session_seconds": limits.session_seconds, "utterance_seconds": self.sessions.host.limits.utterance}))
-        write = asyncio.create_task(self._write())
-        others = [asyncio.create_task(self._read()), asyncio.create_task(self.sessions.drained(self.stream, self._drain))]
-        try:
-            while not write.done():
-                done, _ = await asyncio.wait([write, *others], return_when=asyncio.FIRST_COMPLETED)
-                for task in done - {write}:
-                    others.remove(task)
-                    task.result()
-            write.result()
-        finally:
-            for task in (write, *others):
-                task.cancel()
-            await asyncio.gather(write, *others, return_exceptions=True)
+        await self.sessions.converse(self.stream, self._read(), self._write(), self._drain)
         if self.error is None or self.error.code == STOPPING:
             await self.wire.send(self.messages.metadata(self.stream.seconds, self.digest.hexdigest()))
         if self.error is not None:

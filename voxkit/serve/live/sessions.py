@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from voxkit.serve.live.errors import BUSY, INVALID, STOPPING, TOO_LARGE, Gone, StreamError
 from voxkit.serve.live.host import Host
@@ -23,13 +22,14 @@ SLACK = 1.25  # a message may be so many times longer than said: clients round
 @dataclass
 class LiveLimits:
     """Attributes:
-    max_sessions: at a time.
+    max_sessions: at a time. max_delay: seconds that a slice of all of them may take; above, no more are taken.
     idle: seconds without audio and without a sign of life.
     session_seconds: of audio in a session. message_seconds: in a message.
     send_timeout: seconds that a client may take to read what is sent to it.
     """
 
     max_sessions: int = 64
+    max_delay: float = 0.25
     idle: float = 10.0
     session_seconds: float = 14_400.0
     message_seconds: float = 1.0
@@ -39,7 +39,7 @@ class LiveLimits:
         """What cannot be."""
         found = [] if self.max_sessions >= 0 else [f"max_sessions: {self.max_sessions} is below 0"]
         return found + [f"{name}: {getattr(self, name)} is not above 0, or has no end" for name in
-                        ("idle", "session_seconds", "message_seconds", "send_timeout") if not 0 < getattr(self, name) < inf]
+                        ("max_delay", "idle", "session_seconds", "message_seconds", "send_timeout") if not 0 < getattr(self, name) < inf]
 
 
 class Sessions:
@@ -125,12 +125,31 @@ class Sessions:
         stream.audio(data)
         await stream.room()
 
-    async def drained(self, stream: Stream, tell: Any) -> None:
-        """Wait for the server to stop, let the utterance come to its end, then end the stream.
+    async def converse(self, stream: Stream, read: Coroutine, write: Coroutine, tell: Callable[[float], Awaitable[None]]) -> None:
+        """Read, write, and watch for the server's end, until what is written has come to its end.
 
         Args:
-            tell: async function that is told how many seconds are left.
+            read: takes what the client sends, and ends the stream; it may go on behind that. write: says the stream's events.
+            tell: is told how many seconds are left, when the server stops.
+
+        Raises:
+            StreamError, Gone: as one of them ends it.
         """
+        writer, others = asyncio.create_task(write), [asyncio.create_task(read), asyncio.create_task(self._drained(stream, tell))]
+        try:
+            while not writer.done():
+                done, _ = await asyncio.wait([writer, *others], return_when=asyncio.FIRST_COMPLETED)
+                for task in done - {writer}:
+                    others.remove(task)
+                    task.result()
+            writer.result()
+        finally:
+            for task in (writer, *others):
+                task.cancel()
+            await asyncio.gather(writer, *others, return_exceptions=True)
+
+    async def _drained(self, stream: Stream, tell: Callable[[float], Awaitable[None]]) -> None:
+        """Wait for the server to stop, let the utterance come to its end, then end the stream."""
         assert self._draining is not None, "start() comes first"
         await self._draining.wait()
         assert self._until is not None

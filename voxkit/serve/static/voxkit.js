@@ -308,10 +308,10 @@ class Backlog {
     }
     this._audio.set(samples, (this.end - this._first) * this.channels);
     this.end += samples.length / this.channels;
-    const extra = this.end - this.begin - this.keep;
-    if (extra > 0) {
-      this.lost += extra;
-      this._forget(this.begin + extra);
+    const until = Math.min(this.end - this.keep, this.sent); // what was not sent is never given up
+    if (until > this.begin) {
+      this.lost += until - this.begin;
+      this._forget(until);
     }
   }
 

@@ -51,11 +51,11 @@ namespace Voxkit
                 _audio[place + 2 * i + 1] = (byte)(samples[offset + i] >> 8);
             }
             End += count / _channels;
-            var extra = End - Begin - _keep;
-            if (extra > 0)
+            var until = Math.Min(End - _keep, Sent); // what was not sent is never given up
+            if (until > Begin)
             {
-                Lost += extra;
-                Forget(Begin + extra);
+                Lost += until - Begin;
+                Forget(until);
             }
         }
 

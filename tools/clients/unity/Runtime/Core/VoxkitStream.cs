@@ -32,6 +32,7 @@ namespace Voxkit
         private readonly CancellationTokenSource _cancelled = new CancellationTokenSource();
         private readonly Random _random = new Random();
         private bool _begun, _progress;
+        private volatile bool _over;
 
         /// <summary>Connects at once, on other threads. ArgumentException: options that no server takes.</summary>
         public VoxkitStream(ListenOptions options)
@@ -43,7 +44,7 @@ namespace Voxkit
         }
 
         /// <summary>Whether the stream is over: everything is answered, it was cancelled, or there is no hope. Events may still wait.</summary>
-        public bool Over { get; private set; }
+        public bool Over { get { return _over; } private set { _over = value; } }
 
         /// <summary>Whether so much audio is unsent that whoever reads a file should wait.</summary>
         public bool Full

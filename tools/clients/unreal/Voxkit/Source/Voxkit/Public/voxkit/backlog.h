@@ -34,9 +34,9 @@ class Backlog {
       audio_.insert(audio_.end(), samples, samples + count);
       end_ += static_cast<std::int64_t>(count) / channels_;
     }
-    if (const std::int64_t extra = end_ - begin_ - keep_; extra > 0) {
-      lost_ += extra;
-      forget(begin_ + extra);
+    if (const std::int64_t until = std::min(end_ - keep_, sent_); until > begin_) {  // what was not sent is never given up
+      lost_ += until - begin_;
+      forget(until);
     }
   }
 
