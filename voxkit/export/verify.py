@@ -45,11 +45,13 @@ class Engine:
 
 @dataclass
 class Heard:
-    """What an engine made of all utterances: texts by id, seconds it took, word error rate or None without references."""
+    """What an engine made of all utterances: texts by id, seconds it took by the clock and of the processor, word error rate or None
+    without references."""
 
     engine: Engine
     texts: dict[str, str]
     seconds: float
+    processor: float
     wer: WerResult | None
 
 
@@ -72,7 +74,8 @@ class Comparison:
         first, count = self.heard[0].texts, len(self.heard[0].texts)
         return [{"engine": heard.engine.name, "texts": count,
                  "equal": "" if heard is self.heard[0] else count - len(differing(first, heard)),
-                 "WER": "" if heard.wer is None else _shown(heard.wer), "RTF": f"{heard.seconds / self.seconds:.4f}"}
+                 "WER": "" if heard.wer is None else _shown(heard.wer), "RTF": f"{heard.seconds / self.seconds:.4f}",
+                 "of the processor": f"{heard.processor / self.seconds:.4f}"}
                 for heard in self.heard]
 
 
@@ -151,11 +154,11 @@ def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[CheckUt
     found = []
     for engine in engines:
         engine.listen(utterances[0].audio)  # the first run allocates
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         texts = {u.id: " ".join(engine.listen(u.audio).split()) for u in utterances}
-        seconds = time.perf_counter() - began
+        seconds, processor = time.perf_counter() - began, time.process_time() - spent
         wer = score(references, {id: texts[id] for id in references}) if references else None
-        found.append(Heard(engine, texts, seconds, wer))
+        found.append(Heard(engine, texts, seconds, processor, wer))
     out = Comparison(title, found, sum(len(u.audio) for u in utterances) / RATE)
     first = found[0]
     for heard in found[1:]:

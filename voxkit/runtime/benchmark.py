@@ -133,6 +133,8 @@ def measure(artifact: str | Path, recordings: Sequence[tuple[str, np.ndarray]], 
             recognizer.transcribe(audio, options)
         speed.wall += time.perf_counter() - wall
         speed.processor += time.process_time() - processor
+        if isinstance(recognizer, StreamingRecognizer):
+            _finalized(recognizer, audio, speed)
         speed.files, speed.seconds = speed.files + 1, speed.seconds + len(audio) / RATE
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     speed.memory = largest / (1e6 if sys.platform == "darwin" else 1e3)
@@ -168,12 +170,11 @@ def _spoken(recognizer: StreamingRecognizer, audio: np.ndarray, endpointing: End
                 timed += [(word.start, word.end) for word in event.hypothesis.words]
     words = timed if said is None else said
     if not words or last is None:
-        return _finalized(recognizer, audio, speed)
+        return
     first = next(delay for word, delay in texts if word == said_first)
     speed.first_partial.append(first._replace(waiting=first.waiting - words[0][1]))
     if last.waiting > words[-1][1]:
         speed.final.append(last._replace(waiting=last.waiting - words[-1][1]))
-    _finalized(recognizer, audio, speed)
 
 
 def _finalized(recognizer: StreamingRecognizer, audio: np.ndarray, speed: Speed) -> None:
