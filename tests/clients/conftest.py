@@ -57,11 +57,11 @@ class Client:
         return subprocess.Popen([*self.command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 encoding="utf-8", env={**os.environ, "PYTHONPATH": str(HERE.parents[1])})
 
-    def run(self, *arguments: object, timeout: float = 60) -> Ran:
+    def run(self, *arguments: object, timeout: float = 120) -> Ran:
         return ended(self.start(*arguments), timeout)
 
 
-def ended(process: subprocess.Popen, timeout: float = 60) -> Ran:
+def ended(process: subprocess.Popen, timeout: float = 120) -> Ran:
     """What a started client said."""
     try:
         out, complaint = process.communicate(timeout=timeout)

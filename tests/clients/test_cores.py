@@ -138,7 +138,8 @@ def test_cancellation(client, audio):
     with FakeServer() as server:
         ran = client.run(server.url, audio, "--speed", 4, "--cancel-after", 1.5)
     assert ran.status == 0 and ran.events[-1] == {"event": "Cancelled"} and not ran.of("Finished")
-    assert ran.words == whole(1) and all(command["type"] != "CloseStream" for command in server.seen[0].commands)
+    assert ran.words in ([], whole(1)) and server.seen[0].seconds <= 1.5  # a final may still be under way
+    assert all(command["type"] != "CloseStream" for command in server.seen[0].commands)
 
 
 def test_phrases_change_within_a_session(client, audio):

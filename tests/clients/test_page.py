@@ -1,6 +1,7 @@
 """The demo page in a real browser with a microphone that plays a file."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_the_microphone_with_push_to_talk(page):
     page.wait_for_selector("#talk:enabled")
     page.hover("#talk")
     page.mouse.down()
-    page.wait_for_function("document.querySelector('#partial').textContent.length > 3")
+    playwright.expect(page.locator("#partial")).to_have_text(re.compile("...."), timeout=30_000)
     partial = page.text_content("#partial")
     page.mouse.up()
     page.wait_for_selector(".utterance .word")
@@ -71,7 +72,7 @@ def test_the_microphone_with_push_to_talk(page):
     if folder := os.environ.get("VOXKIT_SCREENSHOTS"):  # for whoever wants to see it
         page.screenshot(path=str(Path(folder) / "microphone.png"))
     page.click("#stop")
-    page.wait_for_function("document.querySelector('#status').textContent === 'done'")
+    playwright.expect(page.locator("#status")).to_have_text("done", timeout=30_000)
     assert page.is_enabled("#microphone")
 
 
@@ -84,7 +85,7 @@ def test_a_file_gives_the_text_of_the_other_clients(page, replica, tmp_path):
     page.check("#fast")
     page.eval_on_selector("#endpointing", "input => { input.min = 0; input.value = 0; }")
     page.set_input_files("#file", path)
-    page.wait_for_function("document.querySelector('#status').textContent === 'done'")
+    playwright.expect(page.locator("#status")).to_have_text("done", timeout=30_000)
     (expected,) = transcribe(path, ListenOptions(replica.url, endpointing=None, phrases=["hold the line", "enemy landing"]))
     assert texts(page) == [" ".join(word.word for word in expected.words)] and expected.text
     page.click("#clear")
@@ -103,7 +104,7 @@ def test_refusals_are_shown_and_the_page_goes_on(browser, replica, tmp_path):
     page.fill("#phrases", "")
     page.check("#fast")
     page.set_input_files("#file", path)
-    page.wait_for_function("document.querySelector('#status').textContent === 'done'")
+    playwright.expect(page.locator("#status")).to_have_text("done", timeout=30_000)
     page.close()
 
 

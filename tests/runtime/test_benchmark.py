@@ -9,7 +9,7 @@ import pytest
 from voxkit.audio.io import write_audio
 from voxkit.hypothesis import Hypothesis, Word
 from voxkit.runtime import benchmark
-from voxkit.runtime.benchmark import Speed, read_folder
+from voxkit.runtime.benchmark import Delay, Speed, read_folder
 from voxkit.runtime.endpoint import Endpointing
 from voxkit.runtime.streaming import StreamEvent
 from voxkit.runtime.word_times import read_word_times
@@ -58,12 +58,13 @@ def test_delays_are_waiting_and_computing(monkeypatch):
     """With a processor that needs no time there is nothing but waiting; with one that needs 20 ms a piece, both add up."""
     now = [0.0]
     monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(benchmark.time, "process_time", lambda: now[0] / 2)
     speed = Speed()
     benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
-    assert speed.first_partial == [(pytest.approx(0.4), 0.0)] and speed.final == [(pytest.approx(0.52), 0.0)]  # pieces are 40 ms
+    assert speed.first_partial == [(pytest.approx(0.4), 0.0, 0.0)] and speed.final == [(pytest.approx(0.52), 0.0, 0.0)]  # pieces are 40 ms
 
     benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed, [(0.1, 0.5), (0.9, 1.9)])
-    assert speed.first_partial.pop() == (pytest.approx(0.5), 0.0) and speed.final.pop() == (pytest.approx(0.62), 0.0)
+    assert speed.first_partial.pop() == (pytest.approx(0.5), 0.0, 0.0) and speed.final.pop() == (pytest.approx(0.62), 0.0, 0.0)
     benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed, [])
     assert len(speed.first_partial) == len(speed.final) == 1  # of a recording whose words are not known no delay is taken
 
@@ -74,15 +75,42 @@ def test_delays_are_waiting_and_computing(monkeypatch):
 
     monkeypatch.setattr(_Recognizer, "session", lambda self, endpointing: Slow())
     benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
-    assert speed.first_partial[1] == (pytest.approx(0.4), pytest.approx(0.02)) and speed.final[1][1] == pytest.approx(0.02)
+    assert speed.first_partial[1] == (pytest.approx(0.4), pytest.approx(0.02), pytest.approx(0.01))
+    assert speed.final[1][1:] == (pytest.approx(0.02), pytest.approx(0.01))
+
+
+def test_the_first_partial_is_the_one_that_stays(monkeypatch):
+    """A first word that was taken for another does not count; of an utterance that stays without text no delay is taken."""
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(benchmark.time, "process_time", lambda: 0.0)
+
+    class Mistaken(_Session):
+        def accept(self, samples):
+            if self.heard == 0:
+                self.heard = len(samples)
+                return [StreamEvent(False, Hypothesis("want"), 0.0, 0.04)]
+            return super().accept(samples)
+
+    class Deaf(_Session):
+        def accept(self, samples):
+            return []
+
+    speed = Speed()
+    for session, count in ((Mistaken, 1), (Deaf, 1)):
+        monkeypatch.setattr(_Recognizer, "session", lambda self, endpointing, session=session: session())
+        benchmark._spoken(_Recognizer(), np.zeros(32000, np.float32), Endpointing(silence=0.5), speed)
+        assert len(speed.first_partial) == len(speed.final) == count
+    assert speed.first_partial[0].waiting == pytest.approx(0.4) and len(speed.finalize) == 2
 
 
 def test_rows():
-    speed = Speed(3, 10.0, 2, 5.5, 0.5, 0.4, 1.0, 100.0, [(0.4, 0.01), (0.2, 0.01)], [(0.5, 0.02)], [0.1, 0.2], 0.4)
+    speed = Speed(3, 10.0, 2, 5.5, 0.5, 0.4, 1.0, 100.0, [Delay(0.4, 0.01, 0.004), Delay(0.2, 0.01, 0.004)],
+                  [Delay(0.5, 0.02, 0.01)], [(0.1, 0.05), (0.2, 0.05)], 0.4)
     said = {row["what"]: row["measured"] for row in speed.rows()}
     assert said["RTF, wall"] == "0.0500" and said["size"] == "5.5 MB" and said["audio"] == "3 files, 10.0 s"
-    assert said["first partial after the first word's end"] == "310 ms (waiting for audio 300, computing 10; medians of 2 of 3 files)"
-    assert "95 % within 195 ms" in said["final after finalize"]
+    assert said["first partial after the first word's end"] == (
+        "310 ms (waiting for audio 300, computing 10, of the processor 4; medians of 2 of 3 files)")
+    assert "95 % within 195 ms" in said["final after finalize"] and "within 50 ms" in said["the same, of the processor"]
     assert not [row for row in Speed(1, 1.0).rows() if "final" in row["what"]]
     json.dumps(speed.rows())
 

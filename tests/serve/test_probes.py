@@ -48,6 +48,23 @@ def test_ready_says_whether_sessions_are_taken(serving):
     client.close()
 
 
+def test_a_service_that_is_stuck_says_so(serving):
+    running = serving("streaming")
+    loop_task = running.service.sessions.host._task
+    loop_task.get_loop().call_soon_threadsafe(loop_task.cancel)
+    for _ in range(500):
+        if running.ask_text("/live") == (503, "stuck\n"):
+            return
+    raise AssertionError("it says that it lives")
+
+
+def test_the_demo_page_is_for_everybody(serving):
+    running = serving("streaming", tokens=Tokens(["key"]))
+    status, page = running.ask_text("/")
+    assert status == 200 and "<html" in page.lower()
+    assert running.ask_text("/static/page.js")[0] == 200 and running.ask_text("/static/../app.py")[0] in (401, 404)
+
+
 def test_requests_show_their_token(serving, caplog):
     running = serving("streaming", tokens=Tokens(["open-sesame"]))
     for path in ("/live", "/ready", "/metrics"):

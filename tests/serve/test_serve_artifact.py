@@ -68,13 +68,14 @@ def _job(*arguments):
 
 def test_options_reach_the_service(artifacts, tmp_path):
     (tmp_path / "tokens").write_text("abc\n")
-    job = _job(artifacts["streaming"], "--max-sessions", 3, "--idle-timeout", 4, "--session-seconds", 50, "--tokens-file",
-               tmp_path / "tokens", "--method", "prefix_beam", "--beam", 3, "--max-seconds", 7, "--head-timeout", 2)
+    job = _job(artifacts["streaming"], "--max-sessions", 3, "--max-delay", 0.5, "--idle-timeout", 4, "--session-seconds", 50,
+               "--tokens-file", tmp_path / "tokens", "--method", "prefix_beam", "--beam", 3, "--max-seconds", 7, "--head-timeout", 2)
     service = application(job).state.service
     live, backend = service.config.live, service.backend
     assert (live.max_sessions, live.idle, live.session_seconds, service.config.limits.head_timeout) == (3, 4.0, 50.0, 2.0)
     assert service.config.tokens.allow("Bearer abc") and not service.config.tokens.allow(None)
-    assert (backend.method, backend.streaming.options.beam, service.sessions.host.limits.utterance) == ("prefix_beam", 3, 7.0)
+    assert (backend.method, backend.streaming.options.beam) == ("prefix_beam", 3)
+    assert (service.sessions.host.limits.utterance, service.sessions.host.limits.delay) == (7.0, 0.5)
 
 
 @pytest.mark.parametrize("model, options, why", [

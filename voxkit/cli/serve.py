@@ -22,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 = as torch or onnxruntime chooses")
     parser.add_argument("--second", metavar="DIR", help="with a streaming artifact: one over whole utterances, which says the final texts")
-    parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's, of an artifact greedy")
+    parser.add_argument("--method", help="as of `voxkit decode`; by default the configuration's, of an artifact its usual one")
     add_search_arguments(parser)
     add_tuned_argument(parser)
     add_times_argument(parser)
@@ -30,6 +30,8 @@ def add_parser(subparsers: Any) -> None:
                                                               "decode/calibration.json")
     group = parser.add_argument_group("limits")
     group.add_argument("--max-sessions", type=int, default=64, help="live sessions at a time (default 64)")
+    group.add_argument("--max-delay", type=float, default=0.25, metavar="S",
+                       help="no more live sessions while half a second of all of them takes longer than this to work on (default 0.25)")
     group.add_argument("--idle-timeout", type=float, default=10.0, help="seconds of a live session without audio or KeepAlive (default 10)")
     group.add_argument("--session-seconds", type=float, default=14_400.0, help="of audio in a live session (default 14400)")
     group.add_argument("--max-batch", type=int, default=16, help="requests recognized together (default 16)")
@@ -65,6 +67,7 @@ def _job(args: argparse.Namespace) -> Any:
     limits = Limits(max_seconds=args.max_seconds, max_bytes=round(args.max_megabytes * 2**20), timeout=args.timeout,
                     upload_timeout=args.upload_timeout, head_timeout=args.head_timeout, drain=args.drain)
     batching = BatchingConfig(max_batch=args.max_batch, max_wait=args.max_wait, max_waiting=args.max_waiting)
-    live = LiveLimits(max_sessions=args.max_sessions, idle=args.idle_timeout, session_seconds=args.session_seconds)
+    live = LiveLimits(max_sessions=args.max_sessions, max_delay=args.max_delay, idle=args.idle_timeout,
+                      session_seconds=args.session_seconds)
     return ServeJob(search=search_settings(args), limits=limits, batching=batching, live=live, tokens=args.tokens_file,
                     **job_fields(args, "checkpoint", "method", "calibration", "second", "threads", "device"))

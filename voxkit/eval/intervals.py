@@ -93,4 +93,5 @@ def mean_interval(values: Sequence[float], groups: Sequence[str], samples: int =
     counts = np.array([len(own) for own in found.values()])
     drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    return float(sums.sum() / counts.sum()), *(float(x) for x in np.percentile(means, [2.5, 97.5]))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(sums.sum() / counts.sum()), float(low), float(high)

@@ -65,13 +65,13 @@ def check_artifact_job(job: Any, *given: str) -> None:
 
 
 def artifact_options(job: Any, recognizer: OnnxRecognizer) -> SearchOptions:
-    """How a job searches: `method` (None: greedy), `search`, `words`."""
+    """How a job searches: `method` (None: the usual one), `search`, `words`."""
     given = dict(job.search.weights)
     if job.search.lm:
         given["lm"] = recognizer.language_model(job.search.lm)
     if job.search.phrases:
         given["context"] = recognizer.phrases(job.search.boosted())
-    return SearchOptions(job.method or "greedy", words=job.words, times=job.search.times or "alignment", **given)
+    return SearchOptions(job.method or recognizer.methods()[0], words=job.words, times=job.search.times or "alignment", **given)
 
 
 def _streaming(job: Any, artifact: Artifact) -> Callable[[str], Iterator[Heard]]:

@@ -51,7 +51,8 @@ def measuring_feeds(folder: Path, graphs: Sequence[Graph], audios: Sequence[np.n
 
 def _transducer_feeds(artifact: Artifact, encoded: Sequence[Encoded]) -> dict[str, list[Feed]]:
     """Every frame, behind the tokens that were said last before it."""
-    head, feeds = OnnxTransducer(artifact), {name: [] for name in ("hear", "say", "join")}
+    head = OnnxTransducer(artifact)
+    feeds: dict[str, list[Feed]] = {name: [] for name in ("hear", "say", "join")}
     for one in encoded:
         found, context, contexts = greedy(head, one.states), head.start, []
         said = dict(zip(found.frames, found.tokens))

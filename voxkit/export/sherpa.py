@@ -29,12 +29,11 @@ from voxkit.files import write_text
 from voxkit.infer.chunks import Chunk, chunk_of
 from voxkit.models.voxformer import VoxFormer
 from voxkit.optional import require
-from voxkit.rate import RATE
 from voxkit.runtime.session import open_session
 from voxkit.text.vocabulary import Vocabulary
 
 BINS = 80  # its streaming models have a state made for them
-_MARK = ".sherpa-onnx"  # what tells a directory of ours from others
+MARK = ".sherpa-onnx"  # what tells a directory of ours from others
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def write_sherpa(loaded: Loaded, out: Path, files: Callable[[Any, Chunk | None],
         raise ValueError(f"{where}: sherpa-onnx has types for a VoxFormer on fbank of {BINS} bins (model.front_end.kind=fbank), and this "
                          "is none; export it with --format onnx")
     out = Path(out)
-    if out.exists() and not (out / _MARK).is_file():
+    if out.exists() and not (out / MARK).is_file():
         raise ValueError(f"{out} is there and no sherpa-onnx export; choose another directory, or remove it")
     onnx = require("onnx", "export", why="voxkit export")
     model, part = prepared(model), out.with_name(f".tmp-{out.name}")
@@ -153,7 +152,7 @@ def write_sherpa(loaded: Loaded, out: Path, files: Callable[[Any, Chunk | None],
             onnx.save(proto, path)
         write_text(part / "tokens.txt", tokens_file(loaded.vocabulary))
         write_text(part / "README.md", readme)
-        write_text(part / _MARK, f"{__version__}\n")
+        write_text(part / MARK, f"{__version__}\n")
         shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     finally:
@@ -238,49 +237,3 @@ Unity, Unreal and the rest of its platforms:
 
     sherpa_onnx.{call}(model="model.onnx", tokens="tokens.txt")
 """
-
-
-def is_sherpa(folder: Path) -> bool:
-    """Whether a directory is an export for sherpa-onnx."""
-    return (folder / _MARK).is_file()
-
-
-class SherpaModel:
-    """An export, run by sherpa-onnx itself (`pip install sherpa-onnx`).
-
-    Args:
-        folder: what `export_sherpa` or `export_sherpa_transducer` wrote. threads: of its onnxruntime.
-
-    Raises:
-        MissingPackage: no sherpa-onnx.
-    """
-
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        package = require("sherpa_onnx", "sherpa", why=f"running {folder}")
-        files = {name: str(folder / f"{name}.onnx") for name in ("model", "encoder", "decoder", "joiner")
-                 if (folder / f"{name}.onnx").is_file()}
-        first = files.get("model", files.get("encoder"))
-        self._about = open_session(Path(str(first)), threads=1).get_modelmeta().custom_metadata_map
-        self.streams = "decode_chunk_len" in self._about
-        kind = package.OnlineRecognizer if self.streams else package.OfflineRecognizer
-        made = kind.from_transducer if "model" not in files else kind.from_zipformer2_ctc if self.streams else kind.from_zipformer_ctc
-        self._recognizer = made(**files, tokens=str(folder / "tokens.txt"), num_threads=threads)
-
-    def milliseconds(self, model: Any) -> tuple[float, float]:
-        """Of a chunk, and of what is seen before it, as `model` counts them."""
-        frame = 1000 * model.front_end.seconds_per_frame
-        left = int(self._about["left_context_len"].split(",")[0]) * model.encoder.config.downsampling_factor[0]
-        return int(self._about["decode_chunk_len"]) / 2 * frame, left * frame
-
-    def listen(self, audio: np.ndarray) -> str:
-        """A waveform [S] float32 at 16 kHz → its text. A stream leaves out what the last chunk lacks."""
-        recognizer = self._recognizer
-        stream = recognizer.create_stream()
-        stream.accept_waveform(RATE, audio)
-        if not self.streams:
-            recognizer.decode_stream(stream)
-            return str(stream.result.text)
-        stream.input_finished()
-        while recognizer.is_ready(stream):
-            recognizer.decode_stream(stream)
-        return str(recognizer.get_result(stream))

@@ -18,7 +18,7 @@ def read_utterances(data_dir: str | os.PathLike, sets: Sequence[str], count: int
     """
     if count is not None and count < 1:
         raise ValueError(f"--utterances {count}: at least 1")
-    cuts = list(read_sets(data_dir, list(sets)))
+    cuts = list(read_sets(os.fspath(data_dir), list(sets)))
     if not cuts:
         raise ValueError(f"no utterances in {', '.join(sets)} of {data_dir}")
     chosen = [cuts[i * len(cuts) // count] for i in range(count)] if count is not None and len(cuts) > count else cuts

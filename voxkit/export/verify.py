@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from voxkit.checkpoint.loading import Loaded
 from voxkit.eval.wer import WerResult, score
 from voxkit.export.graphs import prepared
 from voxkit.export.parity import ENOUGH_WORDS, CheckUtterance
-from voxkit.export.sherpa import SherpaModel, is_sherpa
+from voxkit.export.sherpa_model import SherpaModel, is_sherpa
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
 from voxkit.infer.streaming import stream_recording
+from voxkit.models.contract import Listener
 from voxkit.rate import RATE
 from voxkit.runtime.artifact import Artifact
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
@@ -91,7 +92,7 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUt
         ValueError: a folder that is no export, of another vocabulary, or longer utterances than a model takes; MissingPackage.
     """
     model = prepared(loaded.model)
-    torch_side = Recognizer(model, loaded.vocabulary)
+    torch_side = Recognizer(cast(Listener, model), loaded.vocabulary)
     whole: list[Engine] = []
     streams: dict[tuple[float, float], list[Engine]] = {}
     sherpa = False

@@ -11,11 +11,8 @@ import torch
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.calibration import calibration_of, read_calibration, timing_of
 from voxkit.infer.recognizer import Recognizer
-from voxkit.rate import RATE
 from voxkit.runtime.pipeline import PipelineConfig, SearchConfig
 from voxkit.runtime.second_pass import PhraseList
-from voxkit.runtime.segments import SegmentOptions, speech_segments
-from voxkit.runtime.vad import Vad
 from voxkit.search.options import SearchOptions
 
 
@@ -35,31 +32,14 @@ class CheckpointPass:
         recognizer.check(self.options)
         if reason := recognizer.refusal(self.options):
             raise ValueError(reason)
-        self._vad: Vad | None = None
 
     def read(self, wave: np.ndarray, phrases: PhraseList | None = None, boost: float = 1.5) -> Hypothesis:
-        """The whole utterance [S] float32 at 16 kHz → its text. A search that takes no phrases goes without. What is longer than the model
-        takes is cut in silence."""
+        """The whole utterance [S] float32 at 16 kHz → its text. A search that takes no phrases goes without."""
         options = self.options
         if phrases:
             favored = replace(options, context=self.recognizer.phrases(phrases, boost))  # type: ignore[arg-type]
             options = options if "context" in self.recognizer.refused(favored) else favored
-        most = self.recognizer.model.max_seconds
-        if most is None or len(wave) <= most * RATE:
-            return self.recognizer.transcribe(torch.from_numpy(wave), options)
-        return self._by_segments(wave, options, most)
-
-    def _by_segments(self, wave: np.ndarray, options: SearchOptions, most: float) -> Hypothesis:
-        self._vad = self._vad or Vad()
-        longest = SegmentOptions(longest=max(1.0, min(SegmentOptions().longest, most - 1.0)))
-        whole = Hypothesis("", audio_duration=len(wave) / RATE)
-        for start, stop in speech_segments(self._vad.probabilities(wave), len(wave), longest):
-            part = self.recognizer.transcribe(torch.from_numpy(wave[start:min(stop, start + int(most * RATE))]), options)
-            whole.text = f"{whole.text} {part.text}".strip()
-            whole.words += [replace(word, start=word.start + start / RATE, end=word.end + start / RATE) for word in part.words]
-            whole.tokens += part.tokens
-            whole.score += part.score
-        return whole
+        return self.recognizer.transcribe(torch.from_numpy(wave), options)
 
 
 def open_checkpoint(path: str, search: SearchConfig, config: PipelineConfig) -> CheckpointPass:

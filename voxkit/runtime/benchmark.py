@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,15 @@ from voxkit.runtime.word_times import WordTimes
 _PIECE = 0.04  # seconds of audio that come at a time
 
 
+class Delay(NamedTuple):
+    """Seconds that an answer waits for audio (the algorithm: chunk, look-ahead, endpoint), and that it computes: by the clock, and where
+    the processor had nothing else to do."""
+
+    waiting: float
+    computing: float
+    processor: float
+
+
 @dataclass
 class Speed:
     """Of a folder of files.
@@ -31,10 +41,10 @@ class Speed:
     Attributes:
         files, seconds: that were heard. threads: of onnxruntime. megabytes: of the artifact's graphs.
         wall, processor: seconds it took. load: seconds until it was ready. memory: megabytes of the process at its largest.
-        first_partial: per file, seconds from the end of the first word to the first text: waiting for audio, computing.
-        final: per file, seconds from the end of the last word to the final text: waiting (endpoint included), computing.
+        first_partial: per file, from the end of the first word to the first text that begins with the final text's first word.
+        final: per file, from the end of the last word to the final text, endpoint included.
         by: where the words' ends are from.
-        finalize: per file, seconds from `finalize` to the final text.
+        finalize: per file, seconds from `finalize` to the final text: by the clock, and of the processor.
         state: megabytes of one session.
     """
 
@@ -46,9 +56,9 @@ class Speed:
     processor: float = 0.0
     load: float = 0.0
     memory: float = 0.0
-    first_partial: list[tuple[float, float]] = field(default_factory=list)
-    final: list[tuple[float, float]] = field(default_factory=list)
-    finalize: list[float] = field(default_factory=list)
+    first_partial: list[Delay] = field(default_factory=list)
+    final: list[Delay] = field(default_factory=list)
+    finalize: list[tuple[float, float]] = field(default_factory=list)
     state: float = 0.0
     by: str = "as the artifact times them"
 
@@ -60,15 +70,16 @@ class Speed:
         if self.finalize:
             found.append(("state of a session", f"{self.state:.2f} MB"))
             delays = (("first partial after the first word's end", self.first_partial), ("final after the last word", self.final))
-            for name, pairs in delays:
-                if pairs:
-                    waited, computed = (statistics.median(part) for part in zip(*pairs))
-                    total = statistics.median(a + b for a, b in pairs)
-                    found.append((name, f"{1000 * total:.0f} ms (waiting for audio {1000 * waited:.0f}, computing {1000 * computed:.0f}; "
-                                        f"medians of {len(pairs)} of {self.files} files)"))
+            for name, all_of in delays:
+                if all_of:
+                    waited, computed, processor = (1000 * statistics.median(part) for part in zip(*all_of))
+                    total = 1000 * statistics.median(one.waiting + one.computing for one in all_of)
+                    found.append((name, f"{total:.0f} ms (waiting for audio {waited:.0f}, computing {computed:.0f}, of the processor "
+                                        f"{processor:.0f}; medians of {len(all_of)} of {self.files} files)"))
             found.append(("ends of words", self.by))
-            late = float(np.quantile(self.finalize, 0.95))
-            found.append(("final after finalize", f"{1000 * statistics.median(self.finalize):.0f} ms; 95 % within {1000 * late:.0f} ms"))
+            for name, values in zip(("final after finalize", "the same, of the processor"), zip(*self.finalize)):
+                late = 1000 * float(np.quantile(values, 0.95))
+                found.append((name, f"{1000 * statistics.median(values):.0f} ms; 95 % within {late:.0f} ms"))
         return [{"what": what, "measured": value} for what, value in found]
 
 
@@ -136,34 +147,43 @@ def _spoken(recognizer: StreamingRecognizer, audio: np.ndarray, endpointing: End
     Args:
         said: start and end of its words; empty: not known, and no delay is taken; None: as the final text times them.
     """
-    session, clock = recognizer.session(endpointing=endpointing), 0.0
+    session, clock, busy = recognizer.session(endpointing=endpointing), 0.0, 0.0
     silence = np.zeros(int((endpointing.silence + 0.5) * RATE), np.float32)
     wave = np.concatenate([audio, silence])
-    first: tuple[float, float] | None = None
-    last: tuple[float, float] | None = None
+    texts: list[tuple[str, Delay]] = []  # waiting counted from the beginning
+    last: Delay | None = None
+    said_first = ""
     timed: list[tuple[float, float]] = []
     for heard, piece in _pieces(wave):
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), time.process_time()
         events = session.accept(piece)
-        took = time.perf_counter() - began
-        clock = max(clock, heard) + took
+        clock = max(clock, heard) + time.perf_counter() - began
+        busy = max(busy, heard) + time.process_time() - spent
         for event in events:
-            if not event.final and first is None:
-                first = heard, clock - heard
-            elif event.final and event.hypothesis.text:
-                last = heard, clock - heard
+            delay = Delay(heard, clock - heard, busy - heard)
+            if event.hypothesis.text:
+                texts.append((event.hypothesis.text.split()[0], delay))
+            if event.final and event.hypothesis.text:
+                last, said_first = delay, said_first or event.hypothesis.text.split()[0]
                 timed += [(word.start, word.end) for word in event.hypothesis.words]
     words = timed if said is None else said
-    if words and first is not None:
-        speed.first_partial.append((first[0] - words[0][1], first[1]))
-    if words and last is not None and last[0] > words[-1][1]:
-        speed.final.append((last[0] - words[-1][1], last[1]))
+    if not words or last is None:
+        return _finalized(recognizer, audio, speed)
+    first = next(delay for word, delay in texts if word == said_first)
+    speed.first_partial.append(first._replace(waiting=first.waiting - words[0][1]))
+    if last.waiting > words[-1][1]:
+        speed.final.append(last._replace(waiting=last.waiting - words[-1][1]))
+    _finalized(recognizer, audio, speed)
+
+
+def _finalized(recognizer: StreamingRecognizer, audio: np.ndarray, speed: Speed) -> None:
+    """One recording that somebody says is over: what is left to do then."""
     session = recognizer.session(endpointing=None)
     session.feed(audio)
     recognizer.step([session])
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     session.finalize()
-    speed.finalize.append(time.perf_counter() - began)
+    speed.finalize.append((time.perf_counter() - began, time.process_time() - spent))
 
 
 def _pieces(wave: np.ndarray) -> Iterable[tuple[float, np.ndarray]]:

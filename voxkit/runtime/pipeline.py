@@ -132,8 +132,10 @@ class Pipeline:
         Raises:
             ValueError: a file that cannot be read, audio that cannot be used.
         """
-        given = isinstance(audio, np.ndarray)
-        wave = check_samples(audio if given else read_mono(audio)[0], "audio" if given else os.fspath(audio))
+        if isinstance(audio, np.ndarray):
+            wave = check_samples(audio, "audio")
+        else:
+            wave = check_samples(read_mono(audio)[0], os.fspath(audio))
         if self.whole is not None:
             return self.whole.read(wave, phrases, boost)
         session = self.session(phrases=phrases, boost=boost, endpointing=None)

@@ -89,6 +89,11 @@ class Batcher:
             await lane.stop()
 
     @property
+    def alive(self) -> bool:
+        """Whether it answers requests; it always should, once it was started."""
+        return all(lane.alive for lane in self._lanes)
+
+    @property
     def oldest(self) -> float:
         """Seconds that the first of those that wait has been waiting."""
         began = [lane.queue[0].began for lane in self._lanes if lane.queue]
@@ -138,6 +143,10 @@ class _Lane:
         self.queue, self._arrived = [], asyncio.Event()
         self._thread = ThreadPoolExecutor(1, f"voxkit-{self.name}")
         self._task = asyncio.create_task(self._work())
+
+    @property
+    def alive(self) -> bool:
+        return self._task is not None and not self._task.done()
 
     async def stop(self) -> None:
         self._unwanted.set()

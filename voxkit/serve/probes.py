@@ -20,8 +20,9 @@ def add(app: Any, service: Service) -> None:
 
     @app.get("/live", include_in_schema=False)
     async def live() -> Any:
-        """Whether the process works."""
-        return responses.PlainTextResponse("live\n")
+        """Whether the process works; one that does not is to be started anew."""
+        works = sessions.host.alive and service.batcher.alive
+        return responses.PlainTextResponse("live\n" if works else "stuck\n", 200 if works else 503)
 
     @app.get("/ready", include_in_schema=False)
     async def ready() -> Any:

@@ -356,6 +356,20 @@ def test_a_server_that_stops_loses_nothing_it_was_sent(serving, model):
     running.finish()
 
 
+@pytest.mark.parametrize("model", ["streaming", "whole"])
+def test_a_failure_is_told_and_the_next_session_works(serving, backends, monkeypatch, model, caplog):
+    running, data = serving(model), pcm(wave(1, 1.0))
+    with monkeypatch.context() as patch:
+        target = (backends[model].streaming, "step") if model == "streaming" else (backends[model], "recognize")
+        patch.setattr(*target, lambda *given: 1 / 0)
+        client = Listener(running, endpointing="false").audio(data)
+        with contextlib.suppress(ConnectionClosed):
+            client.send({"type": "CloseStream"})
+        client.read()
+        assert client.code == 1011 and client.messages[-1]["variant"] == "FAILED" and "ZeroDivisionError" in caplog.text
+    assert Listener(running, endpointing="false").audio(data).close().text == alone(backends[model], heard(data)).text
+
+
 def test_json_is_what_browsers_read(serving):
     """No NaN in any message."""
     client = Listener(serving("streaming"), interim_results="true").audio(game(1.0, 0.5)[0]).close()

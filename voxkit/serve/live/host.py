@@ -78,6 +78,11 @@ class Host(ABC):
             stream.fail(error)
 
     @property
+    def alive(self) -> bool:
+        """Whether it works on streams; it always should, once it was started."""
+        return self._task is not None and not self._task.done()
+
+    @property
     def overloaded(self) -> bool:
         """Whether this machine could not keep up with one more stream."""
         return self.delay > self.limits.delay

@@ -23,7 +23,7 @@ from voxkit.serve.batcher import Batcher
 from voxkit.serve.errors import RequestError
 from voxkit.serve.inputs import Input
 from voxkit.serve.live.errors import FAILED, INVALID, TOO_LARGE, StreamError
-from voxkit.serve.live.host import Host, HostLimits
+from voxkit.serve.live.host import Host, HostLimits, log
 from voxkit.serve.live.options import Change, StreamOptions
 from voxkit.serve.live.silence import Silence
 from voxkit.serve.live.stream import Configured, End, Ended, Event, Finalize, Heard, Started, Stream, Work
@@ -218,6 +218,10 @@ class SegmentHost(Host):
                     super().deliver(stream, [await self._recognize(cut, job)], None)
                 except RequestError as error:
                     stream.fail(StreamError(FAILED if error.status >= 500 else INVALID, error.message, 1.0))
+                    return
+                except Exception:  # else the client would wait for ever
+                    log.exception("a stream failed")
+                    stream.fail(StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0))
                     return
 
     async def _recognize(self, cut: _Cut, job: _Whole) -> Heard:

@@ -22,13 +22,14 @@ SLACK = 1.25  # a message may be so many times longer than said: clients round
 @dataclass
 class LiveLimits:
     """Attributes:
-    max_sessions: at a time.
+    max_sessions: at a time. max_delay: seconds that a slice of all of them may take; above, no more are taken.
     idle: seconds without audio and without a sign of life.
     session_seconds: of audio in a session. message_seconds: in a message.
     send_timeout: seconds that a client may take to read what is sent to it.
     """
 
     max_sessions: int = 64
+    max_delay: float = 0.25
     idle: float = 10.0
     session_seconds: float = 14_400.0
     message_seconds: float = 1.0
@@ -38,7 +39,7 @@ class LiveLimits:
         """What cannot be."""
         found = [] if self.max_sessions >= 0 else [f"max_sessions: {self.max_sessions} is below 0"]
         return found + [f"{name}: {getattr(self, name)} is not above 0, or has no end" for name in
-                        ("idle", "session_seconds", "message_seconds", "send_timeout") if not 0 < getattr(self, name) < inf]
+                        ("max_delay", "idle", "session_seconds", "message_seconds", "send_timeout") if not 0 < getattr(self, name) < inf]
 
 
 class Sessions:
