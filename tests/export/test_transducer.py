@@ -8,7 +8,7 @@ from tests.export.tiny import loaded, waves
 from voxkit.batch import Batch, Padded
 from voxkit.export.package import ExportOptions, export_checkpoint
 from voxkit.export.parity import GateOptions
-from voxkit.export.sherpa import SherpaModel
+from voxkit.export.sherpa_model import SherpaModel
 from voxkit.export.sherpa_transducer import export_sherpa_transducer
 from voxkit.infer.recognizer import Recognizer
 from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
