@@ -11,7 +11,8 @@ from voxkit.run_config import RunConfig
 from voxkit.system import SYSTEMS, find_system
 
 # of other programs (pip, git, curl, docker, espeak, huggingface-cli, sherpa-onnx), of the recipes' run.sh, of `voxkit` before its command
-FOREIGN = {"--data-binary", "--tokens", "--encoder", "--decoder", "--joiner", "--decoding-method", "--zipformer-ctc-model", "--zipformer2-ctc-model",
+FOREIGN = {"--data-binary", "--tokens", "--encoder", "--decoder", "--joiner", "--decoding-method",
+           "--zipformer-ctc-model", "--zipformer2-ctc-model",
            "--force-reinstall", "--list-voices", "--local-dir", "--no-deps", "--porcelain", "--shm-size",
            "--untracked-files", "--url", "--no-build-isolation", "--ngpu", "--stop-stage", "--stage", "--debug", "--version", "--help"}
 # files, and attributes of objects, that look like keys
