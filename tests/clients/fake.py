@@ -31,7 +31,7 @@ class Plan:
         break_after, drain_after, fail_after: seconds of audio after which the connection is broken, the server drains, or fails with
             `failure`.
         deaf_to_finalize: the connection breaks where a final was asked for, before it is sent.
-        slow: seconds that the server sleeps before each message it reads.
+        slow: seconds that the server sleeps before each message it reads; late: before `Begin`.
     """
 
     refuse: tuple[int, str, float | None] | None = None
@@ -42,6 +42,7 @@ class Plan:
     failure: int = 4400
     deaf_to_finalize: bool = False
     slow: float = 0.0
+    late: float = 0.0
 
 
 @dataclass
@@ -125,6 +126,7 @@ class _Session:
         self.draining = False
 
     async def run(self) -> None:
+        await asyncio.sleep(self.plan.late)
         await self.say(type="Begin", request_id=f"r{id(self)}", protocol=1, model="fake", streaming=True, offset=self.offset, limits={},
                        unknown={"nested": [1, None, "\u00e9\u2028\ud83d\ude00"]})
         await self.say(type="SomethingNew", field=1)

@@ -148,10 +148,24 @@ def test_phrases_change_within_a_session(client, audio):
     assert [command["keyterms"] for command in server.seen[0].commands if command["type"] == "Configure"] == [["new"]]
     assert [seen.query["keyterm"] for seen in server.seen] == [["old"], ["new"]]
     assert ran.of("Configured") == [{"event": "Configured", "problem": ""}]
-    with FakeServer() as server:
-        ran = client.run(server.url, audio, "--configure", "")
+
+
+def test_a_change_that_was_refused_is_not_asked_for_again(client, audio):
+    with FakeServer(Plan(break_after=2.0)) as server:
+        ran = client.run(server.url, audio, "--phrase", "old", "--configure", "", "--first", 0.05, "--speed", 8)
     check(ran, whole())
     assert ran.of("Configured") == [{"event": "Configured", "problem": "an empty phrase"}]
+    assert [seen.query.get("keyterm") for seen in server.seen] == [["old"], ["old"]]
+
+
+def test_a_change_before_the_server_took_the_stream_is_not_lost(client, tmp_path):
+    """Programs that wait for the first event only make it while they connect, once the address was made."""
+    with FakeServer(Plan(refuse=(4429, "BUSY", 0.02)), Plan(late=0.4)) as server:
+        ran = client.run(server.url, write_wav(tmp_path / "short.wav", ramp(0.6)), "--configure", "new", "--speed", 1)
+    check(ran, whole(0.6))
+    assert server.seen[1].query.get("keyterm") is None
+    assert [command["keyterms"] for command in server.seen[1].commands if command["type"] == "Configure"] == [["new"]]
+    assert ran.of("Configured") == [{"event": "Configured", "problem": ""}]
 
 
 def test_a_slow_server_is_not_flooded(client, audio):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.clients.fake import FakeServer, Plan, ramp
-from voxkit.client import AsyncStream, ClientError, Finished, ListenOptions, Reconnecting, Result, Retry, Stream
+from voxkit.client import AsyncStream, ClientError, Configured, Finished, ListenOptions, Reconnecting, Result, Retry, Stream
 from voxkit.client.backlog import CLOSE, FINALIZE, Backlog
 from voxkit.client.files import recognize
 from voxkit.client.messages import parse
@@ -154,6 +154,25 @@ def test_asyncio():
 
     with FakeServer(Plan(slow=5.0)) as server:
         asyncio.run(talk(server.url))
+
+
+def test_a_change_made_while_it_reconnects_is_not_lost():
+    """The address of the new connection was made before it."""
+
+    async def talk(server):
+        async with AsyncStream(ListenOptions(server.url, retry=Retry(first=0.01))) as stream:
+            await stream.send(ramp(0.2))
+            while len(server.seen) < 2:
+                await asyncio.sleep(0.01)
+            await stream.configure(phrases=["new"])
+            await stream.finish()
+            return [event async for event in stream]
+
+    with FakeServer(Plan(break_after=0.1), Plan(late=0.3), utterance=1e9) as server:
+        events = asyncio.run(talk(server))
+    assert [event.problem for event in events if isinstance(event, Configured)] == [""]
+    assert [seen.query.get("keyterm") for seen in server.seen] == [None, None]
+    assert [command.get("keyterms") for command in server.seen[1].commands] == [["new"], None]
 
 
 def test_errors_come_from_every_call():

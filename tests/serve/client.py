@@ -81,6 +81,9 @@ class LoudnessVad:
     def stream(self):
         return _LoudnessStream()
 
+    def probabilities(self, audio):
+        return self.stream().accept(audio)
+
 
 class _LoudnessStream:
     def __init__(self):

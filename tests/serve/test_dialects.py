@@ -87,7 +87,8 @@ def test_mistakes_in_openais_words(connect):
         connection.input_audio_buffer.commit()
         assert "no audio yet" in connection.recv().error.message
         for session, why in (({"audio": {"input": {"format": {"type": "audio/pcmu"}}}}, "audio/pcm"), ({"audio": 3}, "must be an object"),
-                             ({"audio": {"input": {"turn_detection": {"silence_duration_ms": 1}}}}, "silence_duration_ms")):
+                             ({"audio": {"input": {"turn_detection": {"silence_duration_ms": 1}}}}, "silence_duration_ms"),
+                             ({"audio": {"input": {"turn_detection": None, "transcription": {"keywords": [""]}}}}, "is empty")):
             connection.send({"type": "session.update", "event_id": "mine", "session": session})
             said = connection.recv()
             assert said.type == "error" and why in said.error.message and said.error.event_id == "mine"
@@ -98,6 +99,15 @@ def test_mistakes_in_openais_words(connect):
         assert "no such message" in until(connection, "error")[-1].error.message
         connection.input_audio_buffer.commit()
         assert until(connection, COMPLETED)[-1].transcript
+
+
+def test_a_session_ends_in_openais_words_after_so_many_seconds(serving):
+    client = Listener(serving("streaming", live=LiveLimits(session_seconds=1.0)), "/v1/realtime", intent="transcription")
+    for seconds in (0.9, 0.9):
+        client.send({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm(wave(1, seconds, 24000))).decode()})
+    client.read()
+    assert client.code == 4413 and [m["type"] for m in client.messages[-2:]] == [COMPLETED, "error"]
+    assert client.messages[-1]["error"]["code"] == "too_large" and client.messages[-2]["usage"]["seconds"] == pytest.approx(0.9, abs=0.05)
 
 
 def test_who_is_not_let_in(serving):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.serve.client import Listener, transcript
-from tests.serve.tiny import heard, pcm, wave
+from tests.serve.tiny import heard, make_artifact, pcm, wave
 from voxkit.cli import serve
 from voxkit.experiments.serving import application
 from voxkit.runtime.recognizer import OnnxRecognizer
@@ -96,3 +96,17 @@ def test_a_second_pass_says_the_final_text(artifacts, serving):
     assert client.text == OnnxRecognizer(artifacts["whole"]).transcribe(heard(data)).text
     interim = [transcript(m) for m in client.of("Results") if not m["is_final"]]
     assert interim and interim[-1] != client.text
+
+
+def test_phrases_that_the_second_pass_cannot_spell_are_refused(artifacts, serving, tmp_path):
+    second = make_artifact(tmp_path / "second", False, ["heal me now"])
+    backend = application(_job(artifacts["streaming"], "--second", second)).state.service.backend
+    with pytest.raises(ValueError, match="push"):
+        backend.check_phrases(["push"], 1.5)
+    running = serving(backend)
+    refused = Listener(running, endpointing="false", keyterm="push")
+    refused.read()
+    assert refused.code == 4400 and "push" in refused.messages[-1]["message"]
+    client = Listener(running, endpointing="false").send({"type": "Configure", "keyterms": ["push"]})
+    assert "push" in client.read(lambda m: m["type"] == "ConfigureFailure")["description"]
+    assert client.audio(pcm(wave(4, 1.0))).close().text and client.code == 1000

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from tests.serve.client import LoudnessVad
+from tests.serve.tiny import wave
+from voxkit.search.options import SearchOptions
 from voxkit.serve.backend import Asked
 from voxkit.serve.inputs import Input
 from voxkit.serve.torch_backend import TorchBackend, feature_bins
@@ -46,10 +50,22 @@ def test_two_threads_at_once_find_what_one_finds(recognizers):
         assert [h.to_json() for h in together] == [h.to_json() for h in alone] * 3
 
 
+def test_what_is_longer_than_the_model_takes_is_cut(tmp_path, monkeypatch):
+    from tests.models.tiny_whisper import make_whisper
+    from voxkit.infer.recognizer import Recognizer
+
+    monkeypatch.setattr("voxkit.infer.recognizer.Vad", LoudnessVad)
+    recognizer = Recognizer.from_pretrained(make_whisper(tmp_path / "whisper", 2), language="en")
+    backend = TorchBackend(recognizer)
+    items = [Input("audio", wave(seed, seconds), seconds) for seed, seconds in ((1, 1.0), (2, 5.0))]
+    found = backend.recognize(items, Asked("audio", True))
+    waves = [torch.from_numpy(item.values) for item in items]
+    assert [h.text for h in found] == [recognizer.transcribe(one, SearchOptions(words=True)).text for one in waves]
+    assert all(h.text for h in found) and found[1].words[-1].end > 4.0
+
+
 def test_phrases_are_favored(recognizers):
     """A beam that is paid much for a phrase says it; one that cannot be spelled is refused."""
-    from voxkit.search.options import SearchOptions
-
     backend = TorchBackend(recognizers["voxformer"], SearchOptions("prefix_beam"))
     backend.check_phrases(["lane"], 2.0)
     items = _inputs(1, 0)

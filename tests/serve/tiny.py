@@ -11,13 +11,13 @@ TEXTS = ["heal me now", "push the left lane"]
 CHUNK, BINS, MEMORY = 32, 40, 8
 
 
-def make_artifact(folder, streaming):
+def make_artifact(folder, streaming, texts=TEXTS):
     """The directory. What it says is random, and depends on every sample, and with `streaming` on all chunks before in the utterance."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     folder.mkdir(parents=True)
-    vocabulary = train_characters(TEXTS, folder / "tokens")
+    vocabulary = train_characters(texts, folder / "tokens")
     vocabulary.save(folder / "tokenizer.model")
     generator = np.random.default_rng(0)
     constants = {"weight": generator.standard_normal((BINS, vocabulary.size)),

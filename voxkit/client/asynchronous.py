@@ -9,12 +9,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voxkit.client.backlog import Backlog
 from voxkit.client.connecting import connect, hang_up
 from voxkit.client.errors import BROKEN, RETRIED, ClientError
-from voxkit.client.messages import Connected, Event, Finished, Reconnecting, Result, parse
+from voxkit.client.messages import Configured, Connected, Event, Finished, Reconnecting, Result, parse
 from voxkit.client.options import ListenOptions
 from voxkit.client.samples import Samples, as_bytes
 from voxkit.optional import require
@@ -42,7 +42,8 @@ class AsyncStream:
     def __init__(self, options: ListenOptions | None = None) -> None:
         self.options = o = options or ListenOptions()
         self._backlog = Backlog(o.sample_rate, o.frame_bytes, o.keep)
-        self._changes: list[str] = []  # Configure messages that were not sent
+        self._changes: list[dict[str, Any]] = []  # of the options, which the server has not answered
+        self._asked = 0  # so many of them were sent on this connection
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._wake, self._room = asyncio.Event(), asyncio.Event()
         self._begun: asyncio.Future[None] | None = None
@@ -93,12 +94,10 @@ class AsyncStream:
                         interim_results: bool | None = None) -> None:
         """Change what is named, from the next utterance on; `Configured` comes when it is done."""
         self._check_open()
-        o = self.options
-        self.options = replace(o, phrases=o.phrases if phrases is None else phrases,
-                               endpointing=o.endpointing if endpointing is None else endpointing,
-                               interim_results=o.interim_results if interim_results is None else interim_results)
-        change = {"keyterms": None if phrases is None else list(phrases), "endpointing": endpointing, "interim_results": interim_results}
-        self._changes.append(json.dumps({"type": "Configure", **{name: value for name, value in change.items() if value is not None}}))
+        change = {"phrases": phrases, "endpointing": endpointing, "interim_results": interim_results}
+        change = {name: value for name, value in change.items() if value is not None}
+        replace(self.options, **change)  # refuses what cannot be
+        self._changes.append(change if phrases is None else {**change, "phrases": list(phrases)})
         self._wake.set()
 
     async def finish(self) -> None:
@@ -180,13 +179,18 @@ class AsyncStream:
                 elif event is not None:
                     if isinstance(event, Connected) and sender is None:
                         self._backlog.rewind()
-                        self._changes.clear()  # the address had them
+                        self._asked = 0
                         sender = asyncio.create_task(self._send_all(connection))
                         if self._begun is not None and not self._begun.done():
                             self._begun.set_result(None)
                     elif isinstance(event, Result) and event.final:
                         self._progress = True
                         self._backlog.commit(event.start + event.duration, event.from_finalize)
+                    elif isinstance(event, Configured) and self._asked:
+                        self._asked -= 1
+                        change = self._changes.pop(0)
+                        if not event.problem:
+                            self.options = replace(self.options, **change)
                     self._events.put_nowait(event)
         except ConnectionClosed:
             pass  # its code is asked for below
@@ -205,10 +209,18 @@ class AsyncStream:
             code = 1001
         raise ClientError(code, "CLOSED", f"the connection was closed by the other side{f': {reason}' if reason else ''}")
 
+    def _change(self) -> str | None:
+        """The Configure message that is to be sent next, if one is."""
+        if self._asked == len(self._changes):
+            return None
+        self._asked += 1
+        change = self._changes[self._asked - 1]
+        return json.dumps({"type": "Configure", **{"keyterms" if name == "phrases" else name: value for name, value in change.items()}})
+
     async def _send_all(self, connection: ClientConnection) -> None:
         while True:
             self._wake.clear()
-            item = self._changes.pop(0) if self._changes else self._backlog.next()
+            item = self._change() or self._backlog.next()
             if item is None:
                 try:
                     await asyncio.wait_for(self._wake.wait(), self.options.keepalive)

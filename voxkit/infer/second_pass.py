@@ -35,11 +35,20 @@ class CheckpointPass:
 
     def read(self, wave: np.ndarray, phrases: PhraseList | None = None, boost: float = 1.5) -> Hypothesis:
         """The whole utterance [S] float32 at 16 kHz → its text. A search that takes no phrases goes without."""
-        options = self.options
-        if phrases:
-            favored = replace(options, context=self.recognizer.phrases(phrases, boost))  # type: ignore[arg-type]
-            options = options if "context" in self.recognizer.refused(favored) else favored
-        return self.recognizer.transcribe(torch.from_numpy(wave), options)
+        return self.recognizer.transcribe(torch.from_numpy(wave), self._favoring(phrases, boost))
+
+    def check_phrases(self, phrases: PhraseList, boost: float = 1.5) -> None:
+        """
+        Raises:
+            ValueError: phrases that `read` would not take.
+        """
+        self._favoring(phrases, boost)
+
+    def _favoring(self, phrases: PhraseList | None, boost: float) -> SearchOptions:
+        if not phrases:
+            return self.options
+        favored = replace(self.options, context=self.recognizer.phrases(phrases, boost))  # type: ignore[arg-type]
+        return self.options if "context" in self.recognizer.refused(favored) else favored
 
 
 def open_checkpoint(path: str, search: SearchConfig, config: PipelineConfig) -> CheckpointPass:

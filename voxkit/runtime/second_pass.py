@@ -28,6 +28,12 @@ class SecondPass(Protocol):
             phrases: to favor by `boost` nats per token, or each by its own; None: those that the pass was made with.
         """
 
+    def check_phrases(self, phrases: PhraseList, boost: float = 1.5) -> None:
+        """
+        Raises:
+            ValueError: phrases that `read` would not take.
+        """
+
 
 class ArtifactPass:
     """An artifact over whole utterances as second pass.
@@ -48,12 +54,14 @@ class ArtifactPass:
 
     def read(self, wave: np.ndarray, phrases: PhraseList | None = None, boost: float = 1.5) -> Hypothesis:
         """As SecondPass says. A search that takes no phrases goes without."""
-        options = self.options
-        if phrases and not self._at_once:
-            options = replace(options, context=self.recognizer.phrases(phrases, boost))
-        return self.recognizer.transcribe(wave, options)
+        return self.recognizer.transcribe(wave, self._favoring(phrases, boost))
 
-    @property
-    def _at_once(self) -> bool:
-        """Whether the search says all tokens together, so that phrases cannot change one."""
-        return self.recognizer.parallel and self.options.method == "greedy"
+    def check_phrases(self, phrases: PhraseList, boost: float = 1.5) -> None:
+        """As SecondPass says."""
+        self._favoring(phrases, boost)
+
+    def _favoring(self, phrases: PhraseList | None, boost: float) -> SearchOptions:
+        at_once = self.recognizer.parallel and self.options.method == "greedy"  # all tokens together: phrases cannot change one
+        if not phrases or at_once:
+            return self.options
+        return replace(self.options, context=self.recognizer.phrases(phrases, boost))

@@ -140,19 +140,21 @@ class StreamingRecognizer:
         return session
 
     def step(self, sessions: Sequence[Session]) -> list[list[StreamEvent]]:
-        """Work on everything that sessions were fed → the events of each. Chunks that are ready go through the encoder together."""
-        events: list[list[StreamEvent]] = [[] for _ in sessions]
+        """Work on everything that sessions were fed → the events of each. Chunks that are ready go through the encoder together.
+
+        Where one fails, it raises; the events of the others stay with them, and each goes on with a step of its own.
+        """
         while True:
-            for session, own in zip(sessions, events):
-                own += session.finished()
-            ready = [(session, own) for session, own in zip(sessions, events) if session.ready]
+            for session in sessions:
+                session.end_utterances()
+            ready = [session for session in sessions if session.ready]
             if not ready:
-                return events
+                return [session.take_events() for session in sessions]
             for first in range(0, len(ready), _MOST):
                 batch = ready[first:first + _MOST]
-                self._run([session.utterances[0] for session, _ in batch])
-                for session, own in batch:
-                    own += session.changed()
+                self._run([session.utterances[0] for session in batch])
+                for session in batch:
+                    session.note_change()
 
     def log_probs(self, audio: np.ndarray) -> np.ndarray:
         """CTC log-probabilities [T', V] of one utterance [S] at 16 kHz, chunk by chunk: what a search would see."""
@@ -210,15 +212,18 @@ class Session:
         self.resampler = ResampleStream(rate)
         self.samples = 0  # at 16 kHz, so far
         self.utterances: deque[_Utterance] = deque()  # the first is being recognized
+        self._events: list[StreamEvent] = []  # that `step` has not given away
 
     def favor(self, phrases: PhraseList | None, boost: float = 1.5) -> None:
         """Phrases of the utterances that begin from now on, as of `StreamingRecognizer.session`; none: the recognizer's own.
 
         Raises:
-            ValueError: one that cannot be spelled; those of before stay.
+            ValueError: one that cannot be spelled, in either pass; those of before stay.
         """
         phrases = dict(phrases) if isinstance(phrases, Mapping) else tuple(phrases or ())
         recognizer = self.recognizer
+        if phrases and recognizer.second is not None:
+            recognizer.second.check_phrases(phrases, boost)
         context = spelled(phrases, recognizer.artifact.vocabulary, boost) if phrases else recognizer.options.context
         self.options, self.favored = replace(self.options, context=context), Favored(phrases or None, boost)
 
@@ -271,22 +276,25 @@ class Session:
             events.append(StreamEvent(True, Hypothesis(""), self.seconds, self.seconds))
         return events
 
-    def finished(self) -> list[StreamEvent]:
-        """The final events of utterances of which nothing is left to work on."""
-        out = []
+    def end_utterances(self) -> None:
+        """For `step`: end the utterances of which nothing is left to work on."""
         while self.utterances and self.utterances[0].ended and not self.ready:
-            out.append(self._final(self.utterances.popleft()))
-        return out
+            self._events.append(self._final(self.utterances[0]))
+            self.utterances.popleft()  # only now: one that failed fails again
 
-    def changed(self) -> list[StreamEvent]:
-        """An event if the text of the utterance that is being recognized is another than before."""
+    def note_change(self) -> None:
+        """For `step`: an event, if the text of the utterance that is being recognized is another than before."""
         u = self.utterances[0]
         search, beam = u.beam
         text = self._text(search.nbest(beam, 1, final=False)[0].tokens)
-        if text == u.text:
-            return []
-        u.text = text
-        return [StreamEvent(False, Hypothesis(text, audio_duration=u.samples / RATE), u.start / RATE, self.seconds)]
+        if text != u.text:
+            u.text = text
+            self._events.append(StreamEvent(False, Hypothesis(text, audio_duration=u.samples / RATE), u.start / RATE, self.seconds))
+
+    def take_events(self) -> list[StreamEvent]:
+        """For `step`: the events since the last call."""
+        events, self._events = self._events, []
+        return events
 
     def _take(self, audio: np.ndarray) -> None:
         begin, self.samples = self.samples, self.samples + len(audio)

@@ -77,6 +77,12 @@ class StreamingBackend(_OnnxBackend):
         super().__init__(OnnxRecognizer(artifact), replace(search or SearchOptions(), words=True))
         self.streaming = StreamingRecognizer(artifact, self.search, second=second)
 
+    def check_phrases(self, phrases: Sequence[str], boost: float) -> None:
+        """By the check of both passes."""
+        super().check_phrases(phrases, boost)
+        if self.streaming.second is not None:
+            self.streaming.second.check_phrases(phrases, boost)
+
     def recognize(self, items: Sequence[Input], asked: Asked, unwanted: threading.Event | None = None) -> list[Hypothesis]:
         """Chunk by chunk, together."""
         sessions = [self.streaming.session(phrases=asked.phrases or None, boost=asked.boost, endpointing=None) for _ in items]

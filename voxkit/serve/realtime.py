@@ -87,14 +87,14 @@ class _Realtime:
 
     async def _read(self, message: Mapping[str, Any]) -> None:
         while True:
-            if not self.stream.ending:
-                with self._told() as told:
-                    await self._take(message)
-                await self._say(told, message)
             try:
+                if not self.stream.ending:
+                    with self._told() as told:
+                        await self._take(message)
+                    await self._say(told, message)
                 message = await self._message()
             except StreamError as error:
-                self.error = error
+                self.error = self.error or error  # what ended it, not what came behind the end
                 self.stream.end()
 
     async def _take(self, message: Mapping[str, Any]) -> None:
@@ -184,6 +184,8 @@ class _Realtime:
         try:
             yield told
         except StreamError as error:
+            if error.code != INVALID:
+                raise
             told.append(error)
 
     async def _say(self, told: list[StreamError], message: Mapping[str, Any]) -> None:
@@ -218,15 +220,18 @@ def _updated(options: StreamOptions, message: Mapping[str, Any]) -> StreamOption
             raise StreamError(INVALID, f"format: audio/pcm with a rate of {', '.join(map(str, RATES))} is taken")
         options = replace(options, rate=rate)
     if "turn_detection" in audio:
-        turns = audio["turn_detection"]
-        if turns is None:
-            return replace(options, silence=None)
-        pause = turns.get("silence_duration_ms", USUAL_SILENCE) if isinstance(turns, dict) else None
-        if isinstance(pause, bool) or not isinstance(pause, (int, float)) or not SHORTEST_SILENCE <= pause <= LONGEST_SILENCE:
-            raise StreamError(INVALID, f"turn_detection: null, or silence_duration_ms of {SHORTEST_SILENCE} to {LONGEST_SILENCE}")
-        options = replace(options, silence=pause / 1000)
+        options = replace(options, silence=_silence(audio["turn_detection"]))
     asked = _object(audio, "input_audio_transcription" if older else "transcription")
     return replace(options, phrases=check_phrases(asked["keywords"], "keywords")) if asked.get("keywords") is not None else options
+
+
+def _silence(turns: Any) -> float | None:
+    if turns is None:
+        return None
+    pause = turns.get("silence_duration_ms", USUAL_SILENCE) if isinstance(turns, dict) else None
+    if isinstance(pause, bool) or not isinstance(pause, (int, float)) or not SHORTEST_SILENCE <= pause <= LONGEST_SILENCE:
+        raise StreamError(INVALID, f"turn_detection: null, or silence_duration_ms of {SHORTEST_SILENCE} to {LONGEST_SILENCE}")
+    return pause / 1000
 
 
 def _object(inside: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from voxkit.batch import Batch, Padded
 from voxkit.hypothesis import Hypothesis
 from voxkit.infer.recognizer import Recognizer, SearchOptions
+from voxkit.rate import RATE
 from voxkit.serve.backend import Asked
 from voxkit.serve.inputs import Input
 from voxkit.serve.stopping import stoppable, watch
@@ -42,14 +43,16 @@ class TorchBackend:
         watch(recognizer.model)
 
     def recognize(self, items: Sequence[Input], asked: Asked, unwanted: threading.Event | None = None) -> list[Hypothesis]:
-        """One batch."""
-        values = Padded.of([torch.from_numpy(item.values) for item in items])
-        batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{asked.kind: values})
+        """One batch; what is longer than the model takes, by itself and in pieces."""
+        values = [torch.from_numpy(item.values) for item in items]
         with stoppable(unwanted):
             words = asked.words or not self.recognizer.method(self.method).scores_tokens
             options = replace(self.search, words=words)
             if asked.phrases:
                 options = replace(options, context=self._spelled(asked.phrases, asked.boost))
+            if asked.kind == "audio" and any(len(value) > self.longest * RATE for value in values):
+                return [self.recognizer.transcribe(value, options) for value in values]
+            batch = Batch(ids=[f"request {i}" for i in range(len(items))], **{asked.kind: Padded.of(values)})
             return self.recognizer.recognize(batch, options)
 
     def check_phrases(self, phrases: Sequence[str], boost: float) -> None:

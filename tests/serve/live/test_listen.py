@@ -199,6 +199,16 @@ def test_a_change_that_cannot_be_changes_nothing(serving, message, why):
     assert client.audio(game(0.8)[0]).close().text and client.code == 1000
 
 
+def test_changes_are_answered_in_order(serving):
+    """A refusal does not overtake what was asked before it: clients count answers."""
+    client = Listener(serving("streaming"), endpointing="false").audio(pcm(wave(1, 0.5)))
+    for keyterms in (["lane"], [""], ["push"]):
+        client.send({"type": "Configure", "keyterms": keyterms})
+    client.close()
+    kinds = ["ConfigureSuccess", "ConfigureFailure", "ConfigureSuccess"]
+    assert [m["type"] for m in client.messages if m["type"].startswith("Configure")] == kinds
+
+
 def test_a_shorter_silence_holds_at_once(serving):
     data, _ = game(0.8, 0.8)
     client = Listener(serving("streaming"), endpointing=5000)
@@ -230,7 +240,8 @@ def test_a_session_goes_on_elsewhere_from_its_last_final(serving, model):
     ({"interim_results": "yes"}, "not true or false"), ({"offset": -1}, "offset"), ({"offset": "inf"}, "offset"),
     ({"speed": 2}, "speed: no such parameter"), ({"diarize": "true"}, "this server does not do it"), ({"keyterm": ""}, "empty"),
     ({"keyterm": "x" * 101}, "longer than 100"), ({"keyterm": ["x"] * 101}, "at most 100"), ({"keyterm": "§"}, "§"),
-    ({"sample_rate": [8000, 16000]}, "given twice"), ({"keyterm_boost": 21}, "keyterm_boost")])
+    ({"sample_rate": [8000, 16000]}, "given twice"),
+    ({"model": ["a", "b"]}, "model: given twice"), ({"keyterm_boost": 21}, "keyterm_boost")])
 def test_parameters_that_cannot_be(serving, query, why):
     client = Listener(serving("streaming"), **query)
     client.read()

@@ -27,5 +27,10 @@ class StreamError(Exception):
         return VARIANTS[self.code]
 
 
+def failed() -> StreamError:
+    """A failure that is none of the client's doing; it goes on elsewhere from its last final."""
+    return StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0)
+
+
 class Gone(Exception):
     """The client is not there any more: nobody reads an answer."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxkit.optional import MissingPackage
-from voxkit.serve.live.errors import FAILED, INVALID, StreamError
+from voxkit.serve.live.errors import INVALID, StreamError, failed
 from voxkit.serve.live.options import StreamOptions
 from voxkit.serve.live.stream import Heard, Stream, Work
 from voxkit.serve.metrics import Metrics
@@ -144,7 +144,7 @@ class Host(ABC):
                 found = await loop.run_in_executor(self._thread, self.work, slices)
             except Exception:  # not a client's doing: those are found before; a client goes on elsewhere from its last final
                 log.exception("%d streams failed", len(busy))
-                found = [([], StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0)) for _ in busy]
+                found = [([], failed()) for _ in busy]
             self._last_round = time.monotonic()
             self._round_seconds += _SMOOTH * (self._last_round - began - self._round_seconds)
             self.metrics.round_seconds.observe(self._last_round - began)

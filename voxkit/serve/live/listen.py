@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from voxkit.serve.live import messages
-from voxkit.serve.live.errors import FAILED, STOPPING, TIMEOUT, UNAUTHORIZED, Gone, StreamError
+from voxkit.serve.live.errors import STOPPING, TIMEOUT, UNAUTHORIZED, Gone, StreamError, failed
 from voxkit.serve.live.messages import Messages
-from voxkit.serve.live.options import change_of, control_of, from_query
+from voxkit.serve.live.options import Change, change_of, control_of, from_query
 from voxkit.serve.live.sessions import Sessions
 from voxkit.serve.live.stream import Configured, Ended, Event, Heard, Started, Stream
 from voxkit.serve.tokens import Tokens, subprotocol
@@ -38,7 +38,7 @@ async def listen(socket: Any, sessions: Sessions, tokens: Tokens) -> None:
         pass
     except Exception:
         log.exception("a session failed")
-        error = StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0)
+        error = failed()
         await wire.last(messages.error(error), error)
 
 
@@ -173,9 +173,10 @@ class _Talk:
             self.stream.end()
         elif kind == "Configure":
             try:
-                self.stream.configure(change_of(message, self.stream.options))
+                change = change_of(message, self.stream.options)
             except StreamError as error:
-                await self.wire.send(self.messages.not_configured(error.message))
+                change = Change(refused=error.message)
+            self.stream.configure(change)
         await self.stream.room()
 
     async def _write(self) -> None:

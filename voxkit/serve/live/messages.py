@@ -54,13 +54,9 @@ class Messages:
     def configured(self, event: Configured) -> dict[str, Any]:
         """A change was made, or not."""
         if event.refused is not None:
-            return self.not_configured(event.refused)
+            return {"type": "ConfigureFailure", "request_id": self.id, "code": "CONFIGURE_INVALID", "description": event.refused}
         phrases = {} if event.change.phrases is None else {"keyterms": list(event.change.phrases)}
         return {"type": "ConfigureSuccess", "request_id": self.id, **phrases}
-
-    def not_configured(self, why: str) -> dict[str, Any]:
-        """A change was not made."""
-        return {"type": "ConfigureFailure", "request_id": self.id, "code": "CONFIGURE_INVALID", "description": why}
 
     def metadata(self, seconds: float, sha256: str) -> dict[str, Any]:
         """Last of a session that ends in order."""

@@ -79,11 +79,12 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class Change:
-    """What a Configure message changes; None: stays."""
+    """What a Configure message changes; None: stays. `refused`: why it can change nothing; it is told when its turn comes."""
 
     phrases: tuple[str, ...] | None = None
     silence: float | None = None
     interim: bool | None = None
+    refused: str | None = None
 
 
 def from_query(query: str) -> StreamOptions:
@@ -100,7 +101,11 @@ def from_query(query: str) -> StreamOptions:
         raise _invalid(f"more than {_FIELDS} parameters") from None
     given: dict[str, Any] = {}
     phrases, ignored = [], []
+    seen: set[str] = set()
     for name, value in pairs:
+        if name in seen and name not in _REPEATED:
+            raise _invalid(f"{name}: given twice")
+        seen.add(name)
         if name == "keyterm":
             phrases.append(value)
         elif name in IGNORED:
@@ -110,8 +115,6 @@ def from_query(query: str) -> StreamOptions:
                 raise _invalid(f"{name}: this server does not do it; omit it")
         elif name not in _READ and name != "token":
             raise _invalid(f"{name[:40]}: no such parameter; there are: {', '.join((*_READ, 'keyterm', 'token'))}")
-        elif name in given:
-            raise _invalid(f"{name}: given twice")
         else:
             given[name] = value
     given.pop("token", None)

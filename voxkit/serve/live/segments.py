@@ -22,7 +22,7 @@ from voxkit.serve.backend import Asked, Backend
 from voxkit.serve.batcher import Batcher
 from voxkit.serve.errors import RequestError
 from voxkit.serve.inputs import Input
-from voxkit.serve.live.errors import FAILED, INVALID, TOO_LARGE, StreamError
+from voxkit.serve.live.errors import FAILED, INVALID, TOO_LARGE, StreamError, failed
 from voxkit.serve.live.host import Host, HostLimits, log
 from voxkit.serve.live.options import Change, StreamOptions
 from voxkit.serve.live.silence import Silence
@@ -192,6 +192,8 @@ class SegmentHost(Host):
             found.append(self._change(cut, control))
 
     def _change(self, cut: _Cut, change: Change) -> Configured:
+        if change.refused is not None:
+            return Configured(change, change.refused)
         options = cut.options
         phrases = options.phrases if change.phrases is None else change.phrases
         try:
@@ -221,7 +223,7 @@ class SegmentHost(Host):
                     return
                 except Exception:  # else the client would wait for ever
                     log.exception("a stream failed")
-                    stream.fail(StreamError(FAILED, "the service failed; its log says more; connect anew with `offset`", 1.0))
+                    stream.fail(failed())
                     return
 
     async def _recognize(self, cut: _Cut, job: _Whole) -> Heard:

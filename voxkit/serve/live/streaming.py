@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from voxkit.rate import RATE
 from voxkit.runtime.endpoint import Endpointing
 from voxkit.runtime.streaming import Session, StreamEvent, StreamingRecognizer
-from voxkit.serve.live.errors import INVALID, TOO_LARGE, StreamError
-from voxkit.serve.live.host import Host, HostLimits
+from voxkit.serve.live.errors import INVALID, TOO_LARGE, StreamError, failed
+from voxkit.serve.live.host import Host, HostLimits, log
 from voxkit.serve.live.options import Change, StreamOptions
 from voxkit.serve.live.silence import Silence
 from voxkit.serve.live.stream import Configured, End, Ended, Event, Finalize, Heard, Started, Work
@@ -49,18 +49,31 @@ class StreamingHost(Host):
     def work(self, streams: Sequence[tuple[_Live, Work]]) -> list[tuple[list[Event], StreamError | None]]:
         """Feed all, step together, then do what was asked for."""
         errors = [self._feed(live, work) for live, work in streams]
-        stepped = [live for (live, _), error in zip(streams, errors) if error is None]
-        heard = iter(self.recognizer.step([live.session for live in stepped]))
+        heard = iter(self._step([live.session for (live, _), error in zip(streams, errors) if error is None]))
         out: list[tuple[list[Event], StreamError | None]] = []
         for (live, work), error in zip(streams, errors):
             events: list[Event] = []
-            if error is None:
-                events += self._tell(live, next(heard), work)
-                events += self._obey(live, work)
-            elif error.code == TOO_LARGE:
-                events += self._tell(live, live.session.finalize(), work)
+            found = next(heard) if error is None else []
+            try:
+                if isinstance(found, Exception):
+                    raise found
+                if error is None:
+                    events += self._tell(live, found, work)
+                    events += self._obey(live, work)
+                elif error.code == TOO_LARGE:
+                    events += self._tell(live, live.session.finalize(), work)
+            except Exception:  # the other streams go on
+                log.exception("a stream failed")
+                error = failed()
             out.append((events, error))
         return out
+
+    def _step(self, sessions: Sequence[Session]) -> Sequence[list[StreamEvent] | Exception]:
+        """The events of each, or why it failed: where they fail together, each is tried by itself."""
+        try:
+            return self.recognizer.step(sessions)
+        except Exception as error:
+            return [error] if len(sessions) == 1 else [self._step([session])[0] for session in sessions]
 
     def _feed(self, live: _Live, work: Work) -> StreamError | None:
         session, options = live.session, live.options
@@ -121,6 +134,8 @@ class StreamingHost(Host):
 
     def _change(self, live: _Live, change: Change) -> Configured:
         session = live.session
+        if change.refused is not None:
+            return Configured(change, change.refused)
         if change.phrases is not None:
             try:
                 session.favor(change.phrases, live.options.boost)

@@ -71,7 +71,8 @@ export class Stream {
     this.backlog = new Backlog(this.options.sampleRate, this.options.channels, this.options.keep);
     this.over = false;
     this.begun = false;
-    this._changes = []; // Configure messages that were not sent
+    this._changes = []; // of the options, which the server has not answered: {changes, message}
+    this._asked = 0; // so many of them were sent on this connection
     this._waiting = []; // resolvers of send()
     this._failures = 0;
     this._lost = 0;
@@ -105,9 +106,8 @@ export class Stream {
     for (const [name, value] of Object.entries(changes)) {
       if (!(name in names)) throw new RangeError(`${name} cannot be changed; ${Object.keys(names).join(", ")} can`);
       message[names[name]] = value;
-      this.options[name] = value;
     }
-    this._changes.push(JSON.stringify(message));
+    this._changes.push({ changes: { ...changes }, message: JSON.stringify(message) });
     this._pump();
   }
 
@@ -199,13 +199,17 @@ export class Stream {
       if (event.event === "Connected") {
         clearTimeout(this._timer);
         this.begun = this._open = true;
-        this._changes = []; // the address had them
+        this._asked = 0;
         this.backlog.rewind();
         this._isReady();
         this._pump();
       } else if (event.event === "Result" && event.final) {
         this._progress = true;
         this.backlog.commit(event.start + event.duration, event.from_finalize);
+      } else if (event.event === "Configured" && this._asked) {
+        this._asked -= 1;
+        const { changes } = this._changes.shift();
+        if (!event.problem) Object.assign(this.options, changes);
       }
       this.onEvent(event);
     }
@@ -254,7 +258,7 @@ export class Stream {
     if (!this._open || this.over) return;
     clearTimeout(this._later);
     while (this.socket.bufferedAmount < BUFFERED) {
-      const item = this._changes.shift() ?? this.backlog.next();
+      const item = this._asked < this._changes.length ? this._changes[this._asked++].message : this.backlog.next();
       if (item === null) break;
       this.socket.send(typeof item !== "string" || item.startsWith("{") ? item : `{"type": "${item}"}`);
     }

@@ -25,7 +25,8 @@ namespace Voxkit
         private readonly ListenOptions _options;
         private readonly Backlog _backlog;
         private readonly object _lock = new object(); // around _backlog and _changes
-        private readonly Queue<string> _changes = new Queue<string>(); // Configure messages that were not sent
+        private readonly List<IReadOnlyList<string>> _changes = new List<IReadOnlyList<string>>(); // phrases that the server has not answered
+        private int _asked; // so many of them were sent on this connection
         private readonly ConcurrentQueue<VoxkitEvent> _events = new ConcurrentQueue<VoxkitEvent>();
         private readonly SemaphoreSlim _arrived = new SemaphoreSlim(0);
         private readonly SemaphoreSlim _wake = new SemaphoreSlim(0, 1);
@@ -85,11 +86,7 @@ namespace Voxkit
         /// <summary>Other phrases from the next utterance on; Configured says when it is done.</summary>
         public void Configure(IReadOnlyList<string> phrases)
         {
-            lock (_lock)
-            {
-                _options.Phrases = phrases;
-                _changes.Enqueue(Json.Write(new Dictionary<string, object> { { "type", "Configure" }, { "keyterms", phrases } }));
-            }
+            lock (_lock) _changes.Add(new List<string>(phrases));
             Wake();
         }
 
@@ -232,7 +229,7 @@ namespace Voxkit
                                 lock (_lock)
                                 {
                                     _backlog.Rewind();
-                                    _changes.Clear(); // the address had them
+                                    _asked = 0;
                                 }
                                 sender = SendAll(socket, over.Token);
                             }
@@ -241,6 +238,7 @@ namespace Voxkit
                                 _progress = true;
                                 lock (_lock) _backlog.Commit(e.Start + e.Duration, e.FromFinalize);
                             }
+                            else if (e.Kind == EventKind.Configured) Answered(e);
                             Say(e);
                         }
                     }
@@ -255,6 +253,24 @@ namespace Voxkit
                 return Broken(code == 1000 ? 1001 : code, "CLOSED", "the connection was closed by the other side" +
                               (string.IsNullOrEmpty(reason) ? "" : ": " + reason));
             }
+        }
+
+        private void Answered(VoxkitEvent configured)
+        {
+            lock (_lock)
+            {
+                if (_asked == 0) return;
+                _asked--;
+                if (string.IsNullOrEmpty(configured.Message)) _options.Phrases = _changes[0];
+                _changes.RemoveAt(0);
+            }
+        }
+
+        /// <summary>What to send next: a change, then what the backlog has.</summary>
+        private object Next()
+        {
+            if (_asked == _changes.Count) return _backlog.Next();
+            return Json.Write(new Dictionary<string, object> { { "type", "Configure" }, { "keyterms", _changes[_asked++] } });
         }
 
         private static VoxkitEvent Broken(int code, string name, string message)
@@ -304,7 +320,7 @@ namespace Voxkit
                 while (true)
                 {
                     object item;
-                    lock (_lock) item = _changes.Count > 0 ? _changes.Dequeue() : _backlog.Next();
+                    lock (_lock) item = Next();
                     if (item == null)
                     {
                         if (await _wake.WaitAsync(TimeSpan.FromSeconds(_options.KeepAlive), over).ConfigureAwait(false)) continue;

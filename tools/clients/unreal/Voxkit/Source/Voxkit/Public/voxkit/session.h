@@ -50,8 +50,7 @@ class Session {
 
   // `message`: the Configure message with these phrases, as JSON.
   void configure(std::vector<std::string> phrases, std::string message) {
-    options_.phrases = std::move(phrases);
-    changes_.push_back(std::move(message));
+    changes_.push_back({std::move(phrases), std::move(message)});
   }
 
   // Leave: nothing is said any more.
@@ -104,10 +103,14 @@ class Session {
       begun_ = connected_ = true;
       last_sent_ = now;
       backlog_.rewind();
-      changes_.clear();  // the address had them
+      asked_ = 0;
     } else if (event.kind == Kind::result && event.final) {
       progress_ = true;
       backlog_.commit(event.start + event.duration, event.from_finalize);
+    } else if (event.kind == Kind::configured && asked_ > 0) {
+      --asked_;
+      if (event.message.empty()) options_.phrases = std::move(changes_.front().phrases);
+      changes_.pop_front();
     }
     told_.push_back(std::move(event));
   }
@@ -116,9 +119,8 @@ class Session {
   std::optional<Item> next(double now) {
     if (!connected_) return std::nullopt;
     Item item;
-    if (!changes_.empty()) {
-      item.data = std::move(changes_.front());
-      changes_.pop_front();
+    if (asked_ < changes_.size()) {
+      item.data = changes_[asked_++].message;
     } else {
       switch (backlog_.next(item.data)) {
         case Backlog::Item::audio: item.binary = true; break;
@@ -160,6 +162,11 @@ class Session {
   std::deque<Event> take() { return std::exchange(told_, {}); }
 
  private:
+  struct Change {
+    std::vector<std::string> phrases;
+    std::string message;
+  };
+
   static Options check(Options options) {
     const int rates[] = {8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000};
     if (std::find(std::begin(rates), std::end(rates), options.sample_rate) == std::end(rates))
@@ -226,7 +233,8 @@ class Session {
 
   Options options_;
   Backlog backlog_;
-  std::deque<std::string> changes_;  // Configure messages that were not sent
+  std::deque<Change> changes_;  // that the server has not answered
+  std::size_t asked_ = 0;       // so many of them were sent on this connection
   std::deque<Event> told_;
   std::optional<Event> refused_, finished_;
   std::mt19937 random_{std::random_device{}()};
