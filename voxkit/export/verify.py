@@ -73,11 +73,6 @@ class Comparison:
     problems: list[str] = field(default_factory=list)
     unjudged: list[str] = field(default_factory=list)
 
-    @property
-    def judged(self) -> bool:
-        """Whether any engine was compared with the first."""
-        return len(self.heard) - 1 > len(self.unjudged)
-
     def rows(self) -> list[dict[str, object]]:
         """For voxkit.eval.table: an engine a line."""
         first, count = self.heard[0].texts, len(self.heard[0].texts)
@@ -188,9 +183,11 @@ def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[CheckUt
         if heard.engine.exact and others:
             out.problems.append(f"{heard.engine.name}: {len(others)} of {len(utterances)} texts are others than those of "
                                 f"{first.engine.name}: {', '.join(others[:3])}")
-        if not heard.engine.exact and (heard.wer is None or first.wer is None):
+        if heard.engine.exact:
+            continue
+        if heard.wer is None or first.wer is None:
             out.unjudged.append(heard.engine.name)
-        elif not heard.engine.exact and heard.wer.rate - first.wer.rate > max_wer_increase:
+        elif heard.wer.rate - first.wer.rate > max_wer_increase:
             out.problems.append(f"{heard.engine.name}: WER {_shown(heard.wer)} against {_shown(first.wer)}, above --max-wer-increase "
                                 f"{100 * max_wer_increase:g} %{_few(heard.wer)}")
     return out
