@@ -180,12 +180,11 @@ def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[CheckUt
     first = found[0]
     for heard in found[1:]:
         others = differing(first.texts, heard)
-        if heard.engine.exact and others:
-            out.problems.append(f"{heard.engine.name}: {len(others)} of {len(utterances)} texts are others than those of "
-                                f"{first.engine.name}: {', '.join(others[:3])}")
         if heard.engine.exact:
-            continue
-        if heard.wer is None or first.wer is None:
+            if others:
+                out.problems.append(f"{heard.engine.name}: {len(others)} of {len(utterances)} texts are others than those of "
+                                    f"{first.engine.name}: {', '.join(others[:3])}")
+        elif heard.wer is None or first.wer is None:
             out.unjudged.append(heard.engine.name)
         elif heard.wer.rate - first.wer.rate > max_wer_increase:
             out.problems.append(f"{heard.engine.name}: WER {_shown(heard.wer)} against {_shown(first.wer)}, above --max-wer-increase "
