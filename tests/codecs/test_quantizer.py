@@ -91,6 +91,16 @@ def test_finite_scalar_goes_there_and_back():
     torch.testing.assert_close(two[..., :4], out.values[..., :4].detach())
 
 
+def test_two_levels_are_the_least():
+    vq = FiniteScalar(QuantizerConfig(kind="finite_scalar", codebooks=1, levels=[2, 3]))
+    x = torch.cartesian_prod(torch.linspace(-50, 50, 41), torch.linspace(-50, 50, 41))[None].requires_grad_()
+    out = vq(x, torch.ones(1, x.shape[1], dtype=torch.bool))
+    out.values.sum().backward()
+    assert out.values.isfinite().all() and x.grad.isfinite().all()
+    assert set(out.codes.flatten().tolist()) == set(range(6))
+    torch.testing.assert_close(vq.lookup(out.codes), out.values.detach())
+
+
 def test_some_training_sequences_use_fewer_books():
     torch.manual_seed(0)
     vq = ResidualVQ(QuantizerConfig(codebooks=4, size=8, dim=2, dropout=0.5)).train()

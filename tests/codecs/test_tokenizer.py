@@ -24,6 +24,8 @@ def test_any_audio_has_a_defined_result(tokenizer):
     noise = 0.1 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
     codes = tokenizer.encode(noise, 16_000)
     assert codes.shape == (50, 2) and tokenizer.decode(codes).shape == (16_000,)
+    by_mel = tokenizer.codec.decode(Padded.of([codes]), "griffin_lim").values[0]
+    assert torch.equal(tokenizer.decode(codes, head="griffin_lim"), by_mel) and not torch.equal(tokenizer.decode(codes), by_mel)
     stereo = np.repeat(np.stack([noise, noise], 1), 3, axis=0)
     assert tokenizer.encode(stereo, 48_000).shape == (50, 2)  # 48 kHz, two channels
     torch.testing.assert_close(clean((noise * 32768).astype(np.int16), 16_000, 16_000), torch.from_numpy(noise), atol=1e-4, rtol=0)
@@ -81,6 +83,8 @@ def test_pretrained_codecs(family, tmp_path):
     pytest.importorskip("transformers")
     tiny(family, tmp_path / family)
     codec = load_codec(tmp_path / family)
+    with pytest.raises(ValueError, match="head: 'istft': a PretrainedCodec decodes in one way only"):
+        AudioTokenizer(codec).decode(torch.zeros(4, codec.codebooks, dtype=torch.long), head="istft")
     items = [0.1 * torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (3_200, 1_999)]
     codes = codec.encode(Padded.of(items))
     assert codes.values.shape[2] == codec.codebooks and int(codes.values.max()) < codec.size == 16

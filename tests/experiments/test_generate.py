@@ -49,8 +49,16 @@ def test_a_file_and_standard_output_say_the_same(run_dir, capsysbinary):
     capsysbinary.readouterr()
     assert main([*common, "--stream", "--buffer", "0.1"]) == 0
     streamed = np.frombuffer(capsysbinary.readouterr().out, "<i2")
-    assert rate == 16_000 and len(whole) == len(streamed) == 16_000  # what the prompt owes comes first, what the last frame owes does not
-    assert np.abs(whole.astype(int) - streamed).max() <= 1
+    assert rate == 16_000 and len(streamed) == 16_000  # what the prompt owes comes first, what the last frame owes does not
+    assert len(whole) == 16_240 and np.abs(whole[:16_000].astype(int) - streamed).max() <= 1  # a file ends whole: 15 ms of synthesis more
+
+
+def test_a_file_has_all_its_seconds_and_a_kept_state_owes_some(run_dir):
+    command = ["generate", str(run_dir / "run"), "--seconds", "0.5", "--out"]
+    assert main([*command, str(run_dir / "all.wav")]) == 0
+    assert main([*command, str(run_dir / "kept.wav"), "--save-state", str(run_dir / "kept.safetensors")]) == 0
+    whole, kept = (soundfile.read(run_dir / f"{name}.wav", dtype="int16")[0] for name in ("all", "kept"))
+    assert len(whole) == 8_000 == len(kept) + 240 and np.array_equal(whole[:len(kept)], kept)
 
 
 def test_a_state_is_taken_up(run_dir, monkeypatch):
@@ -77,7 +85,9 @@ def test_a_prompt_from_standard_input_and_several_seeds(run_dir, monkeypatch):
 def test_what_cannot_be_is_refused(run_dir, capsys):
     command = ["generate", str(run_dir / "run")]
     for wrong, what in ((["--stream", "--out", "x.wav"], "--out FILE"), (["--stream", "--buffer", "9"], "0.04 to 2"),
-                        (["--stream", "--seeds", "1", "2"], "one seed"), (["--out", "x.wav", "--top-p", "0"], "top_p")):
+                        (["--stream", "--seeds", "1", "2"], "one seed"), (["--out", "x.wav", "--seconds", "0"], "--seconds 0"),
+                        (["--out", "x.wav", "--state", "s", "--seeds", "1"], "--seeds: a state"),
+                        (["--out", "x.wav", "--top-p", "0"], "top_p")):
         assert main([*command, *wrong]) == 2 and what in capsys.readouterr().err
 
 

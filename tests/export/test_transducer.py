@@ -70,6 +70,7 @@ def test_sherpa_streaming(checkpoint, sherpa, tmp_path):
     folder = export_sherpa_transducer(checkpoint, tmp_path / "out", streaming=True, chunk_ms=320, left_ms=1280, tolerance=2e-2).folder
     online = SherpaModel(folder)
     assert online.streams and online.milliseconds(model) == (320, 1280)
+    assert (online.method, online.precision) == ("transducer_greedy", "fp32")
     model.encoder.set_chunk(16, 64)
     for audio in waves(1.9, 3.2):
         with torch.inference_mode():

@@ -2,20 +2,26 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from lhotse.utils import fastcopy
 
 from tests.export.tiny import loaded, make_checkpoint, waves
 from voxkit.audio.io import write_audio
 from voxkit.cli.main import main
 from voxkit.export.package import ExportOptions, export_checkpoint
-from voxkit.export.parity import GateOptions
-from voxkit.export.sherpa import export_sherpa
+from voxkit.export.parity import CheckUtterance, GateOptions
+from voxkit.export.sherpa import MARK, export_sherpa, tokens_file
+from voxkit.export.sherpa_model import SherpaModel
 from voxkit.export.speech import read_utterances
 from voxkit.export.verify import verify as verify_models
 from voxkit.infer.checkpoint import load_checkpoint
+from voxkit.infer.recognizer import Recognizer
+from voxkit.search.options import SearchOptions as TorchSearch
+from voxkit.text.sentencepiece import train_characters
 
 pytest.importorskip("onnxscript", reason="pip install 'voxkit[export]'")
 pytest.importorskip("onnxruntime", reason="pip install 'voxkit[export]'")
@@ -59,7 +65,7 @@ def test_four_ways_say_the_same(made, capsys):
     status, printed = verify(made, capsys, "live", "sherpa")
     assert status == 0, printed.err
     found = rows(printed.out)
-    assert list(found) == ["torch offline, same chunk", "torch streaming", "runtime fp32, live", "sherpa-onnx, sherpa"]
+    assert list(found) == ["torch offline, same chunk", "torch streaming", "runtime fp32, live", "sherpa-onnx fp32, sherpa"]
     assert all(found[name] == ["5", "5"] for name in list(found)[1:]), printed.out
     assert "chunks of 320 ms, 1280 ms before them, 0.52 s of silence behind" in printed.out
 
@@ -102,3 +108,64 @@ def test_int8_is_judged_by_its_errors(made, capsys, tmp_path):
     assert status == 0 and rows(printed.out)["runtime int8, small"] == ["5", "5"]
     status, printed = verify(mine, capsys, "small", more=["--max-wer-increase", "-1"])
     assert status == 1 and "runtime int8, small: WER" in printed.err and "20 words; 3000 would tell more" in printed.err
+
+
+def test_int8_without_transcripts_is_not_judged(made, capsys, tmp_path):
+    checkpoint, out, folder = made
+    small = shutil.copytree(out["whole"], tmp_path / "small")
+    meta = json.loads((small / "meta.json").read_text())
+    (small / "meta.json").write_text(json.dumps({**meta, "precision": "int8"}))
+    cuts = [cut.map_supervisions(lambda spoken: fastcopy(spoken, text="")) for cut in CutSet.from_file(folder / "data/cuts_test.jsonl.gz")]
+    CutSet.from_cuts(cuts).to_file(tmp_path / "cuts_test.jsonl.gz")
+    mine = (checkpoint, {"small": small, "whole": out["whole"]}, folder)
+    status, printed = verify(mine, capsys, "small", "whole", more=["--data-dir", str(tmp_path)])
+    assert status == 1 and "not judged: no transcripts: runtime int8, small:" in printed.err and "verified" not in printed.out
+    status, printed = verify(mine, capsys, "whole", more=["--data-dir", str(tmp_path)])
+    assert status == 0 and "verified" in printed.out  # equal texts need no transcripts
+
+
+def test_int8_of_sherpa_is_judged_by_its_errors(made, tmp_path, monkeypatch):
+    pytest.importorskip("sherpa_onnx", reason="pip install 'voxkit[sherpa]'", exc_type=ImportError)
+    checkpoint, out, folder = made
+    small, heard = shutil.copytree(out["sherpa"], tmp_path / "small"), read_utterances(folder / "data", ["test"])
+    assert (small / MARK).read_text().endswith(" fp32\n")
+    monkeypatch.setattr(SherpaModel, "listen", lambda self, audio: "something else")
+    assert len(verify_models(checkpoint, [small], heard)[0].problems) == 1
+    (small / MARK).write_text("0 int8\n")
+    (found,) = verify_models(checkpoint, [small], heard, max_wer_increase=10.0)
+    assert found.heard[-1].engine.name == "sherpa-onnx int8, small" and found.problems == found.unjudged == []
+
+
+def test_an_export_of_another_vocabulary_is_refused(made, tmp_path):
+    checkpoint, out, folder = made
+    other = replace(checkpoint, vocabulary=train_characters(["heal me"], tmp_path))
+    for name in ("whole", "sherpa"):
+        with pytest.raises(ValueError, match=f"{name} has another vocabulary than the checkpoint"):
+            verify_models(other, [out[name]], read_utterances(folder / "data", ["test"]))
+
+
+def test_a_transducer_of_sherpa_is_compared_with_the_transducer(tmp_path, monkeypatch):
+    """Not with CTC, which greedy is where the model has both. What sherpa-onnx itself says: tests/export/test_transducer.py."""
+    checkpoint = loaded(tmp_path / "model", "fbank", True, True)
+    recognizer = Recognizer(checkpoint.model, checkpoint.vocabulary)
+    folder = tmp_path / "sherpa"
+    folder.mkdir()
+    (folder / MARK).write_text("0 fp32\n")
+    (folder / "tokens.txt").write_text(tokens_file(checkpoint.vocabulary))
+
+    class Heard:
+        streams, precision, method = False, "fp32", "transducer_greedy"
+
+        def __init__(self, folder, threads):
+            self.listen = lambda audio: recognizer.transcribe(torch.from_numpy(audio), TorchSearch(self.method)).text
+
+    monkeypatch.setattr("voxkit.export.verify.SherpaModel", Heard)
+    utterances = [CheckUtterance(str(i), wave, "move") for i, wave in enumerate(waves(1.1, 1.7))]
+    by_ctc, by_transducer = (recognizer.transcribe(torch.from_numpy(utterances[0].audio), TorchSearch(m)).text
+                             for m in ("greedy", "transducer_greedy"))
+    assert by_ctc != by_transducer
+    for method in ("greedy", "transducer_greedy"):
+        (found,) = verify_models(checkpoint, [folder], utterances, method=method)
+        assert found.problems == [] and found.title == "whole utterances, transducer_greedy"
+    with pytest.raises(ValueError, match="--method prefix_beam: sherpa-onnx searches .* by transducer_greedy"):
+        verify_models(checkpoint, [folder], utterances, method="prefix_beam")

@@ -71,6 +71,17 @@ def test_books_begin_on_as_much_audio_as_is_asked_for():
     assert len(given) == 2  # they have begun
 
 
+def test_a_head_needs_books_that_have_begun():
+    made = model("head")
+    with pytest.raises(ValueError, match="part: head needs init=RUN of part mel"):
+        made.begin_on_data(iter([batch(8_000)]))
+    begun = model()
+    begun.begin_on_data(iter([batch(8_000)]))
+    made.load_state_dict(begun.state_dict())
+    made.begin_on_data(iter([]))
+    assert torch.equal(made.codec.quantizer.books, begun.codec.quantizer.books)
+
+
 def test_losses_of_spectra_know_no_padding_and_see_differences():
     x = 0.1 * torch.randn(2, 4_000, generator=torch.Generator().manual_seed(0))
     y = x + 0.05

@@ -28,6 +28,6 @@ def test_every_way_of_streaming_says_the_same(repository, tmp_path):
     lines = [line for line in done.stdout.splitlines() if line.startswith(("torch", "runtime", "sherpa"))]
     assert [line.split("  ")[0] for line in lines] == [
         "torch", "runtime fp32, streaming-onnx", "runtime int8, streaming-int8",
-        "torch offline, same chunk", "torch streaming", "runtime fp32, streaming-live", "sherpa-onnx, streaming-sherpa"]
+        "torch offline, same chunk", "torch streaming", "runtime fp32, streaming-live", "sherpa-onnx fp32, streaming-sherpa"]
     assert "verified: all texts are equal where they must be" in done.stdout
     assert not (recipe / "data" / "encoder").exists()  # nothing pretrained takes part

@@ -1,5 +1,7 @@
 """Recognition as a file of options sets it up: one pass and two, artifacts and checkpoints, what it refuses."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -107,10 +109,18 @@ def test_everything_that_is_wrong_is_named(made, tmp_path):
         read_config({"modle": "x", "search": {"method": "greedy", "beam": "ten", "bean": 3}, "endpointing": {"silence": 0, "long": 3},
                      "threads": -1, "second_search": {"phrases": "heal me"}, "second": 3})
     said = str(caught.value)
-    for part in ("modle: no such option; there are model, search", "model: name the directory", "search.beam: 'ten' is no number",
+    for part in ("modle: no such option; there are model, search", "model: name the directory", "search.beam: 'ten' is no whole number",
                  "search.bean: no such option", "endpointing.long: no such option", "threads: -1", "second_search.phrases: 'heal me'",
                  "second: 3 is no path"):
         assert part in said, part
+    with pytest.raises(ValueError) as caught:
+        read_config({"model": "x", "device": "gpu", "search": {"boost": math.nan, "beam": 0, "words": "no", "lm": 3, "lm_weight": math.inf},
+                     "second_search": {"phrases": {"heal me": "much", "ward": math.inf, "now": 2, "push": None}, "beam": 2.5}})
+    assert [line.removeprefix("inference options: ") for line in str(caught.value).splitlines()] == [
+        "device: 'gpu' is none of cpu, cuda", "search.beam: 0 is no whole number of 1 or more", "search.lm_weight: inf is no number",
+        "search.boost: nan is no finite number", "search.lm: 3 is no path", "search.words: 'no' is neither true nor false",
+        "second_search.beam: 2.5 is no whole number of 1 or more", "second_search.phrases: heal me: 'much' is no finite number",
+        "second_search.phrases: ward: inf is no finite number"]
     with pytest.raises(ValueError, match="endpointing.silence: 0.0 s; at least 0.03"):
         read_config({"model": "x", "endpointing": {"silence": 0}})
     (tmp_path / "list.yaml").write_text("- model\n")

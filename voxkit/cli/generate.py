@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--out", metavar="FILE", help="where it goes; with several seeds NAME-SEED.wav")
     parser.add_argument("--stream", action="store_true", help="write 16-bit samples to stdout, buffer by buffer, as they are made")
     parser.add_argument("--buffer", type=float, default=0.5, metavar="S", help="seconds of a buffer, 0.04 to 2 (0.5)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one sequence for each; the same seed gives the same audio")
+    parser.add_argument("--seeds", type=int, nargs="+", help="one sequence for each; the same seed gives the same audio (0)")
     parser.add_argument("--temperature", type=float, default=1.0, help="0: greedy (1)")
     parser.add_argument("--top-k", type=int, default=0, help="only so many likeliest codes")
     parser.add_argument("--top-p", type=float, default=1.0, help="only the likeliest codes with this probability together")
@@ -40,12 +40,15 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.out) == args.stream:
         raise ValueError("give --out FILE for a file, or --stream for samples on stdout")
-    if args.stream and (len(args.seeds) > 1 or not 0.04 <= args.buffer <= 2):
+    if args.seeds and args.state:
+        raise ValueError("--seeds: a state goes on with the seeds that it was begun with: leave them out beside --state")
+    seeds = tuple(args.seeds or [0])
+    if args.stream and (len(seeds) > 1 or not 0.04 <= args.buffer <= 2):
         raise ValueError("--stream: one seed, and buffers of 0.04 to 2 seconds")
     sampling = SamplingOptions(args.temperature, args.top_k, args.top_p, args.repetition_window, args.repetition_penalty)
     prompt = io.BytesIO(sys.stdin.buffer.read()) if args.prompt == "-" else args.prompt
-    made = generate(GenerateJob(args.checkpoint, args.seconds, prompt, args.prompt_seconds, tuple(args.seeds),
-                                args.buffer if args.stream else 0.0, args.state, sampling, args.device))
+    made = generate(GenerateJob(args.checkpoint, args.seconds, prompt, args.prompt_seconds, seeds,
+                                args.buffer if args.stream else 0.0, args.state, bool(args.save_state), sampling, args.device))
     pieces = []
     for audio in made:
         if args.stream:

@@ -71,10 +71,10 @@ class ConvNeXt(nn.Module):
         """Before the first frame: one tensor for each block.
 
         Raises:
-            ValueError: blocks that look ahead.
+            ValueError: blocks that are not causal.
         """
         if not self.causal:
-            raise ValueError("a network that looks ahead does not stream: use model.codec.causal=true")
+            raise ValueError("a codec that is not causal does not stream: train it with model.codec.causal=true")
         return tuple(block.init_state(like) for block in self.blocks)
 
     def stream(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -62,7 +62,7 @@ class FiniteScalar(nn.Module):
     def _bounded(self, x: Tensor) -> Tensor:
         """[B, T, Q, L]: each number between the lowest and the highest place of its levels, which rounding then takes to -L // 2 ..."""
         x = x.unflatten(2, (self.codebooks, len(self.levels)))
-        half = (self.levels - 1) / 2 * (1 - 1e-3)
+        half = (self.levels - 1) * (1 + 1e-3) / 2  # a little more than half the range: two levels have a shift, too
         shift = torch.where(self.levels % 2 == 0, 0.5, 0.0)  # an even number of levels lies at -L/2 ... L/2 - 1
         return (x + torch.atanh(shift / half)).tanh() * half - shift
 

@@ -216,7 +216,7 @@ class MelCodec(Codec):
         """State before the first sample: samples that wait for a whole frame (the first frame begins before them), the blocks' frames.
 
         Raises:
-            ValueError: a codec that looks ahead.
+            ValueError: a codec that is not causal.
         """
         like = self.project.weight.new_zeros(batch, self.space.edge)
         return like, *self.encoder.init_state(like)
@@ -245,7 +245,7 @@ class MelCodec(Codec):
         tensors of the synthesis (`Spectrum.init_state`).
 
         Raises:
-            ValueError: a codec that looks ahead.
+            ValueError: a codec that is not causal.
         """
         like = self.project.weight.new_zeros(batch)
         waiting = like.new_zeros(batch, 0, self.quantizer.dim)

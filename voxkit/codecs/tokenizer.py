@@ -113,9 +113,21 @@ class AudioTokenizer:
         """A file of any format that is read → codes [T, Q]."""
         return self.encode(read_audio(path, rate=self.codec.sample_rate)[0], self.codec.sample_rate)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Codes [T, q] of the first q books → samples [S]."""
-        return self.codec.decode(Padded.of([codes])).values[0]
+    def decode(self, codes: Tensor, head: str | None = None) -> Tensor:
+        """Codes [T, q] of the first q books → samples [S].
+
+        Args:
+            head: of a MelCodec, as of its `decode`; None: as its configuration says.
+
+        Raises:
+            ValueError: an unknown head, or one where the codec has none to choose.
+        """
+        padded = Padded.of([codes])
+        if head is None:
+            return self.codec.decode(padded).values[0]
+        if not isinstance(self.codec, MelCodec):
+            raise ValueError(f"head: {head!r}: a {type(self.codec).__name__} decodes in one way only; leave it out")
+        return self.codec.decode(padded, head).values[0]
 
     def fingerprint(self) -> str:
         """64 bits of a hash over sizes and weights: codes of two tokenizers with the same one mean the same."""

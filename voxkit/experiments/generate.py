@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class GenerateJob:
     seeds: one for each sequence made beside each other.
     buffer: seconds of each buffer; 0: everything at once.
     state: file of a state to take up, in place of prompt and seeds.
+    keep: the state will be kept: what the last frames owe comes when it is gone on with; False, without buffers: it comes at the end.
     sampling: how codes are drawn.
     """
 
@@ -35,6 +37,7 @@ class GenerateJob:
     seeds: tuple[int, ...] = (0,)
     buffer: float = 0.0
     state: str | None = None
+    keep: bool = False
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     device: str = "cpu"
 
@@ -59,15 +62,16 @@ class Generation:
 
     def __iter__(self) -> Iterator[Tensor]:
         codec = self.generator.tokenizer.codec
-        frames = round(self.job.seconds * codec.frame_rate)
+        frames = max(1, round(self.job.seconds * codec.frame_rate))
         began = time.perf_counter()
         if self.generator.codec is None:
             if self.job.buffer:
-                raise ValueError("--stream: this generator's codec looks ahead; without it the audio is given when it is whole")
+                raise ValueError("--stream: a codec that is not causal does not stream, and this generator's is none; leave --stream out")
             pieces = iter([self.generator.audio(self.state, frames, self.job.sampling)])
         else:
-            buffer = max(1, round(self.job.buffer * codec.frame_rate)) if self.job.buffer else max(frames, 1)
-            pieces = self.generator.stream(self.state, frames, buffer, self.job.sampling, final=False)
+            buffer = max(1, round(self.job.buffer * codec.frame_rate)) if self.job.buffer else frames
+            final = not self.job.keep and not self.job.buffer
+            pieces = self.generator.stream(self.state, frames, buffer, self.job.sampling, final=final)
         for audio, self.state in pieces:
             self.spent = time.perf_counter() - began
             self.first = self.first or self.spent
@@ -83,8 +87,10 @@ def generate(job: GenerateJob) -> Generation:
     """Load the generator and listen to the prompt.
 
     Raises:
-        ValueError: another system, a state of another generator, a prompt that is no audio.
+        ValueError: another system, a state of another generator, a prompt that is no audio, no seconds.
     """
+    if not 0 < job.seconds < math.inf:
+        raise ValueError(f"--seconds {job.seconds:g}: give a number above 0")
     generator = AudioGenerator.load(job.checkpoint, job.device)
     rate = generator.tokenizer.codec.sample_rate
     if job.state is not None:

@@ -53,12 +53,12 @@ class Profile:
 
     @property
     def time_growth(self) -> float:
-        """Seconds per second up to the last mark by those up to the first, less 1."""
+        """Seconds per second between the last two marks by those up to the first, less 1."""
         return self.marks[-1].rtf / self.marks[0].rtf - 1
 
 
 class EfficiencyProfiler:
-    """Generates from nothing, greedy apart from seed 0's draws, and measures at marks.
+    """Generates from nothing, with seed 0 at temperature 1, and measures at marks.
 
     Args:
         seconds: marks, rising; buffer: seconds of each buffer.

@@ -33,7 +33,7 @@ from voxkit.runtime.session import open_session
 from voxkit.text.vocabulary import Vocabulary
 
 BINS = 80  # its streaming models have a state made for them
-MARK = ".sherpa-onnx"  # what tells a directory of ours from others
+MARK = ".sherpa-onnx"  # what tells a directory of ours from others; it holds voxkit's version and the precision
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def write_sherpa(loaded: Loaded, out: Path, files: Callable[[Any, Chunk | None],
             onnx.save(proto, path)
         write_text(part / "tokens.txt", tokens_file(loaded.vocabulary))
         write_text(part / "README.md", readme)
-        write_text(part / MARK, f"{__version__}\n")
+        write_text(part / MARK, f"{__version__} {'int8' if int8 else 'fp32'}\n")
         shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     finally:

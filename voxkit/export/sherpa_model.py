@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from voxkit.export.sherpa import MARK
+from voxkit.files import read_text
 from voxkit.optional import require
 from voxkit.rate import RATE
 from voxkit.runtime.session import open_session
@@ -25,7 +26,8 @@ class SherpaModel:
         folder: what `voxkit export --format sherpa-onnx` wrote. threads: of its onnxruntime.
 
     Attributes:
-        streams: whether it takes chunks.
+        streams: whether it takes chunks. precision: fp32 or int8; fp32 where an older voxkit did not note it.
+        method: what its search is called in torch.
 
     Raises:
         MissingPackage: no sherpa-onnx.
@@ -34,6 +36,8 @@ class SherpaModel:
     def __init__(self, folder: Path, threads: int = 1) -> None:
         package = require("sherpa_onnx", "sherpa", why=f"running {folder}")
         ctc = (folder / "model.onnx").is_file()
+        self.method = "greedy" if ctc else "transducer_greedy"
+        self.precision = [*read_text(folder / MARK).split(), "fp32"][1]
         names = ("model",) if ctc else ("encoder", "decoder", "joiner")
         files = {name: str(folder / f"{name}.onnx") for name in names}
         self._about = open_session(files[names[0]], threads=1).get_modelmeta().custom_metadata_map

@@ -19,7 +19,9 @@ from voxkit.checkpoint.loading import Loaded
 from voxkit.eval.wer import WerResult, score
 from voxkit.export.graphs import prepared
 from voxkit.export.parity import ENOUGH_WORDS, CheckUtterance
+from voxkit.export.sherpa import tokens_file
 from voxkit.export.sherpa_model import SherpaModel, is_sherpa
+from voxkit.files import read_text
 from voxkit.infer.chunks import Chunk
 from voxkit.infer.recognizer import Recognizer
 from voxkit.infer.streaming import StreamingRecognizer as TorchStreaming
@@ -62,12 +64,14 @@ class Comparison:
     Attributes:
         title: what they do. heard: of each, the first is what the others are compared with. seconds: of audio.
         problems: why they do not agree; empty: they do.
+        unjudged: engines held to their word error rate, which takes transcripts, where there are none.
     """
 
     title: str
     heard: list[Heard]
     seconds: float
     problems: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, object]]:
         """For voxkit.eval.table: an engine a line."""
@@ -87,40 +91,48 @@ def verify(loaded: Loaded, folders: Sequence[Path], utterances: Sequence[CheckUt
         loaded: on the CPU; its model is left in float32.
         folders: artifacts, and exports for sherpa-onnx.
         utterances: what is heard.
-        method: greedy, or another that all of them know; sherpa-onnx searches greedily: a transducer as "transducer_greedy".
+        method: greedy, or another that all of them know. A transducer of sherpa-onnx is compared with torch's transducer_greedy: where
+            the model has CTC too, greedy is CTC's.
         threads: of every engine.
-        max_wer_increase: of artifacts in fp16 and int8, absolute.
+        max_wer_increase: of exports in fp16 and int8, absolute.
 
     Raises:
-        ValueError: a folder that is no export, of another vocabulary, or longer utterances than a model takes; MissingPackage.
+        ValueError: a folder that is no export or of another vocabulary, a method that sherpa-onnx has not, longer utterances than a model
+            takes; MissingPackage.
     """
     model = prepared(loaded.model)
     torch_side = Recognizer(cast(Listener, model), loaded.vocabulary)
-    whole: list[Engine] = []
-    streams: dict[tuple[float, float], list[Engine]] = {}
+    whole: dict[str, list[Engine]] = {}  # by the method
+    streams: dict[tuple[float, float, str], list[Engine]] = {}
     sherpa = False
     for folder in map(Path, folders):
         if is_sherpa(folder):
+            _check_vocabulary(folder, read_text(folder / "tokens.txt") == tokens_file(loaded.vocabulary))
             found = SherpaModel(folder, threads)
+            if method not in ("greedy", found.method):
+                raise ValueError(f"--method {method}: sherpa-onnx searches {folder} by {found.method}; leave --method out")
             sherpa = sherpa or found.streams
-            place = whole if not found.streams else streams.setdefault(found.milliseconds(model), [])
-            place.append(Engine(f"sherpa-onnx, {folder.name}", found.listen))
+            how = found.method
+            place = streams.setdefault((*found.milliseconds(model), how), []) if found.streams else whole.setdefault(how, [])
+            place.append(Engine(f"sherpa-onnx {found.precision}, {folder.name}", found.listen, found.precision == "fp32"))
             continue
         artifact = Artifact(folder, threads=threads)
+        _check_vocabulary(folder, artifact.vocabulary.fingerprint() == loaded.vocabulary.fingerprint())
         name, exact = f"runtime {artifact.meta['precision']}, {folder.name}", artifact.meta["precision"] == "fp32"
         if artifact.streaming is None:
-            whole.append(Engine(name, _whole(OnnxRecognizer(artifact), method), exact))
+            whole.setdefault(method, []).append(Engine(name, _whole(OnnxRecognizer(artifact), method), exact))
         else:
-            place = streams.setdefault((artifact.streaming["chunk_ms"], artifact.streaming["left_ms"]), [])
+            place = streams.setdefault((artifact.streaming["chunk_ms"], artifact.streaming["left_ms"], method), [])
             place.append(Engine(name, _stream(StreamingRecognizer(artifact, SearchOptions(method))), exact))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         out = []
-        if whole:
-            out.append(_compare("whole utterances", [Engine("torch", _torch(torch_side, method)), *whole], utterances, max_wer_increase))
-        for (chunk_ms, left_ms), engines in sorted(streams.items()):
-            out.append(_compare_streams(torch_side, method, chunk_ms, left_ms, engines, utterances, max_wer_increase, sherpa))
+        for how, engines in whole.items():
+            title = "whole utterances" + ("" if how == "greedy" else f", {how}")
+            out.append(_compare(title, [Engine("torch", _torch(torch_side, how)), *engines], utterances, max_wer_increase))
+        for (chunk_ms, left_ms, how), engines in sorted(streams.items()):
+            out.append(_compare_streams(torch_side, how, chunk_ms, left_ms, engines, utterances, max_wer_increase, sherpa))
         return out
     finally:
         torch.set_num_threads(before)
@@ -131,13 +143,18 @@ def differing(first: dict[str, str], heard: Heard) -> list[str]:
     return [id for id, text in heard.texts.items() if text != first[id]]
 
 
+def _check_vocabulary(folder: Path, same: bool) -> None:
+    if not same:
+        raise ValueError(f"{folder} has another vocabulary than the checkpoint: it was exported of another model; export this one anew")
+
+
 def _compare_streams(recognizer: Recognizer, method: str, chunk_ms: float, left_ms: float, engines: list[Engine],
                      utterances: Sequence[CheckUtterance], max_wer_increase: float, sherpa: bool) -> Comparison:
     encoder: Any = recognizer.model.encoder
     before = encoder.chunk, encoder.left_context
     try:
         stream = TorchStreaming(recognizer, TorchSearch(method), chunk_ms=chunk_ms, left_ms=left_ms)
-        title = f"streams, chunks of {chunk_ms:g} ms, {left_ms:g} ms before them"
+        title = f"streams, chunks of {chunk_ms:g} ms, {left_ms:g} ms before them" + ("" if method == "greedy" else f", {method}")
         if sherpa:  # it leaves out a last chunk that is not whole: everybody hears so much silence behind the utterance
             silence = np.zeros(int((chunk_ms / 1000 + 0.2) * RATE), np.float32)
             utterances = [CheckUtterance(u.id, np.concatenate([u.audio, silence]), u.text) for u in utterances]
@@ -163,10 +180,13 @@ def _compare(title: str, engines: Sequence[Engine], utterances: Sequence[CheckUt
     first = found[0]
     for heard in found[1:]:
         others = differing(first.texts, heard)
-        if heard.engine.exact and others:
-            out.problems.append(f"{heard.engine.name}: {len(others)} of {len(utterances)} texts are others than those of "
-                                f"{first.engine.name}: {', '.join(others[:3])}")
-        if not heard.engine.exact and heard.wer and first.wer and heard.wer.rate - first.wer.rate > max_wer_increase:
+        if heard.engine.exact:
+            if others:
+                out.problems.append(f"{heard.engine.name}: {len(others)} of {len(utterances)} texts are others than those of "
+                                    f"{first.engine.name}: {', '.join(others[:3])}")
+        elif heard.wer is None or first.wer is None:
+            out.unjudged.append(heard.engine.name)
+        elif heard.wer.rate - first.wer.rate > max_wer_increase:
             out.problems.append(f"{heard.engine.name}: WER {_shown(heard.wer)} against {_shown(first.wer)}, above --max-wer-increase "
                                 f"{100 * max_wer_increase:g} %{_few(heard.wer)}")
     return out

@@ -164,7 +164,7 @@ class AudioGenerator:
             ValueError: a codec that does not stream, or a buffer of no frames.
         """
         if self.codec is None:
-            raise ValueError("this generator's codec looks ahead and does not stream: train it over a causal codec "
+            raise ValueError("a codec that is not causal does not stream, and this generator's is none: train it over a causal codec "
                              "(model.codec.causal=true), or take `audio`, which decodes everything at the end")
         if buffer < 1:
             raise ValueError(f"buffer: {buffer} frames; give 1 or more")

@@ -93,10 +93,17 @@ class CodecModel(SpeechModel):
 
     @torch.no_grad()
     def begin_on_data(self, batches: Iterable[Batch]) -> None:
-        """Begin the books by k-means, unless they have begun, on the first `start_minutes` of some batches."""
+        """Begin the books by k-means, unless they have begun, on the first `start_minutes` of some batches.
+
+        Raises:
+            ValueError: part head, and they have not begun.
+        """
         quantizer = self.codec.quantizer
-        if not isinstance(quantizer, ResidualVQ) or bool(quantizer.started) or self.config.part != "mel":
+        if not isinstance(quantizer, ResidualVQ) or bool(quantizer.started):
             return
+        if self.config.part == "head":
+            raise ValueError("part: head needs init=RUN of part mel: this codec's books have not begun, and a head over random ones learns "
+                             "nothing")
         found, seconds, device = [], 0.0, quantizer.books.device
         for batch in batches:
             assert batch.audio is not None

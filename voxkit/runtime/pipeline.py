@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -35,7 +36,7 @@ from voxkit.runtime.recognizer import OnnxRecognizer, SearchOptions
 from voxkit.runtime.second_pass import ArtifactPass, PhraseList, SecondPass
 from voxkit.runtime.streaming import Session, StreamEvent, StreamingRecognizer
 
-_NUMBERS = ("beam", "ctc_weight", "lm_weight", "length_bonus", "length_limit", "length_power", "coverage")
+_NUMBERS = ("ctc_weight", "lm_weight", "length_bonus", "length_limit", "length_power", "coverage")
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,15 @@ def read_config(source: str | os.PathLike | Mapping[str, Any]) -> PipelineConfig
     if not isinstance(content.get("second"), (str, type(None))):
         found.append(f"second: {content['second']!r} is no path")
     threads, device = content.get("threads", 1), content.get("device", "cpu")
+    if device not in ("cpu", "cuda"):
+        found.append(f"device: {device!r} is none of cpu, cuda")
     if not isinstance(threads, int) or threads < 0:
         found.append(f"threads: {threads!r} is no number of threads (0: all cores)")
     searches = [_search(key, content.get(key) or {}, found) for key in ("search", "second_search")]
     endpointing = _endpointing(content.get("endpointing") or {}, found)
     if found:
         raise ValueError("\n".join(f"{name}: {problem}" for problem in found))
-    return PipelineConfig(content["model"], searches[0], content.get("second"), searches[1], endpointing, threads, str(device))
+    return PipelineConfig(content["model"], searches[0], content.get("second"), searches[1], endpointing, threads, device)
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:
@@ -205,18 +208,32 @@ def _search(key: str, given: Any, found: list[str]) -> SearchConfig:
     if not isinstance(given, Mapping):
         found.append(f"{key}: {given!r} is none of {{method: greedy, ...}}")
         return SearchConfig()
-    known = ["method", "lm", "phrases", "boost", "words", *_NUMBERS]
+    known = ["method", "lm", "phrases", "boost", "words", "beam", *_NUMBERS]
     found += [f"{key}.{name}: no such option; there are {', '.join(known)}" for name in given if name not in known]
-    numbers = {name: given[name] for name in (*_NUMBERS, "boost") if name in given}
-    found += [f"{key}.{name}: {value!r} is no number" for name, value in numbers.items() if isinstance(value, bool) or
-              not isinstance(value, (int, float))]
+    weights = {name: given[name] for name in ("beam", *_NUMBERS) if name in given}
+    beam, boost, lm, words = given.get("beam", 1), given.get("boost", 1.5), given.get("lm"), given.get("words", True)
+    if not isinstance(beam, int) or isinstance(beam, bool) or beam < 1:
+        found.append(f"{key}.beam: {beam!r} is no whole number of 1 or more")
+    found += [f"{key}.{name}: {weights[name]!r} is no number" for name in _NUMBERS
+              if name in weights and not _finite(weights[name]) and not (name == "length_limit" and weights[name] == math.inf)]
+    if not _finite(boost):
+        found.append(f"{key}.boost: {boost!r} is no finite number")
+    if not isinstance(lm, (str, type(None))):
+        found.append(f"{key}.lm: {lm!r} is no path")
+    if not isinstance(words, bool):
+        found.append(f"{key}.words: {words!r} is neither true nor false")
     phrases = given.get("phrases") or {}
     if isinstance(phrases, str) or not isinstance(phrases, (Mapping, list)):
         found.append(f"{key}.phrases: {phrases!r}; give a list of phrases, or phrase: boost")
         phrases = {}
     boosted = dict(phrases) if isinstance(phrases, Mapping) else dict.fromkeys(map(str, phrases))
-    boost = float(numbers.pop("boost", 1.5)) if not found else 1.5
-    return SearchConfig(str(given.get("method", "greedy")), numbers, given.get("lm"), boosted, boost, bool(given.get("words", True)))
+    found += [f"{key}.phrases: {phrase}: {own!r} is no finite number" for phrase, own in boosted.items()
+              if own is not None and not _finite(own)]
+    return SearchConfig(str(given.get("method", "greedy")), weights, lm, boosted, float(boost) if _finite(boost) else 1.5, words)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _endpointing(given: Any, found: list[str]) -> Endpointing:
