@@ -94,8 +94,8 @@ class AsyncStream:
                         interim_results: bool | None = None) -> None:
         """Change what is named, from the next utterance on; `Configured` comes when it is done."""
         self._check_open()
-        change = {"phrases": phrases, "endpointing": endpointing, "interim_results": interim_results}
-        change = {name: value for name, value in change.items() if value is not None}
+        named = {"phrases": phrases, "endpointing": endpointing, "interim_results": interim_results}
+        change: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
         replace(self.options, **change)  # refuses what cannot be
         self._changes.append(change if phrases is None else {**change, "phrases": list(phrases)})
         self._wake.set()
