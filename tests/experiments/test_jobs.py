@@ -51,7 +51,7 @@ def test_a_job_that_is_none_is_refused():
         TuneJob("x", "dev", ("joint",), values={"lm_weight": (1.0,)}).check()
     with pytest.raises(ValueError, match="give the sets"):
         DecodeJob("x", ()).check()
-    with pytest.raises(ValueError, match="--method wave: none of ctc"):
+    with pytest.raises(ValueError, match="--method wave: none of auto, ctc"):
         AlignJob("x", "wave").check()
 
 

@@ -1,6 +1,5 @@
 """A weight that would count for nothing where it was typed is refused; what a configuration says, and what a record repeats, is not."""
 
-from types import SimpleNamespace
 
 import pytest
 
@@ -27,7 +26,7 @@ COMMANDS = {"decode": ["decode", "exp/tiny", "--sets", "test", "--methods", "pre
     (["--ctc-weight", "0"], "it is for beam, joint, rescoring. Name one of these, or omit it")])
 def test_what_would_not_count_is_refused(here, monkeypatch, capsys, command, given, message):
     monkeypatch.setattr("voxkit.infer.recognizer.Recognizer.search", lambda *given: pytest.fail("searched"))
-    monkeypatch.setattr("voxkit.optional.require", lambda *given, **more: SimpleNamespace(run=lambda app, **how: pytest.fail("served")))
+    monkeypatch.setattr("voxkit.serve.server.make_server", lambda *given, **more: pytest.fail("served"))
     assert main([*COMMANDS[command], *given, "--device", "cpu"]) == 2
     assert message in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """What is recognized as it comes equals the masked offline pass of the same model: scores, text, words. What does not stream says so."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -271,7 +272,9 @@ def test_models_that_do_not_stream(tokenizer):
     recognizer.model.front_end = torch.nn.Identity()
     with pytest.raises(ValueError, match="only fbank streams"):
         StreamingRecognizer(recognizer)
-    recognizer.model.front_end = PretrainedFrontEnd.__new__(PretrainedFrontEnd)
+    whole = PretrainedFrontEnd.__new__(PretrainedFrontEnd)
+    vars(whole)["pretrained"] = SimpleNamespace(chunked=None)
+    recognizer.model.front_end = whole
     with pytest.raises(ValueError, match="a full-context encoder does not stream.*; train with model.front_end.kind=fbank"):
         StreamingRecognizer(recognizer)
     with pytest.raises(ValueError, match="a Listener does not stream"):

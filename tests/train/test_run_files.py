@@ -63,11 +63,11 @@ class Clock:
 
 def test_budget_is_kept_over_resumes(tmp_path):
     clock = Clock()
-    budget = Budget(tmp_path / "budget.json", 2.0, 3.0, "EUR", clock)
+    budget = Budget(tmp_path / "budget.json", 2.0, 3.0, clock)
     clock.now += 3600
-    assert str(budget) == "1.00 h of 2 h, 3.00 EUR" and not budget.spent
+    assert str(budget) == "1.00 h of 2 h (cost 3.00)" and not budget.spent
     budget.save()
-    again = Budget(tmp_path / "budget.json", 2.0, 3.0, "EUR", clock)
+    again = Budget(tmp_path / "budget.json", 2.0, 3.0, clock)
     clock.now += 1800
     again.at_least(1.2)
     assert again.hours == 1.5

@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=0                         # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=librispeech             # corpus: a module of voxkit/data/corpora
+corpus=librispeech             # a module of voxkit/data/corpora
 corpus_dir=                    # a tree that is there; empty downloads it
 parts=mini                     # which parts of it: mini, full, or names such as train-clean-100
 train_sets="train-clean-5"     # sets to train on
@@ -30,7 +30,7 @@ parse_options "$@"
 sets=("data.data_dir=$data" "data.train=[$(echo $train_sets | tr ' ' ,)]" "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 
 if stage 0 "Get the corpus"; then
-  if [ "$recipe" = librispeech ] && [ -z "$corpus_dir" ]; then
+  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
     run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
   else
     log "the corpus is there: ${corpus_dir:-made in stage 1}"
@@ -38,7 +38,7 @@ if stage 0 "Get the corpus"; then
 fi
 
 if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$recipe" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
 fi
 
 if stage 3 "Train step 1: books, encoder, decoder"; then

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 stage=0                        # first stage to run
 stop_stage=7                   # last stage to run
 ngpu=0                         # training processes, one per GPU; auto: one GPU or two on a CPU; 0: one on the CPU
-recipe=pieces                  # corpus: a module of voxkit/data/corpora
+corpus=pieces                  # a module of voxkit/data/corpora
 configs="main updates_off"     # conf/<config>.yaml, each trained and measured; the first beside the others
 test_sets="test"               # measured in stage 6
 prepare_options="--max-duration 70"   # further options of voxkit prepare, e.g. "--num-train 60"
@@ -19,7 +19,7 @@ exp=exp                        # where runs go
 parse_options "$@"
 
 if stage 1 "Prepare: compose pieces, write cuts"; then
-  run voxkit prepare "$recipe" --out "$data" $prepare_options
+  run voxkit prepare "$corpus" --out "$data" $prepare_options
 fi
 
 if stage 3 "Train"; then

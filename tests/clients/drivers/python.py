@@ -48,7 +48,12 @@ def _stream(args: argparse.Namespace, options: ListenOptions, audio: bytes, per_
         for i, first in enumerate(range(0, len(audio), size), 1):
             if args.speed:
                 time.sleep(max(0, begun + 0.1 * i / args.speed - time.monotonic()))
-            stream.send(audio[first:first + size])
+            try:
+                stream.send(audio[first:first + size])
+            except ClientError:
+                for event in stream.pending():  # what came before it
+                    say(_plain(event))
+                raise
             if args.press and i % round(10 * args.press) == 0:
                 stream.finalize()
             if args.configure is not None and i == 1:
