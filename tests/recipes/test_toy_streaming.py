@@ -25,7 +25,7 @@ def test_every_way_of_streaming_says_the_same(repository, tmp_path):
         done = subprocess.run(["./run.sh", *options, *stages], cwd=recipe, env={**os.environ, "PATH": path}, capture_output=True, text=True,
                               timeout=900)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    verified = done.stdout.partition("+ voxkit verify")[2]
+    verified = done.stdout.partition("whole utterances:")[2]
     lines = [line for line in verified.splitlines() if line.startswith(("torch", "runtime", "sherpa"))]
     assert [line.split("  ")[0] for line in lines] == [
         "torch", "runtime fp32, streaming-onnx", "runtime int8, streaming-int8",
