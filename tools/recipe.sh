@@ -140,6 +140,19 @@ together() {  # together COMMAND...: wait for what `beside` has started; where n
   [ $status -eq 0 ] || exit $status
 }
 
+corpus_stages() {  # stages 0 and 1 of a recipe over speech: what the knobs corpus, corpus_dir and parts name, prepared into $data
+  if stage 0 "Get the corpus"; then
+    if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
+      run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
+    else
+      log "the corpus is there: ${corpus_dir:-made in stage 1}"
+    fi
+  fi
+  if stage 1 "Prepare: manifests, validated cuts"; then
+    run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
+  fi
+}
+
 tokenizer_of() {  # tokenizer_of DATA KIND SIZE: the folder of a tokenizer: DATA/char, or DATA/bpe300
   case $2 in
     bpe) echo "$1/bpe$3" ;;

@@ -103,10 +103,10 @@ def test_two_levels_are_the_least():
 
 def test_some_training_sequences_use_fewer_books():
     torch.manual_seed(0)
-    vq = ResidualVQ(QuantizerConfig(codebooks=4, size=8, dim=2, dropout=0.5)).train()
-    drawn = torch.cat([vq.draw(64, torch.device("cpu")) for _ in range(8)])
+    config = QuantizerConfig(codebooks=4, size=8, dim=2, dropout=0.5)
+    drawn = torch.cat([config.draw(64, True, torch.device("cpu")) for _ in range(8)])
     assert set(drawn.tolist()) == {1, 2, 3, 4} and 0.5 < float((drawn == 4).float().mean()) < 0.75
-    assert vq.eval().draw(5, torch.device("cpu")).tolist() == [4] * 5
+    assert config.draw(5, False, torch.device("cpu")).tolist() == [4] * 5
 
 
 def test_k_means_finds_clusters_and_more_centers_than_vectors():

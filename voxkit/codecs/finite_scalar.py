@@ -28,7 +28,7 @@ class FiniteScalar(nn.Module):
     def forward(self, x: Tensor, valid: Tensor, used: Tensor | None = None) -> Quantized:
         """As `ResidualVQ.forward`; the commitment is 0."""
         if used is None:
-            used = self.draw(len(x), x.device)
+            used = self.config.draw(len(x), self.training, x.device)
         bounded = self._bounded(x)
         places = bounded + (bounded.round() - bounded).detach()
         on = torch.arange(self.codebooks, device=x.device) < used[:, None]
@@ -44,14 +44,6 @@ class FiniteScalar(nn.Module):
         places = codes[..., None] // self.weights % self.levels
         values = self._values(places - self.levels // 2)
         return torch.cat((values, values.new_zeros(*codes.shape[:2], self.codebooks - codes.shape[2], len(self.levels))), 2).flatten(2)
-
-    def draw(self, batch: int, device: torch.device) -> Tensor:
-        """How many books count: [B]."""
-        every = torch.full((batch,), self.codebooks, device=device)
-        if not self.training or self.config.dropout == 0:
-            return every
-        some = torch.randint(1, self.codebooks + 1, (batch,), device=device)
-        return torch.where(torch.rand(batch, device=device) < self.config.dropout, some, every)
 
     def learn(self) -> None:
         """There is nothing to learn."""

@@ -53,6 +53,14 @@ class QuantizerConfig:
             found.append(f"levels: {self.levels}: give numbers of 2 or more")
         return found
 
+    def draw(self, batch: int, training: bool, device: torch.device) -> Tensor:
+        """How many books count for each sequence: [B]; in training fewer for some (quantizer dropout)."""
+        every = torch.full((batch,), self.codebooks, device=device)
+        if not training or self.dropout == 0:
+            return every
+        some = torch.randint(1, self.codebooks + 1, (batch,), device=device)
+        return torch.where(torch.rand(batch, device=device) < self.dropout, some, every)
+
 
 class Quantized(NamedTuple):
     """Attributes:
@@ -127,7 +135,7 @@ class ResidualVQ(nn.Module):
             used: [B], how many books of each sequence count; None: in training as `dropout` draws, else all.
         """
         if used is None:
-            used = self.draw(len(x), x.device)
+            used = self.config.draw(len(x), self.training, x.device)
         if self.training and not bool(self.started):  # better on more than one batch: `start` beforehand
             self.start(x[valid].detach())
         codes, entries, rests = self._search(x.detach())
@@ -150,14 +158,6 @@ class ResidualVQ(nn.Module):
         for q in range(codes.shape[2]):
             found = found + self.books[q][codes[..., q]]
         return found
-
-    def draw(self, batch: int, device: torch.device) -> Tensor:
-        """How many books count: [B]."""
-        every = torch.full((batch,), self.codebooks, device=device)
-        if not self.training or self.config.dropout == 0:
-            return every
-        some = torch.randint(1, self.codebooks + 1, (batch,), device=device)
-        return torch.where(torch.rand(batch, device=device) < self.config.dropout, some, every)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from voxkit import config as configuration
 from voxkit import files
-from voxkit.audio.io import read_audio, resample
+from voxkit.audio.io import resample
 from voxkit.batch import Padded
 from voxkit.checkpoint.loading import find_checkpoint
 from voxkit.checkpoint.weights import read_weights
@@ -108,10 +108,6 @@ class AudioTokenizer:
         wave = clean(samples, rate, self.codec.sample_rate)
         device = next(iter((*self.codec.parameters(), *self.codec.buffers()))).device
         return self.codec.encode(Padded.of([wave.to(device)])).values[0]
-
-    def encode_file(self, path: str | os.PathLike) -> Tensor:
-        """A file of any format that is read → codes [T, Q]."""
-        return self.encode(read_audio(path, rate=self.codec.sample_rate)[0], self.codec.sample_rate)
 
     def decode(self, codes: Tensor, head: str | None = None) -> Tensor:
         """Codes [T, q] of the first q books → samples [S].

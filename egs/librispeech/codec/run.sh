@@ -29,17 +29,7 @@ parse_options "$@"
 
 sets=("data.data_dir=$data" "data.train=[$(echo $train_sets | tr ' ' ,)]" "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 
-if stage 0 "Get the corpus"; then
-  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
-    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
-  else
-    log "the corpus is there: ${corpus_dir:-made in stage 1}"
-  fi
-fi
-
-if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
-fi
+corpus_stages
 
 if stage 3 "Train step 1: books, encoder, decoder"; then
   run $launch train --config conf/mel.yaml --exp "$exp" "${sets[@]}" $train_options

@@ -39,17 +39,7 @@ overrides=("data.data_dir=$data" "tokenizer=$tokenizer" "seed=$seed" "data.train
   "data.dev=[$(echo $dev_sets | tr ' ' ,)]")
 if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder"); fi
 
-if stage 0 "Get the corpus"; then
-  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
-    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
-  else
-    log "the corpus is there: ${corpus_dir:-made in stage 1}"
-  fi
-fi
-
-if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
-fi
+corpus_stages
 
 if stage 2 "Tokens: $tokens"; then
   cuts_of "$data" $train_sets

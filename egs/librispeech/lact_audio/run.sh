@@ -26,17 +26,7 @@ exp=exp                        # where runs go
 . ../../../tools/recipe.sh
 parse_options "$@"
 
-if stage 0 "Get the corpus"; then
-  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
-    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
-  else
-    log "the corpus is there: ${corpus_dir:-made in stage 1}"
-  fi
-fi
-
-if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
-fi
+corpus_stages
 
 if stage 3 "Train"; then
   run $launch train --config "conf/$config.yaml" --name "$config" --exp "$exp" tokenizer="$codec" data.data_dir="$data" \

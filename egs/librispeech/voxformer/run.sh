@@ -51,17 +51,7 @@ if [ -n "$encoder" ]; then overrides+=("model.front_end.pretrained.name=$encoder
 overlay=${machine:+conf/$machine.yaml}
 last=${alone:-stage3}          # the run that is decoded and exported
 
-if stage 0 "Get the corpus"; then
-  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
-    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
-  else
-    log "the corpus is there: ${corpus_dir:-made in stage 1}"
-  fi
-fi
-
-if stage 1 "Prepare: manifests, validated cuts"; then
-  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} ${parts:+--parts $parts} $prepare_options
-fi
+corpus_stages
 
 sampled="$data/sampled-$(echo "$train_sets $sample_lm" | tr -c 'A-Za-z0-9.\n' -).jsonl"
 sample_words() {  # what sample_lm would say in the place of each word of $cuts, unless that is known

@@ -45,16 +45,9 @@ phase() {  # phase NAME BEFORE SETS: train one, from the one before
     "data.train=[$(listed $3)]" $train_options
 }
 
-if stage 0 "Get the corpus"; then
-  if [ "$corpus" = librispeech ] && [ -z "$corpus_dir" ]; then
-    run voxkit prepare librispeech --parts "$parts" --download-only --out "$data"
-  else
-    log "the corpus is there: ${corpus_dir:-made in stage 1}"
-  fi
-fi
+corpus_stages
 
-if stage 1 "Prepare: validate, write cuts; clips in which nobody speaks"; then
-  run voxkit prepare "$corpus" --out "$data" ${corpus_dir:+--corpus-dir "$corpus_dir"} --parts "$parts" $prepare_options
+if stage 1 "Clips in which nobody speaks"; then
   run voxkit prepare nonspeech --out "$data" --minutes "$nonspeech_minutes" ${noise:+--folders "$noise"}
 fi
 
