@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+
+from tests.clients.background import BackgroundServer
 
 RATE, STEP = 16_000, 1600
 
@@ -58,28 +59,12 @@ class Seen:
     done: bool = False
 
 
-class FakeServer:
+class FakeServer(BackgroundServer):
     """Args: plans for the first connections, in order; the others are served well. utterance: seconds after which one ends by itself."""
 
     def __init__(self, *plans: Plan, utterance: float = 1.0) -> None:
         self.plans, self.utterance, self.seen = list(plans), utterance, []
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True)
-
-    def __enter__(self) -> FakeServer:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        super().__init__()
 
     async def _main(self) -> None:
         from websockets.asyncio.server import serve

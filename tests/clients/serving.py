@@ -8,10 +8,11 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from pathlib import Path
+
+from tests.clients.background import BackgroundServer
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -59,7 +60,7 @@ class Replica:
             self.kill()
 
 
-class Balancer:
+class Balancer(BackgroundServer):
     """Hands each connection to the first of some ports that takes it, as a load balancer does. `most`: bytes that the first port gets of
     each client; then nothing further goes to it. `connections` counts by port; `answers`: finals that were asked for and came."""
 
@@ -67,22 +68,7 @@ class Balancer:
         self.ports, self.most = list(ports), most
         self.connections = dict.fromkeys(ports, 0)
         self.answers = dict.fromkeys(ports, 0)
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._main(),), daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Balancer:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        super().__init__()
 
     async def _main(self) -> None:
         self._stop = asyncio.Event()
