@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from voxkit.audio import decode
 from voxkit.audio import resample as resampling
 from voxkit.audio.decode import EXTENSIONS, RATE, AudioError
+from voxkit.files import writing
 
 __all__ = ["EXTENSIONS", "RATE", "AudioError", "read_audio", "resample", "write_audio"]
 
@@ -60,20 +60,12 @@ def write_audio(path: str | os.PathLike, audio: Tensor | np.ndarray, rate: int =
         raise AudioError(f"{path}: audio is [samples] or [channels, samples], not {list(samples.shape)}")
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: not written, for the audio holds NaN or infinity")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".part")
+    kind = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF"}.get(path.suffix[1:].upper(), path.suffix[1:].upper())
+    subtype = subtype or ("OPUS" if path.suffix == ".opus" else None)
     try:
-        with os.fdopen(handle, "wb") as file:
-            kind = {"OPUS": "OGG", "OGA": "OGG", "AIF": "AIFF"}.get(path.suffix[1:].upper(), path.suffix[1:].upper())
-            subtype = subtype or ("OPUS" if path.suffix == ".opus" else None)
+        with writing(path, "wb") as file:
             soundfile.write(file, np.clip(samples, -1, 1).T, rate, format=kind, subtype=subtype)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
-        Path(temporary).unlink(missing_ok=True)
         raise AudioError(f"{path}: cannot be written ({error}); formats: {', '.join(sorted(e[1:] for e in EXTENSIONS))}") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 

@@ -15,9 +15,10 @@ import numpy as np
 from voxkit.client.asynchronous import AsyncStream
 from voxkit.client.errors import ClientError
 from voxkit.client.messages import Event, Result
-from voxkit.client.options import RATES, ListenOptions
+from voxkit.client.options import ListenOptions
 from voxkit.client.synchronous import Stream
 from voxkit.optional import require
+from voxkit.rate import LIVE_RATES
 
 PIECE = 0.1  # seconds of a message
 
@@ -34,7 +35,7 @@ def read(path: str | os.PathLike) -> tuple[np.ndarray, int]:
 
     samples, rate = decode(path)
     mono = mix_down(samples, str(path))
-    if rate not in RATES:
+    if rate not in LIVE_RATES:
         mono, rate = resample(mono, rate, RATE), RATE
     return np.clip(np.rint(mono * 32768), -32768, 32767).astype(np.int16), rate
 

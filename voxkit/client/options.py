@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from voxkit.client.errors import AT_ONCE, ClientError
+from voxkit.rate import LIVE_RATES
 
 ENCODINGS = {"linear16": 2, "linear32": 4}  # bytes of a sample: s16le, f32le
-RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 TOKEN = "VOXKIT_TOKEN"  # the environment variable that holds one
 
 
@@ -74,9 +74,9 @@ class ListenOptions:
             raise ValueError(f"url: {self.url!r} is none of a server; give e.g. ws://127.0.0.1:8000")
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding: {self.encoding!r}; choose from {', '.join(ENCODINGS)}")
-        if self.sample_rate not in RATES or self.channels not in (1, 2):
+        if self.sample_rate not in LIVE_RATES or self.channels not in (1, 2):
             raise ValueError(f"{self.sample_rate} samples/s, channels: {self.channels}; the server takes 1 or 2 channels of "
-                             f"{', '.join(map(str, RATES))} samples/s")
+                             f"{', '.join(map(str, LIVE_RATES))} samples/s")
         if isinstance(self.phrases, str):
             raise ValueError(f"phrases: {self.phrases!r} is one text; give a list of phrases")
 

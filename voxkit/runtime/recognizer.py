@@ -26,7 +26,7 @@ from voxkit.runtime.checks import check_samples
 from voxkit.runtime.long_audio import recognize_long
 from voxkit.runtime.parallel import recognize_parallel
 from voxkit.runtime.scorers import Phrases, phrases, read_ngram
-from voxkit.runtime.searches import PEAKED, Found, Heads, SearchOptions, incremental, searches_of
+from voxkit.runtime.searches import PEAKED, Heads, SearchOptions, SearchResult, incremental, searches_of
 from voxkit.runtime.vad import Vad
 from voxkit.search.ngram_table import NgramTable
 
@@ -127,7 +127,7 @@ class OnnxRecognizer:
         found = self._searches[options.method](self.heads, encoded, options)
         return self.hypothesis(found, encoded, options)
 
-    def hypothesis(self, found: Found, encoded: Encoded, options: SearchOptions) -> Hypothesis:
+    def hypothesis(self, found: SearchResult, encoded: Encoded, options: SearchOptions) -> Hypothesis:
         """What a search found, as text, with words where they are asked for."""
         tokens = self.vocabulary.spoken(found.tokens)
         out = Hypothesis(self.vocabulary.decode(tokens), [], float(found.score), tokens, encoded.seconds)
@@ -160,7 +160,7 @@ class OnnxRecognizer:
             return options.temperature
         return float(self.artifact.calibration.get("methods", {}).get(options.method, {}).get("temperature", 1.0))
 
-    def _spans(self, found: Found, tokens: list[int], encoded: Encoded, options: SearchOptions) -> list[TokenSpan]:
+    def _spans(self, found: SearchResult, tokens: list[int], encoded: Encoded, options: SearchOptions) -> list[TokenSpan]:
         if options.times == "peaks" or self._by_transducer(options):
             return [span for span in spans_from_peaks(found) if span.token not in self.vocabulary.specials]
         if encoded.log_probs is None:

@@ -73,7 +73,7 @@ class SearchOptions:
 
 
 @dataclass
-class Found:
+class SearchResult:
     """What a search says: tokens, score, and the frames where CTC or a transducer saw them, empty where none did; token_log_probs
     likewise."""
 
@@ -137,26 +137,26 @@ def _ctc_nbest(heads: Heads, encoded: Encoded, options: SearchOptions, nbest: in
     return search.nbest(search.advance(search.init(), encoded.log_probs), nbest)
 
 
-def _by_ctc(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
+def _by_ctc(heads: Heads, encoded: Encoded, options: SearchOptions) -> SearchResult:
     best = _ctc_nbest(heads, encoded, options)[0]
-    return Found(best.tokens, best.score, best.frames, best.token_log_probs)
+    return SearchResult(best.tokens, best.score, best.frames, best.token_log_probs)
 
 
-def _by_decoder(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
+def _by_decoder(heads: Heads, encoded: Encoded, options: SearchOptions) -> SearchResult:
     assert heads.decoder is not None  # else `check` knows no method that comes here
     tokens, said, score = greedy_tokens(heads.decoder, encoded.states, encoded.frames, frozenset(heads.vocabulary.specials))
-    return _unless_silent(heads, encoded, Found(tokens, score, [], said))
+    return _unless_silent(heads, encoded, SearchResult(tokens, score, [], said))
 
 
-def _unless_silent(heads: Heads, encoded: Encoded, found: Found) -> Found:
+def _unless_silent(heads: Heads, encoded: Encoded, found: SearchResult) -> SearchResult:
     """Nothing in the place of what a decoder says that hears nobody speak."""
     decoder, mean = heads.decoder, sum(found.token_log_probs) / (len(found.tokens) + 1)
     if decoder is None or decoder.silence is None or not found.tokens or mean >= DOUBTED:
         return found
-    return Found([], found.score, [], []) if nobody_speaks(mean, decoder.quiet(encoded.states, encoded.frames)) else found
+    return SearchResult([], found.score, [], []) if nobody_speaks(mean, decoder.quiet(encoded.states, encoded.frames)) else found
 
 
-def _attention(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
+def _attention(heads: Heads, encoded: Encoded, options: SearchOptions) -> SearchResult:
     vocabulary, heard, joint = heads.vocabulary, encoded.log_probs, options.method == "joint"
     assert heads.decoder is not None
     blank = vocabulary.blank or 0
@@ -166,16 +166,16 @@ def _attention(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
                        options.length_limit, _length_power(options), options.coverage, _candidates(options))
     best = attention_beam(heads.decoder, encoded.states, beam, log_probs=heard if joint else None,
                           scorer=options.scorer(bonus=False), most=options.most, expected=expected, frames=encoded.frames)[0]
-    found = Found(best.tokens, best.score, [], best.token_log_probs)
+    found = SearchResult(best.tokens, best.score, [], best.token_log_probs)
     return found if joint else _unless_silent(heads, encoded, found)
 
 
-def _rescoring(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
+def _rescoring(heads: Heads, encoded: Encoded, options: SearchOptions) -> SearchResult:
     assert heads.decoder is not None
     nbest = _ctc_nbest(heads, encoded, options, options.beam)
     beam = BeamOptions(options.beam, ctc_weight=options.ctc_weight)
     best = rescore(heads.decoder, encoded.states, nbest, beam)[0]
-    return Found(best.tokens, best.score, best.frames, best.token_log_probs)
+    return SearchResult(best.tokens, best.score, best.frames, best.token_log_probs)
 
 
 def _candidates(options: SearchOptions) -> int | None:
@@ -188,7 +188,7 @@ def _length_power(options: SearchOptions) -> float:
     return (0.5 if options.method == "attention" else 0.0) if options.length_power is None else options.length_power
 
 
-def _by_transducer(heads: Heads, encoded: Encoded, options: SearchOptions) -> Found:
+def _by_transducer(heads: Heads, encoded: Encoded, options: SearchOptions) -> SearchResult:
     """Greedy search with phrases is a beam of one that knows of nothing else."""
     assert heads.transducer is not None
     if options.method in ("greedy", "transducer_greedy"):
@@ -198,10 +198,10 @@ def _by_transducer(heads: Heads, encoded: Encoded, options: SearchOptions) -> Fo
         power = 1.0 if options.length_power is None else options.length_power
         best = transducer.beam_search(heads.transducer, encoded.states, options.beam, scorer=options.scorer(),
                                       internal_lm_weight=options.internal_lm_weight, length_power=power)[0]
-    return Found(best.tokens, best.score, best.frames, best.token_log_probs)
+    return SearchResult(best.tokens, best.score, best.frames, best.token_log_probs)
 
 
-Search = Callable[[Heads, Encoded, SearchOptions], Found]
+Search = Callable[[Heads, Encoded, SearchOptions], SearchResult]
 _BY_CTC: dict[str, Search] = {"greedy": _by_ctc, "prefix_beam": _by_ctc}
 _BY_BOTH: dict[str, Search] = {"attention": _attention, "joint": _attention, "rescoring": _rescoring}
 _BY_DECODER: dict[str, Search] = {"greedy": _by_decoder, "attention": _attention}

@@ -10,7 +10,7 @@ from typing import Any
 from voxkit.audio.resample import resample
 from voxkit.hypothesis import Hypothesis
 from voxkit.optional import require
-from voxkit.rate import RATE
+from voxkit.rate import LIVE_RATES, RATE
 from voxkit.runtime.checks import check_samples
 from voxkit.serve.backend import Asked, confidence
 from voxkit.serve.errors import RequestError
@@ -20,7 +20,6 @@ from voxkit.serve.live.options import (
     LONGEST_SILENCE,
     MAX_BOOST,
     MAX_OFFSET,
-    RATES,
     SHORTEST_SILENCE,
     USUAL_BOOST,
     USUAL_SILENCE,
@@ -267,8 +266,8 @@ def _options(config: Any) -> StreamOptions:
     if config.encoding not in (0, 1, 2):
         raise StreamError(INVALID, f"encoding: {config.encoding} is none of 0, 1, 2")
     rate, channels = config.sample_rate_hertz or RATE, config.audio_channel_count or 1
-    if rate not in RATES:
-        raise StreamError(INVALID, f"sample_rate_hertz: {rate} is none of {', '.join(map(str, RATES))}")
+    if rate not in LIVE_RATES:
+        raise StreamError(INVALID, f"sample_rate_hertz: {rate} is none of {', '.join(map(str, LIVE_RATES))}")
     if channels not in (1, 2):
         raise StreamError(INVALID, f"audio_channel_count: {channels} is none of 1, 2")
     contexts = config.speech_contexts

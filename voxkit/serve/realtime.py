@@ -18,9 +18,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
+from voxkit.rate import LIVE_RATES
 from voxkit.serve.live.errors import FAILED, INVALID, STOPPING, TIMEOUT, Gone, StreamError
 from voxkit.serve.live.listen import Wire, authorize, log, open_wire
-from voxkit.serve.live.options import LONGEST_SILENCE, RATES, SHORTEST_SILENCE, USUAL_SILENCE, Change, StreamOptions, check_phrases
+from voxkit.serve.live.options import LONGEST_SILENCE, SHORTEST_SILENCE, USUAL_SILENCE, Change, StreamOptions, check_phrases
 from voxkit.serve.live.sessions import Sessions
 from voxkit.serve.live.stream import Configured, Ended, Heard, Started
 from voxkit.serve.tokens import Tokens
@@ -216,8 +217,8 @@ def _updated(options: StreamOptions, message: Mapping[str, Any]) -> StreamOption
     form = audio.get("input_audio_format") if older else audio.get("format")
     if form is not None:
         kind, rate = (form, 24000) if older else (form.get("type"), form.get("rate", 24000)) if isinstance(form, dict) else (form, 24000)
-        if kind not in ("pcm16", "audio/pcm") or rate not in RATES:
-            raise StreamError(INVALID, f"format: audio/pcm with a rate of {', '.join(map(str, RATES))} is taken")
+        if kind not in ("pcm16", "audio/pcm") or rate not in LIVE_RATES:
+            raise StreamError(INVALID, f"format: audio/pcm with a rate of {', '.join(map(str, LIVE_RATES))} is taken")
         options = replace(options, rate=rate)
     if "turn_detection" in audio:
         options = replace(options, silence=_silence(audio["turn_detection"]))

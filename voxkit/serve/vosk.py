@@ -11,9 +11,10 @@ from collections import deque
 from typing import Any
 
 from voxkit.hypothesis import Hypothesis, Word
+from voxkit.rate import LIVE_RATES
 from voxkit.serve.live.errors import FAILED, INVALID, STOPPING, TIMEOUT, Gone, StreamError
 from voxkit.serve.live.listen import Wire, authorize, log, open_wire
-from voxkit.serve.live.options import RATES, StreamOptions, check_phrases
+from voxkit.serve.live.options import StreamOptions, check_phrases
 from voxkit.serve.live.sessions import Sessions
 from voxkit.serve.live.stream import Heard, Stream
 from voxkit.serve.realtime import IDLE
@@ -124,7 +125,7 @@ class _Vosk:
         if unknown := next((name for name in config if name not in _CONFIG), None):
             raise StreamError(INVALID, f"config: {unknown[:40]}: no such field; there are: {', '.join(_CONFIG)}")
         rate = config.get("sample_rate", self.options.rate)
-        if rate not in RATES:
-            raise StreamError(INVALID, f"sample_rate: {str(rate)[:40]} is none of {', '.join(map(str, RATES))}")
+        if rate not in LIVE_RATES:
+            raise StreamError(INVALID, f"sample_rate: {str(rate)[:40]} is none of {', '.join(map(str, LIVE_RATES))}")
         self.words = bool(config.get("words", False))
         self.options = StreamOptions(rate=int(rate), interim=True, phrases=check_phrases(config.get("phrase_list") or [], "phrase_list"))

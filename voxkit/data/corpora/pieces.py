@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from voxkit.data.validate import Checks, Preparation
+from voxkit.rate import RATE
 
 FRAME = 1280  # samples of a frame of the codec of tones
 SCALE = (0, 2, 4, 5, 7, 9, 11)
@@ -46,8 +47,8 @@ class PiecesConfig:
         if self.gap_high < self.gap_low:
             found.append(f"gap_high: {self.gap_high} is below gap_low, {self.gap_low}")
         least = 2 * max(TEMPI) * NOTES + self.gap_high
-        if self.seconds * 16_000 / FRAME < least:
-            found.append(f"seconds: {self.seconds} leave no room for a motif that returns; at least {least * FRAME / 16_000:.1f}")
+        if self.seconds * RATE / FRAME < least:
+            found.append(f"seconds: {self.seconds} leave no room for a motif that returns; at least {least * FRAME / RATE:.1f}")
         return found
 
 
@@ -71,7 +72,7 @@ def compose(config: PiecesConfig, split: str, index: int) -> Piece:
     motif: list[int] = []
     while len(motif) < NOTES:
         motif.append(rng.choice([pitch for pitch in pitches if not motif or pitch != motif[-1]]))
-    size = round(config.seconds * 16_000 / FRAME)
+    size = round(config.seconds * RATE / FRAME)
     codes, onsets, at = np.zeros((size, 2), dtype=np.int64), [], rng.randint(2, 8)
     while at + tempo * NOTES <= size:
         onsets.append(at)
@@ -117,7 +118,7 @@ def _cuts(config: PiecesConfig, split: str, count: int, folder: Path) -> Iterato
     for index in range(count):
         piece, id = compose(config, split, index), f"{split}-{index:04d}"
         path = folder / f"{id}.flac"
-        soundfile.write(path, sound(piece.codes), 16_000)
+        soundfile.write(path, sound(piece.codes), RATE)
         cut = Recording.from_file(path, recording_id=id).to_cut()
         truth = {name: getattr(piece, name) for name in ("timbre", "tempo", "root", "motif", "onsets")}
         cut.id = id

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from voxkit.rate import LIVE_RATES
 from voxkit.serve.live.errors import INVALID, StreamError
 
-RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 ENCODINGS = {"linear16": np.dtype("<i2"), "linear32": np.dtype("<f4")}
 MAX_KEYTERMS, MAX_KEYTERM_CHARACTERS, MAX_BOOST = 100, 100, 20.0
 MAX_OFFSET = 1e7  # seconds
@@ -218,6 +218,6 @@ def _silence(name: str, value: str) -> float | None:
 
 
 _READ: dict[str, tuple[str, Callable[[str, str], Any]]] = {
-    "encoding": ("encoding", _choice(tuple(ENCODINGS))), "sample_rate": ("rate", _choice(RATES)),
+    "encoding": ("encoding", _choice(tuple(ENCODINGS))), "sample_rate": ("rate", _choice(LIVE_RATES)),
     "channels": ("channels", _choice((1, 2))), "interim_results": ("interim", _truth), "endpointing": ("silence", _silence),
     "vad_events": ("started", _truth), "keyterm_boost": ("boost", _number(0, MAX_BOOST)), "offset": ("offset", _number(0, MAX_OFFSET))}
