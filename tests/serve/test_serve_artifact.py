@@ -98,6 +98,30 @@ def test_a_second_pass_says_the_final_text(artifacts, serving):
     assert interim and interim[-1] != client.text
 
 
+def test_one_file_sets_up_both_passes(artifacts, serving, tmp_path):
+    """`voxkit serve --config`: what the options say one by one, and the silence that ends an utterance."""
+    config = tmp_path / "inference.yaml"
+    config.write_text(f"model: {artifacts['streaming']}\nsecond: {artifacts['whole']}\nsecond_search: {{method: greedy}}\n"
+                      "endpointing: {silence: 0.7, longest: 9}\n")
+    service = application(_job("--config", config)).state.service
+    assert service.sessions.host.limits.endpointing.longest == 9
+    data = pcm(wave(4, 2.0))
+    running = serving(service.backend, live=service.config.live)
+    client = Listener(running, endpointing="false").audio(data).close()
+    assert client.text == OnnxRecognizer(artifacts["whole"]).transcribe(heard(data)).text
+    assert Listener(running).read(lambda m: m["type"] == "Begin")["endpointing"] == 700
+
+
+@pytest.mark.parametrize("options, why", [
+    (["--config", "c.yaml", "--second", "exp/onnx"], "--second: c.yaml says how to search"),
+    (["exp/live", "--config", "c.yaml"], "one of them"), ([], "name an artifact or a checkpoint")])
+def test_a_file_of_options_stands_alone(options, why):
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    with pytest.raises(ValueError, match=why):
+        serve.run(parser.parse_args(["serve", *options]))
+
+
 def test_phrases_that_the_second_pass_cannot_spell_are_refused(artifacts, serving, tmp_path):
     second = make_artifact(tmp_path / "second", False, ["heal me now"])
     backend = application(_job(artifacts["streaming"], "--second", second)).state.service.backend

@@ -94,6 +94,25 @@ def add_chunk_arguments(parser: argparse.ArgumentParser, stream: str, chunk: str
     group.add_argument("--left-ms", type=float, metavar="MS", help="how much is seen before a chunk; by default as much as in training")
 
 
+def refuse_beside_config(args: argparse.Namespace, usual: dict[str, Any]) -> None:
+    """Of options that --config says.
+
+    Args:
+        usual: further options and what they are where nobody gives them.
+
+    Raises:
+        ValueError: some of them were given.
+    """
+    from voxkit.experiments.settings import SearchSettings, option
+
+    search, nothing = search_settings(args), SearchSettings()
+    given = [name for name in SearchSettings.__dataclass_fields__ if getattr(search, name) != getattr(nothing, name)]
+    given += [name for name, value in usual.items() if getattr(args, name) != value]
+    if given:
+        names = ", ".join(map(option, search.weights if given[0] == "weights" else given))
+        raise ValueError(f"{names}: {args.config} says how to search; change it there, or omit --config")
+
+
 def job_fields(args: argparse.Namespace, *names: str) -> dict[str, Any]:
     """Options that are fields of a job of the same name; lists as tuples."""
     values = {name: getattr(args, name) for name in names}

@@ -12,7 +12,10 @@ def add_parser(subparsers: Any) -> None:
     from voxkit.cli.search_options import add_search_arguments, add_times_argument, add_tuned_argument
 
     parser = subparsers.add_parser("serve", help=HELP, description=__doc__)
-    parser.add_argument("checkpoint", help="an artifact of `voxkit export`, a checkpoint, a run, or exp/NAME for its newest run")
+    parser.add_argument("checkpoint", nargs="?", default="",
+                        help="an artifact of `voxkit export`, a checkpoint, a run, or exp/NAME for its newest run; omitted with --config")
+    parser.add_argument("--config", metavar="FILE", help="models, searches and endpoints as this file says (docs/export.md), in place of a "
+                                                         "checkpoint and the options of searches")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines ask (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--grpc-port", type=int, metavar="PORT", help="also serve gRPC there (by default not)")
@@ -46,11 +49,16 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from voxkit.cli.search_options import refuse_beside_config
     from voxkit.experiments.serving import application
     from voxkit.serve.server import make_server
 
     if bool(args.tls_certificate) != bool(args.tls_key):
         raise ValueError("--tls-certificate and --tls-key: give both, or neither")
+    if bool(args.checkpoint) == bool(args.config):
+        raise ValueError("name an artifact or a checkpoint, or give --config FILE, which names it: one of them")
+    if args.config:
+        refuse_beside_config(args, {"method": None, "calibration": None, "second": None, "threads": 0, "device": "auto"})
     app = application(_job(args), print)
     make_server(app, host=args.host, port=args.port, certificate=args.tls_certificate, key=args.tls_key,
                 grpc_port=args.grpc_port).run()
@@ -70,4 +78,4 @@ def _job(args: argparse.Namespace) -> Any:
     live = LiveLimits(max_sessions=args.max_sessions, max_delay=args.max_delay, idle=args.idle_timeout,
                       session_seconds=args.session_seconds)
     return ServeJob(search=search_settings(args), limits=limits, batching=batching, live=live, tokens=args.tokens_file,
-                    **job_fields(args, "checkpoint", "method", "calibration", "second", "threads", "device"))
+                    **job_fields(args, "checkpoint", "config", "method", "calibration", "second", "threads", "device"))

@@ -81,18 +81,11 @@ def _configured(args: argparse.Namespace) -> Callable[[str], Iterator[Heard]]:
     Raises:
         ValueError: options beside it that it would have to say.
     """
-    from voxkit.cli.search_options import search_settings
+    from voxkit.cli.search_options import refuse_beside_config
     from voxkit.experiments.pipeline import open_pipeline
-    from voxkit.experiments.settings import SearchSettings, option
     from voxkit.experiments.transcribe import by_pipeline
 
-    search, nothing = search_settings(args), SearchSettings()
-    given = [name for name in SearchSettings.__dataclass_fields__ if getattr(search, name) != getattr(nothing, name)]
-    given += [name for name in ("chunk_ms", "left_ms", "state", "save_state") if getattr(args, name) is not None]
-    given += [name for name, usual in (("method", "greedy"), ("device", "cpu")) if getattr(args, name) != usual]
-    if given:
-        names = ", ".join(map(option, search.weights if given[0] == "weights" else given))
-        raise ValueError(f"{names}: {args.config} says how to search; change it there, or omit --config")
+    refuse_beside_config(args, {"chunk_ms": None, "left_ms": None, "state": None, "save_state": None, "method": "greedy", "device": "cpu"})
     return by_pipeline(open_pipeline(args.config), args.stream)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from voxkit.experiments.settings import SearchSettings
 from voxkit.experiments.transcribe_artifact import artifact_options, check_artifact_job
 from voxkit.runtime.artifact import Artifact, is_artifact
+from voxkit.runtime.pipeline import Pipeline
 from voxkit.runtime.recognizer import OnnxRecognizer
 from voxkit.runtime.second_pass import ArtifactPass
 from voxkit.serve.app import create_app
@@ -23,7 +24,8 @@ from voxkit.serve.tokens import Tokens
 @dataclass(frozen=True)
 class ServeJob:
     """Attributes:
-    checkpoint: an artifact, a checkpoint, a run, or exp/NAME for the newest run of that name.
+    checkpoint: an artifact, a checkpoint, a run, or exp/NAME for the newest run of that name; empty: `config` names it.
+    config: file of options (voxkit.runtime.pipeline): models, searches, endpoints, threads, device.
     method: of every request, None: the configuration's, or greedy; search: what it is given.
     calibration: file of what was fitted for the confidences; None: that of the run, or of the artifact.
     limits, batching, live: see `Limits`, `BatchingConfig`, `LiveLimits`.
@@ -32,7 +34,8 @@ class ServeJob:
     threads: of onnxruntime; 0 = all cores.
     """
 
-    checkpoint: str
+    checkpoint: str = ""
+    config: str | None = None
     method: str | None = None
     search: SearchSettings = field(default_factory=SearchSettings)
     calibration: str | None = None
@@ -60,6 +63,12 @@ def application(job: ServeJob, say: Any = lambda message: None) -> Any:
         ValueError: options that cannot be; a calibration that is none, or not for this search.
     """
     tokens = Tokens.read(job.tokens) if job.tokens else Tokens()
+    if job.config:
+        from voxkit.experiments.pipeline import open_pipeline
+
+        pipeline = open_pipeline(job.config)
+        live = replace(job.live, endpointing=pipeline.config.endpointing)
+        return create_app(pipeline_backend(pipeline), ServeConfig(job.limits, job.batching, live, tokens))
     if is_artifact(job.checkpoint):
         backend: Backend = artifact_backend(job)
     else:
@@ -69,6 +78,14 @@ def application(job: ServeJob, say: Any = lambda message: None) -> Any:
             raise ValueError(f"--second: {job.checkpoint} is a checkpoint, which hears whole utterances; it goes with a streaming artifact")
         backend = checkpoint_backend(job, say)
     return create_app(backend, ServeConfig(job.limits, job.batching, job.live, tokens))
+
+
+def pipeline_backend(pipeline: Pipeline) -> Backend:
+    """What a file of options sets up as the service's model."""
+    if pipeline.first is not None:
+        return StreamingBackend(pipeline.first.artifact, pipeline.first.options, second=pipeline.whole)
+    assert isinstance(pipeline.whole, ArtifactPass)
+    return OnnxBackend(pipeline.whole.recognizer, pipeline.whole.options)
 
 
 def artifact_backend(job: ServeJob) -> Backend:

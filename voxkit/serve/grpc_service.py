@@ -22,7 +22,6 @@ from voxkit.serve.live.options import (
     MAX_OFFSET,
     SHORTEST_SILENCE,
     USUAL_BOOST,
-    USUAL_SILENCE,
     StreamOptions,
     check_phrases,
 )
@@ -146,7 +145,7 @@ class _Handlers:
             if first is None or first.WhichOneof("streaming_request") != "streaming_config":
                 raise StreamError(INVALID, "the first request must be streaming_config")
             config = first.streaming_config
-            async with self.service.sessions.admit("grpc", _stream_options(config)) as stream:
+            async with self.service.sessions.admit("grpc", _stream_options(config, self.service.config.live.endpointing.silence)) as stream:
                 await self._talk(stream, config, context)
         except StreamError as error:
             await self._abort(context, error)
@@ -279,11 +278,11 @@ def _options(config: Any) -> StreamOptions:
                          boost=float(min(boosts, default=USUAL_BOOST)))
 
 
-def _stream_options(config: Any) -> StreamOptions:
+def _stream_options(config: Any, silence: float) -> StreamOptions:
     if not 0 <= config.offset_seconds <= MAX_OFFSET:
         raise StreamError(INVALID, f"offset_seconds: {config.offset_seconds} is not between 0 and {MAX_OFFSET:g}")
-    pause = config.endpointing_config.stop_history_ms or USUAL_SILENCE
+    pause = config.endpointing_config.stop_history_ms or 1000 * silence
     if not SHORTEST_SILENCE <= pause <= LONGEST_SILENCE:
         raise StreamError(INVALID, f"stop_history_ms: {pause} is not between {SHORTEST_SILENCE} and {LONGEST_SILENCE}")
-    silence = None if config.endpointing_config.disabled else pause / 1000
-    return replace(_options(config.config), interim=config.interim_results, silence=silence)
+    return replace(_options(config.config), interim=config.interim_results,
+                   silence=None if config.endpointing_config.disabled else pause / 1000)

@@ -55,7 +55,7 @@ class _Realtime:
 
     def __init__(self, wire: Wire, sessions: Sessions) -> None:
         self.wire, self.sessions = wire, sessions
-        self.options = StreamOptions(rate=24000, interim=True)
+        self.options = StreamOptions(rate=24000, interim=True, silence=sessions.limits.endpointing.silence)
         self.id = f"sess_{uuid.uuid4().hex}"
         self.item, self.before, self.said = _new("item"), None, ""
         self.error: StreamError | None = None

@@ -64,7 +64,7 @@ def make_service(backend: Backend, config: ServeConfig | None = None) -> Service
         raise ValueError("; ".join(problems))
     metrics = Metrics()
     batcher = Batcher(lambda asked, items, unwanted: backend.recognize(items, asked, unwanted), config.batching)
-    limits = HostLimits(utterance=config.limits.max_seconds, delay=config.live.max_delay)
+    limits = HostLimits(utterance=config.limits.max_seconds, endpointing=config.live.endpointing, delay=config.live.max_delay)
     host: Host = StreamingHost(backend.streaming, limits, metrics) if backend.streaming is not None else SegmentHost(
         backend, batcher, limits, metrics)
     metrics.watch("voxkit_waiting", "Utterances that wait for the model", lambda: batcher.waiting)

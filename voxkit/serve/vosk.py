@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 from voxkit.hypothesis import Hypothesis, Word
@@ -45,7 +46,7 @@ class _Vosk:
 
     def __init__(self, wire: Wire, sessions: Sessions) -> None:
         self.wire, self.sessions = wire, sessions
-        self.options, self.words = StreamOptions(interim=True), False
+        self.options, self.words = StreamOptions(interim=True, silence=sessions.limits.endpointing.silence), False
         self.partial, self.finals = "", deque[Hypothesis]()
         self.error: StreamError | None = None
 
@@ -128,4 +129,4 @@ class _Vosk:
         if rate not in LIVE_RATES:
             raise StreamError(INVALID, f"sample_rate: {str(rate)[:40]} is none of {', '.join(map(str, LIVE_RATES))}")
         self.words = bool(config.get("words", False))
-        self.options = StreamOptions(rate=int(rate), interim=True, phrases=check_phrases(config.get("phrase_list") or [], "phrase_list"))
+        self.options = replace(self.options, rate=int(rate), phrases=check_phrases(config.get("phrase_list") or [], "phrase_list"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from voxkit.optional import MissingPackage
+from voxkit.runtime.endpoint import Endpointing
 from voxkit.serve.live.errors import INVALID, StreamError, failed
 from voxkit.serve.live.options import StreamOptions
 from voxkit.serve.live.stream import Heard, Stream, Work
@@ -26,12 +27,12 @@ _FORGET = 2.0  # seconds without a round, after which rounds are taken for short
 class HostLimits:
     """Attributes:
     utterance: seconds of one that no pause ends, where the client says when it ends.
-    longest: likewise where pauses end it; it then ends there.
+    endpointing: when pauses end an utterance; a client says how much silence.
     delay: seconds that a slice of all streams may take, wait: that an utterance may wait for the model; above, no more streams are taken.
     """
 
     utterance: float = 60.0
-    longest: float = 20.0
+    endpointing: Endpointing = Endpointing()
     delay: float = 0.25
     wait: float = 1.0
 

@@ -28,7 +28,7 @@ async def listen(socket: Any, sessions: Sessions, tokens: Tokens) -> None:
     wire, query = await open_wire(socket, sessions)
     try:
         authorize(socket, query, sessions, tokens)
-        options = from_query(query)
+        options = from_query(query, sessions.limits.endpointing.silence)
         async with sessions.admit("listen", options) as stream:
             await _Talk(wire, stream, sessions).run()
         await wire.close(1000)

@@ -87,8 +87,8 @@ class Change:
     refused: str | None = None
 
 
-def from_query(query: str) -> StreamOptions:
-    """The query of an address.
+def from_query(query: str, silence: float = USUAL_SILENCE / 1000) -> StreamOptions:
+    """The query of an address; `silence`: seconds that end an utterance where it does not say.
 
     Raises:
         StreamError: INVALID: a parameter that is none, stands twice, or has a value that it cannot have.
@@ -118,7 +118,9 @@ def from_query(query: str) -> StreamOptions:
         else:
             given[name] = value
     given.pop("token", None)
-    attributes = {attribute: read(name, given[name]) for name, (attribute, read) in _READ.items() if name in given}
+    if given.get("endpointing", "").lower() == "true":
+        del given["endpointing"]
+    attributes = {"silence": silence} | {attribute: read(name, given[name]) for name, (attribute, read) in _READ.items() if name in given}
     options = StreamOptions(**attributes, phrases=check_phrases(phrases), ignored=tuple(dict.fromkeys(ignored)))
     return options if options.silence is not None else replace(options, started=False)
 
@@ -212,8 +214,6 @@ def _number(least: float, most: float) -> Callable[[str, str], float]:
 def _silence(name: str, value: str) -> float | None:
     if value.lower() in ("false", "0"):
         return None
-    if value.lower() == "true":
-        return USUAL_SILENCE / 1000
     return _number(SHORTEST_SILENCE, LONGEST_SILENCE)(name, value) / 1000
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from voxkit.hypothesis import Hypothesis
 from voxkit.rate import RATE
 from voxkit.runtime.checks import check_samples
-from voxkit.runtime.endpoint import Endpointer, Endpointing
+from voxkit.runtime.endpoint import Endpointer
 from voxkit.runtime.resample import ResampleStream
 from voxkit.runtime.vad import Vad
 from voxkit.serve.backend import Asked, Backend
@@ -80,8 +80,9 @@ class SegmentHost(Host):
     streaming = False
 
     def __init__(self, backend: Backend, batcher: Batcher, limits: HostLimits, metrics: Metrics) -> None:
-        longest = min(limits.longest, max(1.0, backend.longest - 2.5))  # an utterance may go on 2 s beyond where it should end
-        super().__init__(replace(limits, longest=longest, utterance=min(limits.utterance, backend.longest)), metrics)
+        longest = min(limits.endpointing.longest, max(1.0, backend.longest - 2.5))  # an utterance may go on 2 s beyond where it should end
+        super().__init__(replace(limits, endpointing=replace(limits.endpointing, longest=longest),
+                                 utterance=min(limits.utterance, backend.longest)), metrics)
         self.backend, self.batcher = backend, batcher
         self._vad: Vad | None = None
 
@@ -92,7 +93,7 @@ class SegmentHost(Host):
         endpointer = None
         if options.silence is not None:
             self._vad = self._vad or Vad()
-            endpointer = Endpointer(self._vad, Endpointing(silence=options.silence, longest=self.limits.longest))
+            endpointer = Endpointer(self._vad, replace(self.limits.endpointing, silence=options.silence))
         return _Cut(options, ResampleStream(options.rate), endpointer)
 
     def work(self, streams: Sequence[tuple[_Cut, Work]]) -> list[tuple[list[Any], StreamError | None]]:
@@ -154,7 +155,7 @@ class SegmentHost(Host):
         cut.parts.append(audio)
         cut.length += len(audio)
         if ends:
-            pause = asked or (not ended and cut.length / RATE < self.limits.longest)
+            pause = asked or (not ended and cut.length / RATE < self.limits.endpointing.longest)
             found.append(self._whole(cut, work, True, pause, asked))
             cut.silence.passed((cut.start + cut.length) / RATE)
             cut.parts, cut.length = [], 0

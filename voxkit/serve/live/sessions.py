@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from math import inf
 
+from voxkit.runtime.endpoint import Endpointing
 from voxkit.serve.live.errors import BUSY, INVALID, STOPPING, TOO_LARGE, Gone, StreamError
 from voxkit.serve.live.host import Host
 from voxkit.serve.live.options import StreamOptions
@@ -25,6 +26,7 @@ class LiveLimits:
     max_sessions: at a time. max_delay: seconds that a slice of all of them may take; above, no more are taken.
     idle: seconds without audio and without a sign of life.
     session_seconds: of audio in a session. message_seconds: in a message.
+    endpointing: when an utterance ends; its `silence` where a client does not say.
     send_timeout: seconds that a client may take to read what is sent to it.
     """
 
@@ -33,11 +35,13 @@ class LiveLimits:
     idle: float = 10.0
     session_seconds: float = 14_400.0
     message_seconds: float = 1.0
+    endpointing: Endpointing = Endpointing()
     send_timeout: float = 10.0
 
     def problems(self) -> list[str]:
         """What cannot be."""
         found = [] if self.max_sessions >= 0 else [f"max_sessions: {self.max_sessions} is below 0"]
+        found += [f"endpointing.{problem}" for problem in self.endpointing.problems()]
         return found + [f"{name}: {getattr(self, name)} is not above 0, or has no end" for name in
                         ("max_delay", "idle", "session_seconds", "message_seconds", "send_timeout") if not 0 < getattr(self, name) < inf]
 

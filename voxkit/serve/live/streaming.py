@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from voxkit.rate import RATE
-from voxkit.runtime.endpoint import Endpointing
 from voxkit.runtime.streaming import Session, StreamEvent, StreamingRecognizer
 from voxkit.serve.live.errors import INVALID, TOO_LARGE, StreamError, failed
 from voxkit.serve.live.host import Host, HostLimits, log
@@ -42,7 +41,7 @@ class StreamingHost(Host):
 
     def prepare(self, options: StreamOptions) -> _Live:
         """A session of the runtime."""
-        endpointing = None if options.silence is None else Endpointing(silence=options.silence, longest=self.limits.longest)
+        endpointing = None if options.silence is None else replace(self.limits.endpointing, silence=options.silence)
         session = self.recognizer.session(rate=options.rate, phrases=options.phrases or None, boost=options.boost, endpointing=endpointing)
         return _Live(session, options, Silence())
 
@@ -106,7 +105,8 @@ class StreamingHost(Host):
                 self._started(live, round(start * RATE), events)
             if event.final:
                 live.silence.passed(end)
-            pause = event.final and not ended and (asked and last or live.options.silence is not None and end - start < self.limits.longest)
+            short = live.options.silence is not None and end - start < self.limits.endpointing.longest
+            pause = event.final and not ended and (asked and last or short)
             if event.final or live.options.interim:
                 events.append(Heard(start, end, event.hypothesis, event.final, pause, asked and last, time.monotonic() - work.arrived))
         endpointer = live.session.endpointer
